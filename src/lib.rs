@@ -1,0 +1,28 @@
+//! Mainstay: one binary in place of the pile of services a small server needs.
+//!
+//! Rooms, from the ground up; a room imports only rooms above it in this list (`tests/architecture.rs` holds the
+//! table). ARCHITECTURE.md walks through them.
+
+pub mod base;
+
+pub mod crypto;
+pub mod http;
+pub mod jobs;
+pub mod store;
+pub mod telemetry;
+
+pub mod accounts;
+pub mod kv;
+pub mod objects;
+
+pub mod api;
+pub mod edge;
+pub mod resp;
+pub mod s3;
+
+pub mod app;
+pub mod cli;
+pub mod config;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -1,0 +1,1 @@
+//! Ordered, transactional storage of sealed records.

@@ -1,0 +1,277 @@
+//! Counters, gauges and histograms, and their text form (Prometheus text exposition format 0.0.4).
+//!
+//! Handles are cheap to clone and to update: one relaxed atomic operation. Names follow `mainstay_room_thing_unit`.
+//! Label values come from closed sets (a door's name, a status class), never from clients, so the registry is bounded.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Upper bounds in seconds that suit requests on one machine: 100 µs to 10 s.
+pub const LATENCY_SECONDS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+/// A number that only grows.
+#[derive(Clone, Debug, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicI64>);
+
+impl Gauge {
+    /// Sets the number.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds `delta`, which may be negative.
+    pub fn add(&self, delta: i64) {
+        self.0.fetch_add(delta, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn value(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How observations spread over buckets.
+#[derive(Clone, Debug)]
+pub struct Histogram(Arc<Buckets>);
+
+#[derive(Debug)]
+struct Buckets {
+    bounds: &'static [f64],
+    counts: Vec<AtomicU64>,
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one observation, in seconds (or the unit the name says), to a millionth.
+    pub fn observe(&self, value: f64) {
+        let slot = self.0.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.0.counts.get(slot) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.sum_micros.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
+    }
+
+    /// Observations so far.
+    pub fn count(&self) -> u64 {
+        self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+enum Series {
+    Counter(Counter),
+    Gauge(Gauge),
+    Computed(Box<dyn Fn() -> f64 + Send + Sync>),
+    Histogram(Histogram),
+}
+
+struct Family {
+    help: &'static str,
+    kind: &'static str,
+    /// Rendered labels (`door="s3"`) to the series; empty text for none.
+    series: BTreeMap<String, Series>,
+}
+
+/// The registry. Clones are the same registry.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, Family>>>);
+
+impl Metrics {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The counter `name` with `labels`; the same handle for the same name and labels.
+    pub fn counter(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Counter {
+        self.with(
+            name,
+            help,
+            "counter",
+            labels,
+            || Series::Counter(Counter::default()),
+            |series| match series {
+                Series::Counter(counter) => Some(counter.clone()),
+                _ => None,
+            },
+        )
+        .unwrap_or_default()
+    }
+
+    /// The gauge `name` with `labels`; the same handle for the same name and labels.
+    pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Gauge {
+        self.with(
+            name,
+            help,
+            "gauge",
+            labels,
+            || Series::Gauge(Gauge::default()),
+            |series| match series {
+                Series::Gauge(gauge) => Some(gauge.clone()),
+                _ => None,
+            },
+        )
+        .unwrap_or_default()
+    }
+
+    /// A gauge whose value is asked for at each scrape. `value` must not block.
+    pub fn computed(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        value: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        self.with(name, help, "gauge", labels, || Series::Computed(Box::new(value)), |_| Some(()));
+    }
+
+    /// The histogram `name` with `labels` and upper `bounds` in ascending order.
+    pub fn histogram(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        bounds: &'static [f64],
+    ) -> Histogram {
+        let fresh = || {
+            Histogram(Arc::new(Buckets {
+                bounds,
+                counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+                sum_micros: AtomicU64::new(0),
+            }))
+        };
+        self.with(
+            name,
+            help,
+            "histogram",
+            labels,
+            || Series::Histogram(fresh()),
+            |series| match series {
+                Series::Histogram(histogram) => Some(histogram.clone()),
+                _ => None,
+            },
+        )
+        .unwrap_or_else(fresh)
+    }
+
+    /// Everything in Prometheus's text form.
+    pub fn exposition(&self) -> String {
+        let families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = String::with_capacity(16 << 10);
+        for (name, family) in families.iter() {
+            // Writing into a String cannot fail.
+            let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", family.help, family.kind);
+            for (labels, series) in &family.series {
+                let shown = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+                let _ = match series {
+                    Series::Counter(counter) => writeln!(out, "{name}{shown} {}", counter.value()),
+                    Series::Gauge(gauge) => writeln!(out, "{name}{shown} {}", gauge.value()),
+                    Series::Computed(value) => writeln!(out, "{name}{shown} {}", value()),
+                    Series::Histogram(histogram) => {
+                        write_histogram(&mut out, name, labels, &histogram.0);
+                        Ok(())
+                    }
+                };
+            }
+        }
+        out
+    }
+
+    fn with<T>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: &'static str,
+        labels: &[(&str, &str)],
+        fresh: impl FnOnce() -> Series,
+        take: impl FnOnce(&Series) -> Option<T>,
+    ) -> Option<T> {
+        let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let family = families.entry(name).or_insert_with(|| Family { help, kind, series: BTreeMap::new() });
+        take(family.series.entry(render(labels)).or_insert_with(fresh))
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+fn render(labels: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for (index, (name, value)) in labels.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = write!(out, "{comma}{name}=\"{value}\"");
+    }
+    out
+}
+
+fn write_histogram(out: &mut String, name: &str, labels: &str, buckets: &Buckets) {
+    let comma = if labels.is_empty() { "" } else { "," };
+    let shown = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+    let mut total = 0;
+    for (slot, count) in buckets.counts.iter().enumerate() {
+        total += count.load(Ordering::Relaxed);
+        let bound = buckets.bounds.get(slot).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
+        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}");
+    }
+    let sum = buckets.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+    let _ = writeln!(out, "{name}_sum{shown} {sum}\n{name}_count{shown} {total}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_name_and_labels_are_one_series() {
+        let metrics = Metrics::new();
+        metrics.counter("mainstay_x_total", "x", &[("door", "s3")]).inc();
+        metrics.counter("mainstay_x_total", "x", &[("door", "s3")]).add(2);
+        assert!(metrics.exposition().contains("# TYPE mainstay_x_total counter\nmainstay_x_total{door=\"s3\"} 3\n"));
+    }
+
+    #[test]
+    fn histograms_are_cumulative() {
+        let metrics = Metrics::new();
+        let histogram = metrics.histogram("mainstay_y_seconds", "y", &[], &[0.1, 1.0]);
+        for value in [0.05, 0.1, 0.5, 3.0] {
+            histogram.observe(value);
+        }
+        let text = metrics.exposition();
+        for line in ["{le=\"0.1\"} 2", "{le=\"1\"} 3", "{le=\"+Inf\"} 4", "_sum 3.65", "_count 4"] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let metrics = Metrics::new();
+        metrics.gauge("mainstay_z", "z", &[("a", "q\"\\\n")]).set(-1);
+        assert!(metrics.exposition().contains(r#"mainstay_z{a="q\"\\\n"} -1"#));
+    }
+}
