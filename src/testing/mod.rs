@@ -1,11 +1,14 @@
-//! Doubles for the outside world: a clock that moves when told, a generator that repeats itself.
+//! Doubles for the outside world: a clock that moves when told, a generator that repeats itself, a disk that fails.
 //!
 //! Compiled for unit tests and, behind the feature `testing`, for the integration tests.
+
+mod faulty_disk;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use self::faulty_disk::{Fault, FaultyDisk, SECTOR};
 use crate::base::{Clock, Random, Timestamp};
 
 /// A clock that stands still until a test moves it.
