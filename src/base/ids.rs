@@ -3,10 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::random::{self, Random};
 
 /// A random 128-bit name: 32 lower-case hexadecimal digits when written out. Collisions are not expected (2^64 draws).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// In stored records (serde) it is its 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Id128([u8; 16]);
 
 impl Id128 {
