@@ -1,0 +1,25 @@
+//! Settings of the object store.
+
+use crate::base::{ByteSize, Span};
+
+crate::settings! {
+    /// Buckets and objects.
+    pub struct ObjectsConfig {
+        /// Largest body of one upload request: a whole object or one part of a multipart upload.
+        ///
+        /// Amazon S3 allows 5 GiB. A multipart upload of 10,000 parts may exceed it accordingly.
+        pub max_put: ByteSize = ByteSize::gib(5),
+        /// Most buckets.
+        pub max_buckets: u32 = 10_000,
+        /// Free space kept on the disk: below it uploads are refused, while reading and deleting go on.
+        ///
+        /// The larger of this and `reserve_percent` counts.
+        pub reserve: ByteSize = ByteSize::mib(256),
+        /// Free space kept on the disk, in percent of its size.
+        pub reserve_percent: u8 = 2,
+        /// Age at which a multipart upload that was neither completed nor aborted is removed with its parts.
+        pub upload_expiry: Span = Span::days(7),
+        /// How often leftovers of interrupted uploads are looked for. They are also looked for at every start.
+        pub sweep_every: Span = Span::days(1),
+    }
+}
