@@ -1,1 +1,7 @@
 //! The Redis door.
+
+pub mod inline;
+pub mod protocol;
+
+#[cfg(test)]
+mod protocol_tests;
