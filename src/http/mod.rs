@@ -1,1 +1,19 @@
-//! What every HTTP door shares.
+//! What every HTTP door shares: the accept loop and its limits, bodies, and the parsing of signed requests.
+//!
+//! Promises: a connection, a head, a body and a wait each have a cap ([`ServeConfig`]); hyper supplies the parsing, the
+//! timeouts it lacks (first byte, slow body, slow reader, idle HTTP/2) are here. Nothing here knows a door's protocol.
+//!
+//! Start reading at [`handler`] (what a door implements), then [`server`] (accept) and [`connection`] (one client).
+
+pub mod body;
+pub mod config;
+pub mod connection;
+pub mod handler;
+mod patience;
+pub mod server;
+
+pub use body::Body;
+pub use config::ServeConfig;
+pub use connection::Server;
+pub use handler::{Answer, Handler, Peer, RouterHandler};
+pub use server::{adopt, bind, serve};

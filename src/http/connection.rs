@@ -1,0 +1,338 @@
+//! One client's connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::patience::{PatientBody, PatientIo};
+use super::{Body, Handler, Peer, ServeConfig};
+use crate::base::Supervisor;
+use crate::base::supervise::Role;
+use crate::telemetry::metrics::LATENCY_SECONDS;
+use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
+
+/// How long a connection that was told to end (idle, or the server stops) may take over it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Flow-control windows of HTTP/2: what one stream, and one connection, may make us hold unread.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// A listener's way to serve connections: handler, limits, metrics. Connections may come from anywhere (TCP, TLS, a
+/// Unix socket).
+pub struct Server {
+    handler: Arc<dyn Handler>,
+    config: ServeConfig,
+    http: auto::Builder<Tasks>,
+    pub(super) supervisor: Supervisor,
+    pub(super) counts: Counts,
+}
+
+/// What a listener counts.
+pub(super) struct Counts {
+    pub connections: Gauge,
+    pub refused: Counter,
+    malformed: Counter,
+    panics: Counter,
+    /// By status class, 1xx to 5xx.
+    responses: [Counter; 5],
+    seconds: Histogram,
+}
+
+impl Counts {
+    fn new(metrics: &Metrics, door: &'static str) -> Self {
+        let labels = [("door", door)];
+        let responses = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| {
+            let help = "HTTP responses by status class.";
+            metrics.counter("mainstay_http_requests_total", help, &[("door", door), ("status", class)])
+        });
+        Self {
+            connections: metrics.gauge("mainstay_http_connections", "HTTP connections open now.", &labels),
+            refused: metrics.counter(
+                "mainstay_http_connections_refused_total",
+                "Connections answered 503 because max_connections were open.",
+                &labels,
+            ),
+            malformed: metrics.counter(
+                "mainstay_http_malformed_heads_total",
+                "Requests refused because their head breaks the protocol.",
+                &labels,
+            ),
+            panics: metrics.counter("mainstay_http_panics_total", "Requests answered 500 after a panic.", &labels),
+            responses,
+            seconds: metrics.histogram(
+                "mainstay_http_request_seconds",
+                "Time from a request's head to the end of its response.",
+                &labels,
+                LATENCY_SECONDS,
+            ),
+        }
+    }
+
+    fn response(&self, status: StatusCode) {
+        if let Some(counter) = self.responses.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
+            counter.inc();
+        }
+    }
+}
+
+impl Server {
+    /// A server that answers with `handler`; `door` labels its metrics.
+    pub fn new(
+        handler: Arc<dyn Handler>,
+        config: ServeConfig,
+        supervisor: Supervisor,
+        metrics: &Metrics,
+        door: &'static str,
+    ) -> Arc<Self> {
+        let mut http = auto::Builder::new(Tasks(supervisor.clone()));
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.head_timeout.duration())
+            // hyper panics below 8 KiB.
+            .max_buf_size(config.max_head.as_usize().max(8 << 10))
+            .max_headers(config.max_headers as usize);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(config.max_streams)
+            .max_header_list_size(u32::try_from(config.max_head.bytes()).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(64 << 10)
+            // A client that opens and resets streams for sport ("rapid reset") loses its connection.
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(256)
+            .keep_alive_interval(config.head_timeout.duration())
+            .keep_alive_timeout(config.head_timeout.duration());
+        let counts = Counts::new(metrics, door);
+        Arc::new(Self { handler, config, http, supervisor, counts })
+    }
+
+    /// The limits it was made with.
+    pub const fn config(&self) -> &ServeConfig {
+        &self.config
+    }
+
+    /// Serves one connection until it ends: by the client, by a limit, or after the server's stop. `place` is given
+    /// back when the connection closes, also after it was upgraded to another protocol.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes the connection and drops the handler's futures.
+    pub async fn connection<I>(self: Arc<Self>, io: I, peer: Peer, place: Option<OwnedSemaphorePermit>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(PatientIo::new(io, self.config.write_timeout.duration(), place));
+        let load = Arc::new(Load::new());
+        let service = {
+            let (server, load) = (Arc::clone(&self), Arc::clone(&load));
+            service_fn(move |request| {
+                let (server, flight) = (Arc::clone(&server), load.begin());
+                async move { Ok::<_, Infallible>(server.answer(request, peer, flight).await) }
+            })
+        };
+        let shutdown = self.supervisor.shutdown();
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
+        let mut stop = pin!(shutdown.draining());
+        let mut idle = pin!(load.idle(self.config.head_timeout.duration()));
+        let drain_limit = tokio::select! {
+            outcome = connection.as_mut() => return self.ended(outcome),
+            () = stop.as_mut() => None,
+            () = idle.as_mut() => Some(FAREWELL),
+        };
+        // No request under way is cut off: HTTP/1 answers it and closes, HTTP/2 says GOAWAY and finishes its streams.
+        connection.as_mut().graceful_shutdown();
+        let mut farewell = pin!(async {
+            match drain_limit {
+                Some(limit) => sleep(limit).await,
+                None => load.idle(FAREWELL).await,
+            }
+        });
+        tokio::select! {
+            outcome = connection.as_mut() => self.ended(outcome),
+            () = farewell.as_mut() => {}
+            () = shutdown.forced() => {}
+        }
+    }
+
+    fn ended(&self, outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+        let Err(error) = outcome else { return };
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            self.counts.malformed.inc();
+        }
+        // Clients leave all the time; it is no news to the operator.
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, flight: Flight) -> Response<Tracked> {
+        let began = Instant::now();
+        let response = match check_authority(&request) {
+            Ok(()) => self.handled(request, peer).await,
+            Err(problem) => {
+                self.counts.malformed.inc();
+                plain(StatusCode::BAD_REQUEST, problem)
+            }
+        };
+        self.counts.response(response.status());
+        let seconds = self.counts.seconds.clone();
+        response.map(|inner| Tracked { inner, _flight: flight, began, seconds })
+    }
+
+    async fn handled(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let limit = self.config.body_timeout.duration();
+        let mut request = request.map(|body| {
+            if http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::new(PatientBody::new(body, limit)) }
+        });
+        request.extensions_mut().insert(peer);
+        if let Ok(response) = AssertUnwindSafe(self.handler.call(request, peer)).catch_unwind().await {
+            return response;
+        }
+        self.counts.panics.inc();
+        tracing::error!(door = peer.door, "a request handler panicked");
+        plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// RFC 9112 3.2 and RFC 9113 8.3.1: exactly one authority. Two are how one machine's check is another one's bypass.
+fn check_authority<B>(request: &Request<B>) -> Result<(), &'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return Err("more than one Host header\n");
+    }
+    match (request.version(), first, request.uri().authority()) {
+        (Version::HTTP_11, None, _) => Err("Host header is missing\n"),
+        (Version::HTTP_2, None, None) => Err(":authority is missing\n"),
+        (Version::HTTP_2, Some(host), Some(authority)) if host.as_bytes() != authority.as_str().as_bytes() => {
+            Err("Host and :authority differ\n")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The authority (host and port) a request names; checked by [`Server`] to be one.
+pub fn authority<'a>(headers: &'a HeaderMap, uri: &'a http::Uri) -> Option<&'a str> {
+    match headers.get(header::HOST) {
+        Some(host) => host.to_str().ok(),
+        None => uri.authority().map(http::uri::Authority::as_str),
+    }
+}
+
+/// A response of a status and a line of text.
+pub fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// Starts HTTP/2's streams as supervised tasks.
+#[derive(Clone)]
+struct Tasks(Supervisor);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, future: F) {
+        self.0.task("http stream", Role::Ordinary, future);
+    }
+}
+
+/// How many of a connection's requests are under way, and since when none is.
+struct Load {
+    start: Instant,
+    flights: AtomicUsize,
+    /// Milliseconds after `start` of the last request's end.
+    rested_ms: AtomicU64,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { start: Instant::now(), flights: AtomicUsize::new(0), rested_ms: AtomicU64::new(0) }
+    }
+
+    fn begin(self: &Arc<Self>) -> Flight {
+        self.flights.fetch_add(1, Ordering::SeqCst);
+        Flight(Arc::clone(self))
+    }
+
+    /// Returns once no request has been under way for `limit`.
+    async fn idle(&self, limit: Duration) {
+        loop {
+            let rested = self.start + Duration::from_millis(self.rested_ms.load(Ordering::SeqCst));
+            let busy = self.flights.load(Ordering::SeqCst) > 0;
+            let due = if busy { Instant::now() + limit } else { rested + limit };
+            if !busy && due <= Instant::now() {
+                return;
+            }
+            sleep_until(due).await;
+        }
+    }
+}
+
+/// A request under way.
+struct Flight(Arc<Load>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.rested_ms.store(now, Ordering::SeqCst);
+        self.0.flights.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A response body that knows when it is over.
+struct Tracked {
+    inner: Body,
+    _flight: Flight,
+    began: Instant,
+    seconds: Histogram,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.seconds.observe(self.began.elapsed().as_secs_f64());
+    }
+}
