@@ -3,12 +3,14 @@
 //! Compiled for unit tests and, behind the feature `testing`, for the integration tests.
 
 mod faulty_disk;
+mod stores;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use self::faulty_disk::{Fault, FaultyDisk, SECTOR};
+pub use self::stores::{TwiceStore, memory_store, plain_memory_store};
 use crate::base::{Clock, Random, Timestamp};
 
 /// A clock that stands still until a test moves it.

@@ -283,7 +283,9 @@ impl State {
         }
         let (done, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.name_changes).into_iter().partition(|change| change.waits_for.is_empty());
-        done.iter().for_each(|change| self.durable.apply(change));
+        for change in &done {
+            self.durable.apply(change);
+        }
         self.name_changes = waiting;
         self.drop_unreachable();
     }

@@ -1,0 +1,146 @@
+//! Stores for tests: one in memory, and one that runs every closure twice.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures_util::future::BoxFuture;
+
+use crate::store::overlay::Overlay;
+use crate::store::tx::is_empty_range;
+use crate::store::{Decision, Direction, Engine, ReadTx, Row, Store, StoreError, StoreHealth, Table, WriteOp, WriteTx};
+
+/// A store in memory, fresh and empty, that runs every closure twice (see [`TwiceStore`]).
+pub fn memory_store() -> Store {
+    TwiceStore::over(&plain_memory_store())
+}
+
+/// A store in memory, fresh and empty.
+pub fn plain_memory_store() -> Store {
+    Store::new(Arc::new(MemoryEngine::default()), FILE)
+}
+
+const FILE: &str = "memory";
+
+type Tables = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// The second engine: nothing durable, everything else as promised. `None` when closed.
+#[derive(Debug)]
+struct MemoryEngine(RwLock<Option<Tables>>);
+
+impl Default for MemoryEngine {
+    fn default() -> Self {
+        Self(RwLock::new(Some(Tables::new())))
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn read(&self, op: &dyn Fn(&dyn ReadTx)) -> Result<(), StoreError> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        op(&View(tables.as_ref().ok_or(StoreError::Closed { file: FILE })?));
+        Ok(())
+    }
+
+    fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.write_blocking(op) })
+    }
+
+    fn write_blocking(&self, op: WriteOp) -> Result<(), StoreError> {
+        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let tables = tables.as_mut().ok_or(StoreError::Closed { file: FILE })?;
+        let view = View(tables);
+        let mut overlay = Overlay::new(&view);
+        if op(&mut overlay) == Decision::Discard {
+            return Ok(());
+        }
+        for (table, changes) in overlay.into_changes() {
+            let rows = tables.entry(table).or_default();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => rows.insert(key, value),
+                    None => rows.remove(&key),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn health(&self) -> BoxFuture<'_, StoreHealth> {
+        let open = self.0.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        Box::pin(async move { if open { StoreHealth::Well } else { StoreHealth::Closed } })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { *self.0.write().unwrap_or_else(PoisonError::into_inner) = None })
+    }
+}
+
+struct View<'a>(&'a Tables);
+
+impl ReadTx for View<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.get(&table).and_then(|rows| rows.get(key)).cloned())
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let Some(rows) = self.0.get(&table).filter(|_| !is_empty_range(from, to)) else {
+            return Ok(Vec::new());
+        };
+        let range = rows.range::<[u8], _>((from, to)).map(|(key, value)| (key.clone(), value.clone()));
+        Ok(match direction {
+            Direction::Forward => range.take(limit).collect(),
+            Direction::Backward => range.rev().take(limit).collect(),
+        })
+    }
+}
+
+/// A store that runs every closure twice before believing it, so that one with side effects shows in any test: reads
+/// on the same snapshot, writes first over changes that are thrown away.
+#[derive(Debug)]
+pub struct TwiceStore(Arc<dyn Engine>);
+
+impl TwiceStore {
+    /// The same store as `store`, seen through the double.
+    pub fn over(store: &Store) -> Store {
+        Store::new(Arc::new(Self(store.engine())), store.file())
+    }
+}
+
+impl Engine for TwiceStore {
+    fn read(&self, op: &dyn Fn(&dyn ReadTx)) -> Result<(), StoreError> {
+        self.0.read(&|tx| {
+            op(tx);
+            op(tx);
+        })
+    }
+
+    fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.0.write(twice(op))
+    }
+
+    fn write_blocking(&self, op: WriteOp) -> Result<(), StoreError> {
+        self.0.write_blocking(twice(op))
+    }
+
+    fn health(&self) -> BoxFuture<'_, StoreHealth> {
+        self.0.health()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.0.close()
+    }
+}
+
+fn twice(op: WriteOp) -> WriteOp {
+    Box::new(move |tx: &mut dyn WriteTx| {
+        op(&mut Overlay::new(&*tx));
+        op(tx)
+    })
+}
