@@ -1,0 +1,41 @@
+//! What only the whole tree can contradict.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::problem::Problem;
+use super::source::Origins;
+use super::tree::Config;
+use crate::base::Listen;
+use crate::telemetry::logs;
+
+/// Everything that contradicts itself in `config`; what is only strange goes to `warnings`.
+pub fn check(config: &Config, origins: &Origins, warnings: &mut Vec<Problem>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut wrong = |key: &str, what: String, instead: &str| {
+        let instead = (!instead.is_empty()).then(|| instead.to_owned());
+        problems.push(Problem { source: origins.source(key), what, instead });
+    };
+    if let Err(error) = logs::check_level(&config.log.level) {
+        wrong("log.level", error.to_string(), "");
+    }
+    let doors = doors(config);
+    let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for (key, listen) in &doors {
+        let Some(address) = listen.address().filter(|address| address.port() != 0) else { continue };
+        if let Some(other) = taken.insert(address, key) {
+            let what = format!("{key} = \"{address}\" is taken by {other} already");
+            wrong(key, what, "give each its own port, or turn one off with an empty text");
+        }
+    }
+    if doors.iter().all(|(_, listen)| listen.address().is_none()) {
+        let what = String::from("every door is off: nobody will be able to reach this server");
+        warnings.push(Problem { source: origins.source("console.listen"), what, instead: None });
+    }
+    problems
+}
+
+/// Every listener of the tree by its key.
+pub fn doors(config: &Config) -> Vec<(&'static str, Listen)> {
+    vec![("console.listen", config.console.listen)]
+}
