@@ -1,0 +1,256 @@
+//! Who the client really is, when proxies stand in front of this server.
+
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use http::HeaderMap;
+use http::header::FORWARDED;
+
+use super::head::{X_FORWARDED_FOR, X_FORWARDED_PROTO};
+
+/// Most hops looked at, from the right; a longer list is somebody playing.
+const MAX_HOPS: usize = 32;
+
+/// An address or a network in CIDR notation (RFC 4632, RFC 4291).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    base: u128,
+    /// Leading bits that count, of 128.
+    bits: u32,
+}
+
+/// A text is no network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an IP address or network")]
+pub struct BadNetwork;
+
+impl Network {
+    /// Whether `address` lies in the network; an IPv4 address mapped into IPv6 counts as the IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        (widened(address) ^ self.base) & mask(self.bits) == 0
+    }
+}
+
+impl FromStr for Network {
+    type Err = BadNetwork;
+
+    fn from_str(text: &str) -> Result<Self, BadNetwork> {
+        let (address, bits) = text.trim().split_once('/').map_or((text.trim(), None), |(a, b)| (a, Some(b)));
+        let address: IpAddr = address.parse().map_err(|_no_address| BadNetwork)?;
+        let (width, prefix) = if address.is_ipv4() { (32u32, 96u32) } else { (128, 0) };
+        let bits = match bits {
+            None => width,
+            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                bits.parse().ok().filter(|bits| *bits <= width).ok_or(BadNetwork)?
+            }
+            Some(_) => return Err(BadNetwork),
+        };
+        let bits = bits.saturating_add(prefix);
+        Ok(Self { base: widened(address) & mask(bits), bits })
+    }
+}
+
+/// The bits of `address` as IPv6; IPv4 is mapped (RFC 4291 section 2.5.5.2).
+fn widened(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+fn mask(bits: u32) -> u128 {
+    u128::MAX.checked_shl(128u32.saturating_sub(bits)).unwrap_or(0)
+}
+
+/// What one address's connections are counted under: IPv4 in full, IPv6 by its /64, which is what one customer gets.
+pub fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask(64))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// The client behind the connection, and whether it spoke TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The rightmost address that is no trusted proxy. The port is 0 when a proxy did not tell it.
+    pub address: SocketAddr,
+    /// Whether the client's own connection is encrypted.
+    pub secure: bool,
+    /// Whether the connection's other end is a trusted proxy.
+    pub proxied: bool,
+}
+
+impl Client {
+    /// Reads the client off a request that came from `peer`.
+    ///
+    /// Only when `peer` is trusted are the headers looked at: `Forwarded` (RFC 7239) if present, else
+    /// `X-Forwarded-For`. The walk goes from right to left, since everything left of the last trusted proxy's own entry
+    /// is the client's to invent.
+    pub fn behind(peer: SocketAddr, secure: bool, trusted: &[Network], headers: &HeaderMap) -> Self {
+        let direct = Self { address: peer, secure, proxied: false };
+        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+        if trusted.is_empty() || !is_trusted(peer.ip()) {
+            return direct;
+        }
+        let mut found = Self { proxied: true, ..direct };
+        for (address, hop_secure) in hops(headers).into_iter().rev() {
+            found.address = address;
+            found.secure = hop_secure.unwrap_or(found.secure);
+            if !is_trusted(address.ip()) {
+                break;
+            }
+        }
+        found
+    }
+}
+
+/// The chain the headers tell, oldest first, cut at the first entry from the right that is no address.
+fn hops(headers: &HeaderMap) -> Vec<(SocketAddr, Option<bool>)> {
+    let forwarded = joined(headers, &FORWARDED);
+    let mut chain = Vec::new();
+    if forwarded.is_empty() {
+        let proto = joined(headers, &X_FORWARDED_PROTO);
+        let secure = proto.last().and_then(|proto| scheme(proto));
+        for entry in joined(headers, &X_FORWARDED_FOR).iter().rev().take(MAX_HOPS) {
+            let Some(address) = node(entry) else { break };
+            chain.push((address, secure));
+        }
+    } else {
+        for entry in forwarded.iter().rev().take(MAX_HOPS) {
+            let mut address = None;
+            let mut secure = None;
+            for pair in entry.split(';') {
+                match pair.trim().split_once('=') {
+                    Some((name, value)) if name.eq_ignore_ascii_case("for") => address = node(value),
+                    Some((name, value)) if name.eq_ignore_ascii_case("proto") => secure = scheme(value),
+                    _ => {}
+                }
+            }
+            let Some(address) = address else { break };
+            chain.push((address, secure));
+        }
+    }
+    chain.reverse();
+    chain
+}
+
+/// The comma-separated entries of all lines of `name`, in order.
+fn joined<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Vec<&'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.to_str().unwrap_or("").split(','))
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .collect()
+}
+
+fn scheme(text: &str) -> Option<bool> {
+    match text.trim().trim_matches('"') {
+        scheme if scheme.eq_ignore_ascii_case("https") => Some(true),
+        scheme if scheme.eq_ignore_ascii_case("http") => Some(false),
+        _ => None,
+    }
+}
+
+/// An address with or without port: `1.2.3.4`, `1.2.3.4:5`, `2001:db8::1`, `"[2001:db8::1]:5"`.
+fn node(text: &str) -> Option<SocketAddr> {
+    let text = text.trim().trim_matches('"');
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address);
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().map(|ip| SocketAddr::new(ip, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn behind(peer: &str, trusted: &[&str], lines: &[(&'static str, &'static str)]) -> (String, bool) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+        let client = Client::behind(SocketAddr::new(peer.parse().unwrap(), 9), false, &trusted, &headers);
+        (client.address.ip().to_string(), client.secure)
+    }
+
+    #[test]
+    fn networks_contain_what_their_prefix_says() {
+        for (network, address, inside) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("0.0.0.0/0", "8.8.8.8", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("2001:db8::/32", "2001:db8:1::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+        ] {
+            let parsed: Network = network.parse().unwrap();
+            assert_eq!(parsed.contains(address.parse().unwrap()), inside, "{network} {address}");
+        }
+        for text in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/+8", "x/8", "10.0.0/8"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_of_strangers_are_not_believed() {
+        let lines = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-proto", "https")];
+        assert_eq!(behind("9.9.9.9", &[], &lines), ("9.9.9.9".to_owned(), false));
+        assert_eq!(behind("9.9.9.9", &["10.0.0.0/8"], &lines), ("9.9.9.9".to_owned(), false));
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_untrusted_address() {
+        let trusted = ["10.0.0.0/8"];
+        for (lines, client) in [
+            (vec![("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.7")], "1.2.3.4"),
+            (vec![("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.2.3.4")], "1.2.3.4"),
+            (vec![("x-forwarded-for", "10.0.0.9, 10.0.0.7")], "10.0.0.9"),
+            (vec![("x-forwarded-for", "1.2.3.4, unknown, 10.0.0.7")], "10.0.0.7"),
+            (vec![("x-forwarded-for", "garbage")], "10.0.0.1"),
+            (vec![("forwarded", "for=6.6.6.6, for=\"[2001:db8::7]:99\";proto=https")], "2001:db8::7"),
+            (vec![("forwarded", "for=1.2.3.4"), ("x-forwarded-for", "6.6.6.6")], "1.2.3.4"),
+            (vec![], "10.0.0.1"),
+        ] {
+            assert_eq!(behind("10.0.0.1", &trusted, &lines).0, client, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_tells_whether_the_client_spoke_tls() {
+        let lines = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")];
+        assert!(behind("10.0.0.1", &["10.0.0.0/8"], &lines).1);
+        assert!(behind("10.0.0.1", &["10.0.0.0/8"], &[("forwarded", "for=1.2.3.4;proto=https")]).1);
+    }
+
+    #[test]
+    fn one_ipv6_customer_counts_as_one() {
+        let counted = |text: &str| counted_as(text.parse().unwrap()).to_string();
+        assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(counted("::ffff:1.2.3.4"), "1.2.3.4");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_brings_the_walk_down(forwarded in "[ -~]{0,80}", list in "[ -~]{0,80}") {
+            let mut headers = HeaderMap::new();
+            headers.insert("forwarded", HeaderValue::from_str(&forwarded).unwrap());
+            headers.insert("x-forwarded-for", HeaderValue::from_str(&list).unwrap());
+            let peer: SocketAddr = "10.0.0.1:1".parse().unwrap();
+            let client = Client::behind(peer, false, &["10.0.0.0/8".parse().unwrap()], &headers);
+            proptest::prop_assert!(client.proxied);
+        }
+    }
+}

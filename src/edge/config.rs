@@ -1,0 +1,324 @@
+//! The edge's settings, and the check that tells contradictions before a socket is opened.
+
+use std::net::IpAddr;
+
+use super::client::Network;
+use super::error::ConfigError;
+use super::host::{Pattern, is_name};
+use super::upstream::Upstream;
+use crate::base::{ByteSize, Listen, Span};
+use crate::settings;
+
+/// Most threads the edge starts, whatever the machine has.
+pub const MAX_WORKERS: usize = 32;
+
+settings! {
+    /// The edge: HTTP and HTTPS towards the world, reverse proxy to your app.
+    pub struct EdgeConfig {
+        /// Where plain HTTP is answered. With `edge.https` on, sites are redirected there.
+        pub http: Listen = Listen::loopback(8080),
+        /// Where HTTPS (HTTP/1.1 and HTTP/2) is answered.
+        pub https: Listen = Listen::loopback(8443),
+        /// The server's own domain. Mainstay's doors answer below it: `console.<domain>`, `s3.<domain>`.
+        pub domain: String = String::from("localhost"),
+        /// Your app: where requests go that no entry of `edge.sites` names, such as `127.0.0.1:3000`. The flag `--app`
+        /// sets the same. Empty shows a page that says so.
+        pub app: String = String::new(),
+        /// Sites by host and path; the most exact host wins (name, then `*.` wildcard, then none), then the longest path.
+        pub sites: Vec<SiteConfig> = Vec::new(),
+        /// Send plain HTTP on to HTTPS (301 for GET and HEAD, 308 otherwise). Has no effect while either listener is off.
+        pub redirect_https: bool = true,
+        /// Addresses or networks (`10.0.0.0/8`) of proxies in front of this server whose `Forwarded` and `X-Forwarded-*`
+        /// headers are believed. From anybody else they are dropped.
+        pub trusted_proxies: Vec<String> = Vec::new(),
+        /// Threads, each with its own connections; 0 takes one for each processor core.
+        pub workers: u32 = 0,
+        /// Request log, a JSON line each: `off`, `stdout`, or a file. The file is moved to `<file>.1` when it reaches
+        /// `edge.access_log_size`, so the log never takes more than twice that. Off by default: your app usually logs
+        /// its requests already, and `/metrics` counts them.
+        pub access_log: String = String::from("off"),
+        /// Size at which the request log starts a new file.
+        pub access_log_size: ByteSize = ByteSize::mib(64),
+        /// Security headers added to a site's responses where the app did not set them itself.
+        pub security: SecurityConfig = SecurityConfig::default(),
+        /// How much one client may ask for.
+        pub limits: LimitsConfig = LimitsConfig::default(),
+        /// How long each step may take.
+        pub timeouts: TimeoutsConfig = TimeoutsConfig::default(),
+    }
+}
+
+settings! {
+    /// One site: which requests, and where they go.
+    pub struct SiteConfig {
+        /// Host names, each exact (`example.com`) or with a wildcard for one or more labels (`*.example.com`). None means
+        /// every host.
+        pub hosts: Vec<String> = Vec::new(),
+        /// Path prefix, matched on whole segments: `/api` takes `/api` and `/api/x`, not `/apis`. It is not cut off.
+        pub path: String = String::from("/"),
+        /// Where the requests go: `http://127.0.0.1:3000` or `127.0.0.1:3000`.
+        pub upstream: String = String::new(),
+        /// Largest request body; 0 takes `edge.limits.body`.
+        pub body: ByteSize = ByteSize(0),
+        /// Add the headers of `edge.security`.
+        pub security_headers: bool = true,
+    }
+}
+
+settings! {
+    /// Security headers. An empty text leaves that header out.
+    pub struct SecurityConfig {
+        /// `Strict-Transport-Security`: how long browsers must use HTTPS. Sent on HTTPS only, never for `localhost` and IP
+        /// addresses; 0s sends none.
+        pub hsts: Span = Span::days(180),
+        /// Whether `hsts` covers all subdomains too.
+        pub hsts_subdomains: bool = false,
+        /// `X-Content-Type-Options`.
+        pub content_type_options: String = String::from("nosniff"),
+        /// `X-Frame-Options`.
+        pub frame_options: String = String::from("SAMEORIGIN"),
+        /// `Referrer-Policy`.
+        pub referrer_policy: String = String::from("strict-origin-when-cross-origin"),
+        /// `Permissions-Policy`.
+        pub permissions_policy: String = String::from("browsing-topics=()"),
+    }
+}
+
+settings! {
+    /// How much one client may ask for.
+    pub struct LimitsConfig {
+        /// Largest request head (request line and headers). Answered with 431 (414 for the address alone).
+        pub header_bytes: ByteSize = ByteSize::kib(64),
+        /// Most header lines in a request. Answered with 431.
+        pub headers: u32 = 100,
+        /// Largest request body. Answered with 413.
+        pub body: ByteSize = ByteSize::gib(1),
+        /// Most connections at once; the next one is closed at once.
+        pub connections: u32 = 10_000,
+        /// Most connections at once from one address (IPv6: one /64 network); 0 sets no limit.
+        pub connections_per_ip: u32 = 0,
+        /// Most requests at once on one HTTP/2 connection.
+        pub streams: u32 = 128,
+        /// Most idle connections kept to one upstream by one worker.
+        pub idle_upstream_connections: u32 = 64,
+    }
+}
+
+settings! {
+    /// How long each step may take before the connection is given up.
+    pub struct TimeoutsConfig {
+        /// TLS handshake, as a whole.
+        pub tls_handshake: Span = Span::secs(10),
+        /// Reading a request head as a whole; also how long an idle connection is kept for the next request.
+        pub head: Span = Span::secs(30),
+        /// Longest pause while a request body comes in. Answered with 408.
+        pub body: Span = Span::secs(30),
+        /// Longest time a client may take no byte of what it is sent.
+        pub write: Span = Span::secs(30),
+        /// Connecting to the upstream. Answered with 504.
+        pub connect: Span = Span::secs(5),
+        /// From the last byte of the request to the upstream's response head. Answered with 504.
+        pub response: Span = Span::secs(60),
+        /// How long an idle connection to an upstream is kept. Keep it below the app's own limit (Node.js: 5s).
+        pub upstream_idle: Span = Span::secs(4),
+        /// Longest silence on a WebSocket.
+        pub upgrade: Span = Span::hours(1),
+    }
+}
+
+impl EdgeConfig {
+    /// Checks everything that can be checked without opening a socket.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, by its key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !is_name(&self.domain) || self.domain.parse::<IpAddr>().is_ok() {
+            return Err(wrong("edge.domain", &self.domain, "a domain name such as example.com"));
+        }
+        if !self.app.is_empty() && self.app.parse::<Upstream>().is_err() {
+            return Err(wrong("edge.app", &self.app, UPSTREAM_SHAPE));
+        }
+        for network in &self.trusted_proxies {
+            if network.parse::<Network>().is_err() {
+                return Err(wrong("edge.trusted_proxies", network, "an address or a network such as 10.0.0.0/8"));
+            }
+        }
+        if self.workers as usize > MAX_WORKERS {
+            return Err(wrong("edge.workers", &self.workers.to_string(), "0 to 32"));
+        }
+        if self.access_log_size.bytes() < MIN_LOG_SIZE {
+            return Err(wrong("edge.access_log_size", &self.access_log_size.to_string(), "at least 64 KiB"));
+        }
+        self.validate_ports()?;
+        self.validate_sites()?;
+        self.security.validate()?;
+        self.limits.validate()?;
+        self.timeouts.validate()
+    }
+
+    fn validate_ports(&self) -> Result<(), ConfigError> {
+        match (self.http.address(), self.https.address()) {
+            (Some(http), Some(https)) if http == https && http.port() != 0 => Err(ConfigError::SamePort(http)),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_sites(&self) -> Result<(), ConfigError> {
+        let mut seen = std::collections::BTreeSet::new();
+        for site in &self.sites {
+            if site.upstream.parse::<Upstream>().is_err() {
+                return Err(wrong("edge.sites.upstream", &site.upstream, UPSTREAM_SHAPE));
+            }
+            if !is_plain_path(&site.path) {
+                return Err(wrong(
+                    "edge.sites.path",
+                    &site.path,
+                    "a plain path that begins with /, without . or .. parts",
+                ));
+            }
+            for host in &site.hosts {
+                if host.parse::<Pattern>().is_err() {
+                    return Err(wrong("edge.sites.hosts", host, "example.com or *.example.com"));
+                }
+            }
+            let path = site.path.trim_end_matches('/').to_owned();
+            let hosts = if site.hosts.is_empty() { vec![String::new()] } else { site.hosts.clone() };
+            for host in hosts {
+                if !seen.insert((host.to_ascii_lowercase(), path.clone())) {
+                    return Err(ConfigError::SiteTwice { host, path: site.path.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+const UPSTREAM_SHAPE: &str = "http://host:port, such as http://127.0.0.1:3000";
+const MIN_LOG_SIZE: u64 = 64 << 10;
+
+impl SecurityConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("edge.security.content_type_options", &self.content_type_options),
+            ("edge.security.frame_options", &self.frame_options),
+            ("edge.security.referrer_policy", &self.referrer_policy),
+            ("edge.security.permissions_policy", &self.permissions_policy),
+        ] {
+            if http::HeaderValue::from_str(value).is_err() {
+                return Err(wrong(key, value, "a header value in plain ASCII"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LimitsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let head = self.header_bytes.bytes();
+        // hyper's buffer cannot be smaller than 8 KiB, and its addresses not longer than 64 KiB.
+        if !(8 << 10..=1 << 20).contains(&head) {
+            return Err(wrong("edge.limits.header_bytes", &self.header_bytes.to_string(), "8 KiB to 1 MiB"));
+        }
+        for (key, value, most) in [
+            ("edge.limits.headers", self.headers, 1_000),
+            ("edge.limits.connections", self.connections, 1_000_000),
+            ("edge.limits.streams", self.streams, 1_000),
+        ] {
+            if value == 0 || value > most {
+                return Err(wrong(key, &value.to_string(), &format!("1 to {most}")));
+            }
+        }
+        if self.body.bytes() == 0 {
+            return Err(wrong("edge.limits.body", "0", "a size above 0"));
+        }
+        Ok(())
+    }
+}
+
+impl TimeoutsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (key, span) in [
+            ("edge.timeouts.tls_handshake", self.tls_handshake),
+            ("edge.timeouts.head", self.head),
+            ("edge.timeouts.body", self.body),
+            ("edge.timeouts.write", self.write),
+            ("edge.timeouts.connect", self.connect),
+            ("edge.timeouts.response", self.response),
+            ("edge.timeouts.upgrade", self.upgrade),
+        ] {
+            if !(Span::millis(100)..=Span::days(7)).contains(&span) {
+                return Err(wrong(key, &span.to_string(), "100ms to 7d"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `path` reads the same however it is normalised.
+fn is_plain_path(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.contains("//")
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#\\".contains(&byte))
+        && path.split('/').all(|segment| segment != "." && segment != "..")
+}
+
+fn wrong(key: &'static str, value: &str, allowed: &str) -> ConfigError {
+    ConfigError::Value { key, value: value.to_owned(), allowed: allowed.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> EdgeConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        EdgeConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn sites_are_written_as_tables() {
+        let config = parsed(
+            r#"
+            domain = "example.com"
+            [[sites]]
+            hosts = ["example.com", "*.example.com"]
+            path = "/api"
+            upstream = "http://127.0.0.1:3000"
+            body = "10 MiB"
+            "#,
+        );
+        config.validate().unwrap();
+        assert_eq!(config.sites[0].body, ByteSize::mib(10));
+    }
+
+    #[test]
+    fn every_wrong_value_is_told_by_its_key() {
+        for (text, key) in [
+            ("domain = \"a b\"", "edge.domain"),
+            ("domain = \"127.0.0.1\"", "edge.domain"),
+            ("app = \"ftp://x\"", "edge.app"),
+            ("app = \"https://x\"", "edge.app"),
+            ("trusted_proxies = [\"10.0.0.0/33\"]", "edge.trusted_proxies"),
+            ("workers = 999", "edge.workers"),
+            ("access_log_size = 1", "edge.access_log_size"),
+            ("http = \"127.0.0.1:80\"\nhttps = \"127.0.0.1:80\"", "edge.https"),
+            ("[[sites]]\nupstream = \"\"", "edge.sites.upstream"),
+            ("[[sites]]\nupstream = \"x:1\"\npath = \"api\"", "edge.sites.path"),
+            ("[[sites]]\nupstream = \"x:1\"\npath = \"/a/../b\"", "edge.sites.path"),
+            ("[[sites]]\nupstream = \"x:1\"\nhosts = [\"a.*.b\"]", "edge.sites.hosts"),
+            ("[[sites]]\nupstream = \"x:1\"\n[[sites]]\nupstream = \"y:1\"\npath = \"/\"", "edge.sites"),
+            ("[security]\nframe_options = \"a\\nb\"", "edge.security.frame_options"),
+            ("[limits]\nheader_bytes = 100", "edge.limits.header_bytes"),
+            ("[limits]\nheaders = 0", "edge.limits.headers"),
+            ("[limits]\nbody = 0", "edge.limits.body"),
+            ("[timeouts]\nhead = \"0s\"", "edge.timeouts.head"),
+        ] {
+            let error = parsed(text).validate().unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+}

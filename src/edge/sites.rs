@@ -1,0 +1,302 @@
+//! Which site a request belongs to: host first (exact, wildcard, any), then the longest path prefix.
+//!
+//! A path has two readings: as sent, and as a server that decodes `%2e`, resolves `..` and merges `//` would read it.
+//! The raw path is what goes to the app, so a request whose two readings choose different sites is refused: otherwise
+//! `/api/%2e%2e/admin` would be sent under the rules of one site and answered by the routes of another.
+
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+use std::collections::HashMap;
+
+use http::HeaderValue;
+
+use super::config::EdgeConfig;
+use super::error::ConfigError;
+use super::host::{Host, Pattern};
+use super::upstream::Upstream;
+
+/// Every site of a configuration, ready for lookup.
+#[derive(Debug, Default)]
+pub struct Sites {
+    sites: Vec<Site>,
+    exact: HashMap<String, Vec<Route>>,
+    /// Suffixes with their leading dot, longest first.
+    below: Vec<(String, Vec<Route>)>,
+    any: Vec<Route>,
+}
+
+/// One site.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The index of its upstream in [`Sites::upstreams`], for the pools.
+    pub pool: usize,
+    /// Where its requests go.
+    pub upstream: Upstream,
+    /// `upstream` as a header value and in messages.
+    pub authority: HeaderValue,
+    /// Largest request body in bytes.
+    pub body: u64,
+    /// Whether the preset's headers are added.
+    pub security_headers: bool,
+}
+
+/// A path prefix without final slash (the root is empty), and the site it leads to. Longest first in every list.
+#[derive(Debug)]
+struct Route {
+    prefix: String,
+    site: usize,
+}
+
+/// Why no site takes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// The path means one site as sent and another when normalised.
+    Ambiguous,
+    /// No site has this host and path.
+    Unknown,
+}
+
+impl Sites {
+    /// The table for `config`.
+    ///
+    /// # Errors
+    /// What [`EdgeConfig::validate`] would say about hosts and upstreams.
+    pub fn new(config: &EdgeConfig) -> Result<Self, ConfigError> {
+        let mut table = Self::default();
+        for entry in &config.sites {
+            let body = if entry.body.bytes() == 0 { config.limits.body } else { entry.body };
+            let site = table.add(&entry.upstream, "edge.sites.upstream", body.bytes(), entry.security_headers)?;
+            let prefix = entry.path.trim_end_matches('/').to_owned();
+            if entry.hosts.is_empty() {
+                table.any.push(Route { prefix: prefix.clone(), site });
+            }
+            for host in &entry.hosts {
+                let pattern: Pattern = host.parse().map_err(|_bad| ConfigError::Value {
+                    key: "edge.sites.hosts",
+                    value: host.clone(),
+                    allowed: "example.com or *.example.com".to_owned(),
+                })?;
+                table.routes_of(pattern).push(Route { prefix: prefix.clone(), site });
+            }
+        }
+        if !config.app.is_empty() {
+            let site = table.add(&config.app, "edge.app", config.limits.body.bytes(), true)?;
+            // After the sites: a site for every host at `/` wins over `edge.app`.
+            table.any.push(Route { prefix: String::new(), site });
+        }
+        let by_length = |routes: &mut Vec<Route>| routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+        table.exact.values_mut().for_each(by_length);
+        table.below.iter_mut().for_each(|(_, routes)| by_length(routes));
+        table.below.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        by_length(&mut table.any);
+        Ok(table)
+    }
+
+    /// Whether there is no site at all.
+    pub fn is_empty(&self) -> bool {
+        self.sites.is_empty()
+    }
+
+    /// The upstreams, each once, in the order of [`Site::pool`].
+    pub fn upstreams(&self) -> Vec<Upstream> {
+        let mut out = Vec::new();
+        for site in &self.sites {
+            if site.pool == out.len() {
+                out.push(site.upstream.clone());
+            }
+        }
+        out
+    }
+
+    /// The site for `host` and the raw `path` of a request.
+    ///
+    /// # Errors
+    /// [`Miss`].
+    pub fn find(&self, host: &Host, path: &str) -> Result<&Site, Miss> {
+        let sent = self.reading(host, path);
+        if let Some(normal) = normalised(path)
+            && self.reading(host, &normal) != sent
+        {
+            return Err(Miss::Ambiguous);
+        }
+        sent.and_then(|index| self.sites.get(index)).ok_or(Miss::Unknown)
+    }
+
+    /// The site one reading of the path leads to. A host with entries of its own still falls back to wider ones.
+    fn reading(&self, host: &Host, path: &str) -> Option<usize> {
+        let name = host.name();
+        let exact = self.exact.get(name).and_then(|routes| matching(routes, path));
+        exact
+            .or_else(|| {
+                let mut fitting = self
+                    .below
+                    .iter()
+                    .filter(|(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_str()));
+                fitting.find_map(|(_, routes)| matching(routes, path))
+            })
+            .or_else(|| matching(&self.any, path))
+    }
+
+    fn routes_of(&mut self, pattern: Pattern) -> &mut Vec<Route> {
+        match pattern {
+            Pattern::Exact(name) => self.exact.entry(name).or_default(),
+            Pattern::Below(suffix) => {
+                let known = self.below.iter().position(|(known, _)| *known == suffix);
+                let index = known.unwrap_or_else(|| {
+                    self.below.push((suffix, Vec::new()));
+                    self.below.len().saturating_sub(1)
+                });
+                #[expect(clippy::indexing_slicing, reason = "found or pushed two lines up")]
+                &mut self.below[index].1
+            }
+        }
+    }
+
+    fn add(&mut self, address: &str, key: &'static str, body: u64, security: bool) -> Result<usize, ConfigError> {
+        let wrong = || ConfigError::Value {
+            key,
+            value: address.to_owned(),
+            allowed: "http://host:port, such as http://127.0.0.1:3000".to_owned(),
+        };
+        let upstream: Upstream = address.parse().map_err(|_bad| wrong())?;
+        let authority = HeaderValue::from_str(&upstream.to_string()).map_err(|_bad| wrong())?;
+        let known = self.sites.iter().find(|site| site.upstream == upstream).map(|site| site.pool);
+        let pool = known.unwrap_or_else(|| self.upstreams().len());
+        self.sites.push(Site { pool, upstream, authority, body, security_headers: security });
+        Ok(self.sites.len().saturating_sub(1))
+    }
+}
+
+/// The first route whose prefix ends where a segment of `path` ends.
+fn matching(routes: &[Route], path: &str) -> Option<usize> {
+    let fits = |route: &&Route| {
+        path.strip_prefix(route.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    routes.iter().find(fits).map(|route| route.site)
+}
+
+/// How a lenient server would read `path`: one level of percent-decoding, `\` as `/`, matrix parameters cut off, empty
+/// and dot segments resolved, upper case kept. `None` when that is the path itself.
+fn normalised(path: &str) -> Option<String> {
+    let plain = !path.contains(['%', '\\', ';'])
+        && !path.contains("//")
+        && !path.split('/').any(|segment| segment == "." || segment == "..");
+    if plain {
+        return None;
+    }
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy().replace('\\', "/");
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment.split(';').next().unwrap_or("") {
+            "" | "." => {}
+            ".." => {
+                kept.pop();
+            }
+            segment => kept.push(segment),
+        }
+    }
+    let slash = if decoded.ends_with('/') && !kept.is_empty() { "/" } else { "" };
+    Some(format!("/{}{slash}", kept.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Sites {
+        let config: EdgeConfig = toml::from_str(
+            r#"
+            app = "127.0.0.1:1"
+            sites = [
+                { hosts = ["example.com"], path = "/", upstream = "127.0.0.1:2" },
+                { hosts = ["example.com"], path = "/api", upstream = "127.0.0.1:3" },
+                { hosts = ["example.com"], path = "/api/v2/", upstream = "127.0.0.1:4" },
+                { hosts = ["*.example.com"], upstream = "127.0.0.1:5" },
+                { hosts = ["*.deep.example.com"], upstream = "127.0.0.1:6" },
+                { path = "/status", upstream = "127.0.0.1:7" },
+            ]
+            "#,
+        )
+        .unwrap();
+        Sites::new(&config).unwrap()
+    }
+
+    fn port(host: &str, path: &str) -> Result<u16, Miss> {
+        table().find(&host.parse().unwrap(), path).map(|site| site.upstream.port())
+    }
+
+    #[test]
+    fn exact_host_then_wildcard_then_any() {
+        assert_eq!(port("example.com", "/"), Ok(2));
+        assert_eq!(port("EXAMPLE.com.:80", "/"), Ok(2));
+        assert_eq!(port("www.example.com", "/"), Ok(5));
+        assert_eq!(port("a.deep.example.com", "/"), Ok(6));
+        assert_eq!(port("notexample.com", "/"), Ok(1));
+        assert_eq!(port("other", "/status/x"), Ok(7));
+    }
+
+    #[test]
+    fn the_longest_path_wins_on_whole_segments() {
+        for (path, site) in [("/api", 3), ("/api/", 3), ("/apis", 2), ("/api/v2", 4), ("/api/v2/x", 4), ("/api/v22", 3)]
+        {
+            assert_eq!(port("example.com", path), Ok(site), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_two_meanings_is_refused() {
+        for path in [
+            "/api/../x",
+            "/api/%2e%2e/x",
+            "/api/%2E./x",
+            "//api",
+            "/x/..%2fapi",
+            "/%61pi",
+            "/x\\..\\api",
+            "/./api",
+            "/api;x/y",
+        ] {
+            assert_eq!(port("example.com", path), Err(Miss::Ambiguous), "{path}");
+        }
+    }
+
+    #[test]
+    fn odd_paths_that_stay_in_their_site_are_the_apps_business() {
+        for path in ["/a/../b", "/@scope%2fname", "/a//b", "/%20", "/api/v2/a%2Fb", "/%ff", "/a;b=c"] {
+            assert!(port("example.com", path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn one_upstream_has_one_pool() {
+        let config: EdgeConfig = toml::from_str(
+            r#"
+            app = "127.0.0.1:1"
+            sites = [{ path = "/a", upstream = "127.0.0.1:1" }, { path = "/b", upstream = "127.0.0.1:2" }]
+            "#,
+        )
+        .unwrap();
+        let sites = Sites::new(&config).unwrap();
+        assert_eq!(sites.upstreams().len(), 2);
+        let pools: Vec<usize> = sites.sites.iter().map(|site| site.pool).collect();
+        assert_eq!(pools, [0, 1, 0]);
+    }
+
+    #[test]
+    fn without_sites_nothing_is_found() {
+        let sites = Sites::new(&EdgeConfig::default()).unwrap();
+        assert!(sites.is_empty());
+        assert_eq!(sites.find(&"x".parse().unwrap(), "/").unwrap_err(), Miss::Unknown);
+    }
+
+    proptest::proptest! {
+        /// Whatever is accepted for `/` of example.com does not come to lie below `/api` when normalised.
+        #[test]
+        fn no_path_reaches_another_sites_routes(path in "/[a./%2eEfF\\\\pi;]{0,24}") {
+            if let Ok(2) = port("example.com", &path) {
+                let read = normalised(&path).unwrap_or(path);
+                proptest::prop_assert!(read != "/api" && !read.starts_with("/api/"));
+            }
+        }
+    }
+}
