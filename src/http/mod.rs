@@ -6,11 +6,19 @@
 //! Start reading at [`handler`] (what a door implements), then [`server`] (accept) and [`connection`] (one client).
 
 pub mod body;
+pub mod chunked;
+pub mod conditional;
 pub mod config;
 pub mod connection;
 pub mod handler;
 mod patience;
+pub mod query;
+pub mod range;
 pub mod server;
+#[cfg(test)]
+mod server_tests;
+pub mod sigv4;
+pub mod uri;
 
 pub use body::Body;
 pub use config::ServeConfig;

@@ -38,7 +38,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     adopt(socket.into())
 }
 
-/// Takes over a listener bound elsewhere (systemd's LISTEN_FDS). Must run inside a runtime.
+/// Takes over a listener bound elsewhere (systemd's `LISTEN_FDS`). Must run inside a runtime.
 ///
 /// # Errors
 /// The descriptor cannot be polled.
