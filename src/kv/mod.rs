@@ -1,1 +1,47 @@
-//! The keyspace.
+//! The keyspace behind the Redis door: values by type, expiry, transactions, blocking pops, publish and subscribe.
+//!
+//! What it promises:
+//! - one thread owns it, so every command is a unit; no command reads a clock or draws randomness it was not given;
+//! - every change is also an [effect](effect), a deterministic record of it on one key with absolute values, which
+//!   replays to the same keyspace;
+//! - replies and error texts are those of Redis 7.2, whatever the protocol they are written in ([`Reply`]);
+//! - nothing grows without a cap named in [`KvConfig`].
+//!
+//! Start reading at [`keyspace`] (what is kept and how a key is found and changed), then [`execute`] (how a command
+//! runs) and one family under [`commands`]. [`table`] and [`entry`] hold the memory layout, [`effect`] the record of
+//! changes, [`walk`] what a checkpoint sees.
+
+pub mod apply;
+pub mod client;
+pub mod commands;
+pub mod config;
+pub mod deliver;
+pub mod dump;
+pub mod effect;
+pub mod entry;
+pub mod error;
+pub mod execute;
+pub mod expiry;
+pub mod glob;
+pub mod keyspace;
+pub mod number;
+pub mod packed;
+pub mod pubsub;
+pub mod reply;
+pub mod table;
+pub mod transaction;
+pub mod value;
+pub mod wait;
+pub mod walk;
+pub mod watch;
+
+pub use client::{Client, ClientId};
+pub use commands::{Command, Flags};
+pub use config::KvConfig;
+pub use deliver::{Delivery, Message};
+pub use effect::{BadEffect, Effect, Effects};
+pub use error::Fault;
+pub use execute::Flow;
+pub use keyspace::{Counts, DatabaseInfo, Keyspace};
+pub use reply::{Reply, Value};
+pub use walk::Walk;

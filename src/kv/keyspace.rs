@@ -1,0 +1,370 @@
+//! The keyspace: sixteen databases in the hands of one thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::ClientId;
+use super::config::{DATABASES, KvConfig};
+use super::deliver::Delivery;
+use super::effect::{Effects, Stores};
+use super::entry::Entry;
+use super::error::Fault;
+use super::pubsub::Channels;
+use super::table::{Hashing, Place, Table};
+use super::value::{Kind, Limits};
+use super::wait::Waits;
+use super::watch::Watches;
+use crate::base::{Random, Timestamp};
+
+/// All keys, and what hangs on them: watches, blocked clients, subscriptions.
+///
+/// One thread owns it. Time comes in by [`Keyspace::set_now`], once a loop turn; no command reads a clock.
+#[derive(Debug)]
+pub struct Keyspace {
+    pub(super) config: KvConfig,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) hashing: Hashing,
+    /// By store, see [`Stores`].
+    pub(super) databases: Vec<Database>,
+    pub(super) stores: Stores,
+    pub(super) clock: Now,
+    pub(super) effects: Effects,
+    pub(super) watches: Watches,
+    pub(super) waits: Waits,
+    pub(super) channels: Channels,
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) sweep: super::expiry::Sweep,
+    pub(super) counts: Counts,
+}
+
+/// The moment of the current loop turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Now {
+    /// Milliseconds since the Unix epoch.
+    pub wall: u64,
+    /// Since an arbitrary start.
+    pub monotonic: Duration,
+}
+
+impl Now {
+    /// Whole monotonic seconds, the unit of access times.
+    pub const fn second(self) -> u32 {
+        self.monotonic.as_secs() as u32
+    }
+}
+
+/// What `INFO stats` shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Lookups of reading commands that found their key.
+    pub hits: u64,
+    /// Lookups of reading commands that did not.
+    pub misses: u64,
+    /// Keys that vanished because their time had come.
+    pub expired: u64,
+}
+
+/// What `INFO keyspace` shows of a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// Keys, expired ones not yet met included.
+    pub keys: usize,
+    /// Keys with an expiry.
+    pub expiring: usize,
+}
+
+/// The keys of one store.
+#[derive(Debug, Default)]
+pub(super) struct Database {
+    pub entries: Table<Entry>,
+    /// Entries with an expiry.
+    pub expiring: usize,
+    /// Sum of [`Entry::memory`].
+    pub used: usize,
+}
+
+impl Database {
+    pub fn find(&self, hashing: &Hashing, key: &[u8]) -> Option<Place> {
+        self.entries.find(hashing.hash(key), |entry| entry.key() == key)
+    }
+
+    /// Takes a key out.
+    pub fn take(&mut self, hashing: &Hashing, place: Place) -> Option<Entry> {
+        let entry = self.entries.remove(place, |entry| hashing.hash(entry.key()))?;
+        self.used = self.used.saturating_sub(entry.memory());
+        self.expiring = self.expiring.saturating_sub(usize::from(entry.expires().is_some()));
+        Some(entry)
+    }
+
+    /// Adds a key that is not there.
+    pub fn add(&mut self, hashing: &Hashing, entry: Entry) -> Place {
+        self.used += entry.memory();
+        self.expiring += usize::from(entry.expires().is_some());
+        self.entries.insert(hashing.hash(entry.key()), entry, |entry| hashing.hash(entry.key()))
+    }
+
+    /// Changes an entry and keeps the sums right.
+    pub fn change<R>(&mut self, place: Place, work: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let entry = self.entries.get_mut(place)?;
+        let (memory, expiring) = (entry.memory(), entry.expires().is_some());
+        let done = work(entry);
+        self.used = (self.used + entry.memory()).saturating_sub(memory);
+        self.expiring = (self.expiring + usize::from(entry.expires().is_some())).saturating_sub(usize::from(expiring));
+        Some(done)
+    }
+}
+
+/// An entry under change, and what a change needs.
+pub(super) struct Edit<'a> {
+    pub entry: &'a mut Entry,
+    pub effects: &'a mut Effects,
+    pub hashing: &'a Hashing,
+    pub random: &'a dyn Random,
+    pub limits: Limits,
+    pub store: u8,
+    pub key: &'a [u8],
+    /// Whether the key was not there before.
+    pub fresh: bool,
+}
+
+/// Whether [`Keyspace::edit`] makes a key that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Starts with an empty value; nothing stays when it is still empty afterwards.
+    Create,
+    /// Nothing to do.
+    Skip,
+}
+
+impl Keyspace {
+    /// An empty keyspace. `random` draws its hash function and what `SPOP` and the like pick.
+    pub fn new(config: KvConfig, random: Arc<dyn Random>) -> Self {
+        Self {
+            hashing: Hashing::new(&*random),
+            config,
+            random,
+            databases: (0..DATABASES).map(|_| Database::default()).collect(),
+            stores: std::array::from_fn(|db| db as u8),
+            clock: Now::default(),
+            effects: Effects::default(),
+            watches: Watches::default(),
+            waits: Waits::default(),
+            channels: Channels::default(),
+            deliveries: Vec::new(),
+            sweep: super::expiry::Sweep::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Sets the time of this loop turn: the wall clock for expiry, a clock that never goes back for waits.
+    pub fn set_now(&mut self, wall: Timestamp, monotonic: Duration) {
+        self.clock = Now { wall: wall.millis(), monotonic };
+    }
+
+    /// The wall clock of this loop turn.
+    pub const fn now(&self) -> Timestamp {
+        Timestamp(self.clock.wall)
+    }
+
+    /// The settings it runs by.
+    pub const fn config(&self) -> &KvConfig {
+        &self.config
+    }
+
+    /// The settings it runs by, for what `CONFIG SET` may change.
+    pub const fn config_mut(&mut self) -> &mut KvConfig {
+        &mut self.config
+    }
+
+    /// What changed since the journal last took it. The door appends [`Effects::bytes`] to the journal before it sends
+    /// the replies of a loop turn, then calls [`Effects::clear`].
+    pub const fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// Messages for clients other than the one a command came from, in order; the door takes and sends them.
+    pub fn deliveries(&mut self) -> std::vec::Drain<'_, Delivery> {
+        self.deliveries.drain(..)
+    }
+
+    /// Bytes keys and values take, allocator rounding not counted.
+    pub fn used(&self) -> usize {
+        self.databases.iter().map(|database| database.used + database.entries.overhead()).sum()
+    }
+
+    /// Counters since the start.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// A database by its number.
+    pub fn database_info(&self, db: u8) -> DatabaseInfo {
+        let database = self.database(db);
+        DatabaseInfo { keys: database.entries.len(), expiring: database.expiring }
+    }
+
+    /// Clients waiting in a blocking command.
+    pub fn blocked_clients(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// Whether `client` waits in a blocking command.
+    pub fn is_blocked(&self, client: ClientId) -> bool {
+        self.waits.holds(client)
+    }
+
+    /// The store behind a database number.
+    pub(super) fn store(&self, db: u8) -> u8 {
+        self.stores.get(usize::from(db)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn database(&self, db: u8) -> &Database {
+        &self.databases[usize::from(self.store(db))]
+    }
+
+    pub(super) fn database_mut(&mut self, db: u8) -> &mut Database {
+        let store = self.store(db);
+        &mut self.databases[usize::from(store)]
+    }
+
+    /// Where a live key is; one whose time has come is deleted on the way.
+    pub(super) fn find(&mut self, db: u8, key: &[u8]) -> Option<Place> {
+        let now = self.clock.wall;
+        let database = &self.databases[usize::from(self.store(db))];
+        let place = database.find(&self.hashing, key)?;
+        if database.entries.get(place)?.expires().is_some_and(|at| at <= now) {
+            self.expire_at(db, place);
+            return None;
+        }
+        Some(place)
+    }
+
+    /// A live key, without noting the use.
+    pub(super) fn peek(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
+        let place = self.find(db, key)?;
+        self.database(db).entries.get(place)
+    }
+
+    /// A live key, for a reading command: notes the use and counts hit or miss.
+    pub(super) fn read(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
+        let Some(place) = self.find(db, key) else {
+            self.counts.misses += 1;
+            return None;
+        };
+        self.counts.hits += 1;
+        let second = self.clock.second();
+        let entry = self.database_mut(db).entries.get_mut(place)?;
+        entry.set_access(second);
+        Some(entry)
+    }
+
+    /// As [`Keyspace::read`], of one type only.
+    pub(super) fn read_kind(&mut self, db: u8, key: &[u8], kind: Kind) -> Result<Option<&Entry>, Fault> {
+        match self.read(db, key) {
+            Some(entry) if entry.kind() != kind => Err(Fault::WrongType),
+            found => Ok(found),
+        }
+    }
+
+    /// Changes a key of one type. `work` records the effects; a key it leaves empty vanishes, with an explicit effect.
+    ///
+    /// # Errors
+    /// [`Fault::WrongType`], and whatever `work` says; it must not have changed anything then.
+    pub(super) fn edit<R>(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        kind: Kind,
+        missing: Missing,
+        work: impl FnOnce(&mut Edit<'_>) -> Result<R, Fault>,
+    ) -> Result<Option<R>, Fault> {
+        let place = self.find(db, key);
+        let (second, store) = (self.clock.second(), self.store(db));
+        let mark = self.effects.mark();
+        let Self { databases, hashing, effects, random, config, .. } = self;
+        let database = &mut databases[usize::from(store)];
+        let limits = Limits::of(config);
+        let random = &**random;
+        let done = match place {
+            Some(place) => {
+                if database.entries.get(place).is_some_and(|entry| entry.kind() != kind) {
+                    return Err(Fault::WrongType);
+                }
+                let done = database.change(place, |entry| {
+                    entry.set_access(second);
+                    let done = work(&mut Edit { entry, effects, hashing, random, limits, store, key, fresh: false });
+                    (done, entry.is_empty_collection())
+                });
+                let Some((done, empty)) = done else { return Ok(None) };
+                if empty {
+                    database.take(hashing, place);
+                    effects.delete(store, key);
+                }
+                done
+            }
+            None if missing == Missing::Skip => return Ok(None),
+            None => {
+                let mut entry = Entry::packed(kind, key, &[], second);
+                let done =
+                    work(&mut Edit { entry: &mut entry, effects, hashing, random, limits, store, key, fresh: true });
+                if done.is_err() || entry.is_empty_collection() || effects.mark() == mark {
+                    effects.truncate(mark);
+                } else {
+                    database.add(hashing, entry);
+                    self.waits.note(db, key);
+                }
+                done
+            }
+        };
+        if self.effects.mark() != mark {
+            self.watches.touch(db, key);
+        }
+        done.map(Some)
+    }
+
+    /// Puts an entry in place of whatever its key held. The caller records the effect.
+    pub(super) fn put(&mut self, db: u8, entry: Entry) {
+        let store = usize::from(self.store(db));
+        let Self { databases, hashing, .. } = self;
+        if let Some(place) = databases[store].find(hashing, entry.key()) {
+            self.watches.touch(db, entry.key());
+            self.waits.note(db, entry.key());
+            databases[store].change(place, |old| *old = entry);
+        } else {
+            self.watches.touch(db, entry.key());
+            self.waits.note(db, entry.key());
+            databases[store].add(hashing, entry);
+        }
+    }
+
+    /// Deletes a live key and records it; says whether it was there.
+    pub(super) fn delete(&mut self, db: u8, key: &[u8]) -> bool {
+        let Some(place) = self.find(db, key) else { return false };
+        self.delete_at(db, place);
+        true
+    }
+
+    /// Deletes what is at `place` and records it.
+    pub(super) fn delete_at(&mut self, db: u8, place: Place) -> Option<Entry> {
+        let store = self.store(db);
+        let entry = self.databases[usize::from(store)].take(&self.hashing, place)?;
+        self.effects.delete(store, entry.key());
+        self.watches.touch(db, entry.key());
+        Some(entry)
+    }
+
+    /// Deletes a key whose time has come.
+    pub(super) fn expire_at(&mut self, db: u8, place: Place) {
+        if self.delete_at(db, place).is_some() {
+            self.counts.expired += 1;
+        }
+    }
+
+    /// Sets or removes the expiry of the key at `place` and records it.
+    pub(super) fn set_expires(&mut self, db: u8, place: Place, key: &[u8], expires: Option<u64>) {
+        let store = self.store(db);
+        self.databases[usize::from(store)].change(place, |entry| entry.set_expires(expires));
+        self.effects.expire(store, key, expires);
+        self.watches.touch(db, key);
+    }
+}
