@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::testing::{memory_store, plain_memory_store};
+use crate::testing::{FaultyDisk, TwiceStore, memory_store, plain_memory_store, store_on};
 
 const A: Table = Table::new("test.a");
 const B: Table = Table::new("test.b");
@@ -25,6 +25,13 @@ async fn keeps_every_promise(open: impl Fn() -> Store) {
 async fn the_memory_engine_keeps_every_promise() {
     keeps_every_promise(plain_memory_store).await;
     keeps_every_promise(memory_store).await;
+}
+
+#[tokio::test]
+async fn the_redb_engine_keeps_every_promise() {
+    let fresh = || store_on(&FaultyDisk::new(), &STATE, 1).unwrap();
+    keeps_every_promise(fresh).await;
+    keeps_every_promise(|| TwiceStore::over(&fresh())).await;
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Why there is no snapshot; `op` did not run, or what it read must not be used.
     fn read(&self, op: &dyn Fn(&dyn ReadTx)) -> Result<(), StoreError>;
 
-    /// Runs `op` and, if it says so, commits its changes durably.
+    /// Runs `op` and, if it says so, commits its changes durably. Needs no async runtime to make progress.
     ///
     /// # Errors
     /// See [`StoreError`]; after an error what `op` concluded from its reads must not be used either.
@@ -50,12 +50,6 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// # Cancel safety
     /// Dropped before its end, the transaction may happen or not, as a whole.
     fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>>;
-
-    /// As [`Engine::write`], for threads outside any async runtime. Blocks.
-    ///
-    /// # Errors
-    /// As [`Engine::write`].
-    fn write_blocking(&self, op: WriteOp) -> Result<(), StoreError>;
 
     /// How the engine feels now. Cancel safe.
     fn health(&self) -> BoxFuture<'_, StoreHealth>;

@@ -11,20 +11,32 @@
 //! tree hides rows without an error, so nothing irreplaceable is deleted because a row is not there.
 //!
 //! Rooms never see the engine: [`Engine`] is the seam for a second one (a distributed database), and `testing` has one
-//! in memory. Start reading at [`tx`] (what a closure can do), then `redb_engine.rs` and `writer.rs` (how a commit
-//! happens and what a failed one means), `seal.rs` (bytes of a row), [`record`] (bytes of a value), `migrate.rs`.
+//! in memory. Start reading at [`tx`] (what a closure can do), then `writer.rs` (how a commit happens),
+//! `redb_file.rs` (what a failed one means), `seal.rs` (bytes of a row), [`record`] (bytes of a value), `migrate.rs`.
 
+mod backend;
+mod block_on;
 mod engine;
 mod error;
+mod migrate;
 pub(crate) mod overlay;
+mod place;
 pub mod record;
+mod redb_engine;
+mod redb_file;
+mod redb_tx;
+mod seal;
 pub mod tx;
+mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::block_on::block_on;
 pub use self::engine::{Decision, Engine, StoreHealth, WriteOp};
 pub use self::error::StoreError;
+pub use self::migrate::{DataFile, OBJECTS, STATE};
 pub use self::record::{Record, RecordError};
+pub use self::redb_engine::{Opening, StoreConfig};
 pub use self::tx::{Direction, KEY_MAX, ReadTx, Row, Table, VALUE_MAX, WriteTx, after_prefix};
 
 /// A handle to one store. Clones are the same store.
@@ -107,7 +119,7 @@ impl Store {
         take(&answer).unwrap_or_else(|| Err(self.failed("the write closure did not run")))
     }
 
-    /// As [`Store::write`], for start-up and own threads. Blocks; must not be called on an async thread.
+    /// As [`Store::write`], for start-up and own threads. Blocks.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -120,7 +132,7 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let (op, answer) = erase(op);
-        self.engine.write_blocking(op)?;
+        block_on(self.engine.write(op))?;
         take(&answer).unwrap_or_else(|| Err(self.failed("the write closure did not run")))
     }
 

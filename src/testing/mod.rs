@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use self::faulty_disk::{Fault, FaultyDisk, SECTOR};
-pub use self::stores::{TwiceStore, memory_store, plain_memory_store};
+pub use self::stores::{TwiceStore, memory_store, plain_memory_store, store_on, store_with_clock};
 use crate::base::{Clock, Random, Timestamp};
 
 /// A clock that stands still until a test moves it.

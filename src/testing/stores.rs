@@ -2,13 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
 
+use super::{FaultyDisk, TestClock, TestRandom};
+use crate::base::{ByteSize, Clock, Shutdown, Supervisor};
+use crate::crypto::Key;
 use crate::store::overlay::Overlay;
 use crate::store::tx::is_empty_range;
-use crate::store::{Decision, Direction, Engine, ReadTx, Row, Store, StoreError, StoreHealth, Table, WriteOp, WriteTx};
+use crate::store::{
+    DataFile, Decision, Direction, Engine, Opening, ReadTx, Row, Store, StoreConfig, StoreError, StoreHealth, Table,
+    WriteOp, WriteTx,
+};
+use crate::telemetry::Metrics;
 
 /// A store in memory, fresh and empty, that runs every closure twice (see [`TwiceStore`]).
 pub fn memory_store() -> Store {
@@ -18,6 +26,38 @@ pub fn memory_store() -> Store {
 /// A store in memory, fresh and empty.
 pub fn plain_memory_store() -> Store {
     Store::new(Arc::new(MemoryEngine::default()), FILE)
+}
+
+/// The data file `file` on `disk` in the folder `/`, opened as a server would, with a fixed key, standing clock and a
+/// supervisor of its own. `seed` makes the epoch's salt: give each opening of one disk another.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn store_on(disk: &FaultyDisk, file: &'static DataFile, seed: u64) -> Result<Store, StoreError> {
+    store_with_clock(disk, file, seed, Arc::new(TestClock::default()))
+}
+
+/// As [`store_on`], with a clock the test can move.
+///
+/// # Errors
+/// As [`Store::open`].
+pub fn store_with_clock(
+    disk: &FaultyDisk,
+    file: &'static DataFile,
+    seed: u64,
+    clock: Arc<dyn Clock>,
+) -> Result<Store, StoreError> {
+    let opening = Opening {
+        folder: Path::new("/"),
+        key: Key::from_bytes([42; 32]),
+        config: &StoreConfig { cache: ByteSize::mib(1) },
+        disk: Arc::new(disk.clone()),
+        clock,
+        random: &TestRandom::new(seed),
+        supervisor: &Supervisor::new(Shutdown::new()),
+        metrics: &Metrics::new(),
+    };
+    Store::open(file, opening)
 }
 
 const FILE: &str = "memory";
@@ -34,18 +74,8 @@ impl Default for MemoryEngine {
     }
 }
 
-impl Engine for MemoryEngine {
-    fn read(&self, op: &dyn Fn(&dyn ReadTx)) -> Result<(), StoreError> {
-        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        op(&View(tables.as_ref().ok_or(StoreError::Closed { file: FILE })?));
-        Ok(())
-    }
-
-    fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.write_blocking(op) })
-    }
-
-    fn write_blocking(&self, op: WriteOp) -> Result<(), StoreError> {
+impl MemoryEngine {
+    fn commit(&self, op: &WriteOp) -> Result<(), StoreError> {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let tables = tables.as_mut().ok_or(StoreError::Closed { file: FILE })?;
         let view = View(tables);
@@ -63,6 +93,18 @@ impl Engine for MemoryEngine {
             }
         }
         Ok(())
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn read(&self, op: &dyn Fn(&dyn ReadTx)) -> Result<(), StoreError> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        op(&View(tables.as_ref().ok_or(StoreError::Closed { file: FILE })?));
+        Ok(())
+    }
+
+    fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.commit(&op) })
     }
 
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
@@ -123,10 +165,6 @@ impl Engine for TwiceStore {
 
     fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
         self.0.write(twice(op))
-    }
-
-    fn write_blocking(&self, op: WriteOp) -> Result<(), StoreError> {
-        self.0.write_blocking(twice(op))
     }
 
     fn health(&self) -> BoxFuture<'_, StoreHealth> {

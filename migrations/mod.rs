@@ -1,0 +1,15 @@
+//! The steps that brought each data file to its present shape, one Rust file a step.
+//!
+//! The list is append-only: a step that was released is never edited, reordered or removed, and its number is never
+//! used again. Each runs once per file, in one transaction together with the row that records it.
+
+mod objects_0001_format;
+mod state_0001_format;
+
+use super::Step;
+
+/// Steps of `state.redb`.
+pub(super) const STATE: &[Step] = &[state_0001_format::STEP];
+
+/// Steps of `objects.redb`.
+pub(super) const OBJECTS: &[Step] = &[objects_0001_format::STEP];

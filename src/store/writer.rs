@@ -1,0 +1,165 @@
+//! The writer thread of a file and its group commit.
+//!
+//! A commit costs two syncs, some milliseconds, however much is in it. So the thread takes every closure that waits,
+//! runs them one after the other in one redb transaction, commits once, and only then answers any of them: also a
+//! closure that failed by itself, for what it saw may be the work of one that did not make it to the disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::overlay::Overlay;
+use super::redb_file::{Committed, RedbFile};
+use super::redb_tx::Batch;
+use super::{Decision, StoreError, WriteOp};
+use crate::telemetry::metrics::LATENCY_SECONDS;
+use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
+
+/// Most closures waiting for their turn; who comes then waits for a place.
+pub(super) const QUEUE: usize = 1024;
+
+/// Most closures in one transaction.
+const BATCH_OPERATIONS: usize = 256;
+
+/// Bytes of changes after which a transaction takes no further closure.
+const BATCH_BYTES: usize = 4 << 20;
+
+const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// A closure and who waits for its end.
+pub(super) struct Waiting {
+    pub(super) op: WriteOp,
+    pub(super) done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// What the thread is asked to do.
+pub(super) enum Request {
+    /// Run a closure.
+    Write(Waiting),
+    /// Close the file, after all that was asked before.
+    Close(oneshot::Sender<()>),
+}
+
+/// What the thread counts.
+pub(super) struct WriterMetrics {
+    commits: Counter,
+    batch: Histogram,
+    seconds: Histogram,
+    queue: Gauge,
+    errors: Counter,
+}
+
+impl WriterMetrics {
+    pub(super) fn new(metrics: &Metrics, file: &str) -> Self {
+        let labels: &[(&str, &str)] = &[("file", file)];
+        Self {
+            commits: metrics.counter("mainstay_store_commits_total", "Durable commits.", labels),
+            batch: metrics.histogram(
+                "mainstay_store_batch_operations",
+                "Closures in a transaction.",
+                labels,
+                BATCH_SIZES,
+            ),
+            seconds: metrics.histogram(
+                "mainstay_store_commit_seconds",
+                "Time a commit takes.",
+                labels,
+                LATENCY_SECONDS,
+            ),
+            queue: metrics.gauge("mainstay_store_queue_operations", "Closures waiting for the writer.", labels),
+            errors: metrics.counter("mainstay_store_errors_total", "Transactions that failed.", labels),
+        }
+    }
+}
+
+/// The thread: works until it is told to close or everyone who could ask is gone, then closes the file.
+pub(super) fn run(file: &Arc<RedbFile>, mut queue: mpsc::Receiver<Request>, metrics: &WriterMetrics) {
+    let mut closers = Vec::new();
+    while closers.is_empty() {
+        match queue.blocking_recv() {
+            Some(Request::Write(first)) => closers.extend(batch(file, first, &mut queue, metrics)),
+            Some(Request::Close(closer)) => closers.push(closer),
+            None => break,
+        }
+    }
+    queue.close();
+    file.close();
+    while let Some(request) = queue.blocking_recv() {
+        match request {
+            Request::Write(waiting) => answer(waiting.done, Err(StoreError::Closed { file: file.name() })),
+            Request::Close(closer) => closers.push(closer),
+        }
+    }
+    for closer in closers {
+        // Whoever asked may have stopped waiting.
+        let _ = closer.send(());
+    }
+}
+
+/// Commits `first` and what waits behind it; a request to close ends the batch and is handed back.
+fn batch(
+    file: &RedbFile,
+    first: Waiting,
+    queue: &mut mpsc::Receiver<Request>,
+    metrics: &WriterMetrics,
+) -> Option<oneshot::Sender<()>> {
+    let mut ran = Vec::new();
+    let mut closer = None;
+    let mut next = Some(first);
+    let committed = file.commit(|batch| {
+        let mut bytes = 0;
+        while let Some(waiting) = next.take() {
+            let result = run_one(file, batch, &waiting.op);
+            bytes += *result.as_ref().unwrap_or(&0);
+            ran.push((waiting.done, result.map(drop)));
+            if ran.len() == BATCH_OPERATIONS || bytes >= BATCH_BYTES || batch.failure().is_some() {
+                break;
+            }
+            match queue.try_recv() {
+                Ok(Request::Write(waiting)) => next = Some(waiting),
+                Ok(Request::Close(asked)) => closer = Some(asked),
+                Err(_) => {}
+            }
+        }
+    });
+    // The file let nobody in.
+    ran.extend(next.map(|waiting| (waiting.done, Ok(()))));
+
+    metrics.queue.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+    metrics.batch.observe(ran.len() as f64);
+    match &committed {
+        Ok(Committed::Durable(took)) => {
+            metrics.commits.inc();
+            metrics.seconds.observe(took.as_secs_f64());
+        }
+        Ok(Committed::Nothing) => {}
+        Err(error) => tracing::error!(file = file.name(), operations = ran.len(), %error, "a commit failed"),
+    }
+    for (done, result) in ran {
+        let result = committed.as_ref().map_err(Clone::clone).and(result);
+        if result.is_err() {
+            metrics.errors.inc();
+        }
+        answer(done, result);
+    }
+    closer
+}
+
+/// Runs one closure and, if it wants that, writes its changes to `batch`; returns their bytes.
+fn run_one(file: &RedbFile, batch: &Batch<'_, '_>, op: &WriteOp) -> Result<usize, StoreError> {
+    let mut overlay = Overlay::new(batch);
+    let decision = catch_unwind(AssertUnwindSafe(|| op(&mut overlay))).map_err(|_panic| StoreError::Engine {
+        file: file.name(),
+        reason: "the transaction's closure panicked".to_owned(),
+    })?;
+    match decision {
+        Decision::Keep => batch.apply(overlay.into_changes()),
+        Decision::Discard => Ok(0),
+    }
+}
+
+fn answer(done: oneshot::Sender<Result<(), StoreError>>, result: Result<(), StoreError>) {
+    // Whoever asked may have stopped waiting; the transaction happened all the same.
+    let _ = done.send(result);
+}
