@@ -212,7 +212,7 @@ impl CheckpointReader {
         &self.path
     }
 
-    /// Index of the block that [`CheckpointReader::next`] will return.
+    /// Index of the block that [`CheckpointReader::next_block`] will return.
     pub const fn position(&self) -> u32 {
         self.next
     }
@@ -226,7 +226,7 @@ impl CheckpointReader {
     ///
     /// # Errors
     /// [`PersistError::DamagedCheckpoint`], [`PersistError::Disk`].
-    pub fn next(&mut self) -> Result<(Vec<u8>, std::ops::Range<usize>), PersistError> {
+    pub fn next_block(&mut self) -> Result<(Vec<u8>, std::ops::Range<usize>), PersistError> {
         let at = self.offset;
         let damaged = |what| PersistError::DamagedCheckpoint { path: self.path.clone(), offset: at, what };
         let index = u64::from(self.next);

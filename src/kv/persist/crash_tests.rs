@@ -88,14 +88,13 @@ impl Run {
         let next = self.toy.walk(cursor, 2, block.values());
         self.append(&effects, Some(Marker { checkpoint: self.journal.end().segment, block: index }))?;
         writer.write(block).ok()?;
-        match next {
-            Some(next) => self.checkpoint = Some((writer, next, index + 1, before)),
-            None => {
-                self.sync()?;
-                writer.finish(0, self.journal.end(), self.journal.durable()).ok()?;
-                self.journal.forget(before);
-            }
+        if let Some(next) = next {
+            self.checkpoint = Some((writer, next, index + 1, before));
+            return Some(());
         }
+        self.sync()?;
+        writer.finish(0, self.journal.end(), self.journal.durable()).ok()?;
+        self.journal.forget(before);
         Some(())
     }
 

@@ -152,11 +152,11 @@ fn take_all(
                 take(Restored::Effects(effects)).map_err(unreadable(&piece.path))?;
             }
             // The reader keeps the marker only on frames it has loaded a block for.
-            if frame.marker.is_some() {
-                if let Some((bytes, values)) = blocks.next() {
-                    let values = bytes.get(values.clone()).unwrap_or_default();
-                    take(Restored::Values(values)).map_err(unreadable(&piece.path))?;
-                }
+            if frame.marker.is_some()
+                && let Some((bytes, values)) = blocks.next()
+            {
+                let values = bytes.get(values.clone()).unwrap_or_default();
+                take(Restored::Values(values)).map_err(unreadable(&piece.path))?;
             }
         }
         report.frames += piece.batch.frames.len() as u64;
@@ -192,22 +192,20 @@ impl Replay<'_> {
 
     /// Sends the frames of one segment after the other, up to the first that does not verify.
     fn read_segments(&mut self, pieces: &SyncSender<Piece>) -> Result<Option<Position>, PersistError> {
-        let mut expected = self.first;
         let mut end = None;
-        for number in self.segments.iter().copied() {
+        for (expected, number) in (self.first..).zip(self.segments.iter().copied()) {
             if number != expected {
                 return Ok(Some(Position { segment: expected, offset: 0 }));
             }
             let mut segment = self.open(number)?;
             // A file may have lost its last frames and still end at a frame: the next one knows where it ended.
-            if let (Some(previous), Some(end)) = (segment.previous(), end) {
-                if previous != end {
-                    return Ok(Some(Position { segment: number - 1, offset: end }));
-                }
+            if let (Some(previous), Some(end)) = (segment.previous(), end)
+                && previous != end
+            {
+                return Ok(Some(Position { segment: number - 1, offset: end }));
             }
-            expected += 1;
             loop {
-                match segment.next()? {
+                match segment.next_frames()? {
                     Read::End => break,
                     Read::Bad(offset) => return Ok(Some(Position { segment: number, offset })),
                     Read::Frames(batch) => {
@@ -231,7 +229,7 @@ impl Replay<'_> {
             let Some(marker) = frame.marker else { continue };
             match &mut self.blocks {
                 Some(blocks) if marker.checkpoint == self.first && marker.block == blocks.position() => {
-                    loaded.push(blocks.next()?);
+                    loaded.push(blocks.next_block()?);
                 }
                 // A checkpoint that was given up, or one that was not finished before the crash.
                 _ => frame.marker = None,

@@ -107,7 +107,7 @@ pub struct Frame {
     pub at: Position,
 }
 
-/// What [`SegmentReader::next`] found.
+/// What [`SegmentReader::next_frames`] found.
 #[derive(Debug)]
 pub enum Read {
     /// Verified frames.
@@ -170,16 +170,17 @@ impl SegmentReader {
     ///
     /// # Errors
     /// [`PersistError::Disk`] when reading fails. Bytes that do not verify are no error here: see [`Read::Bad`].
-    pub fn next(&mut self) -> Result<Read, PersistError> {
+    pub fn next_frames(&mut self) -> Result<Read, PersistError> {
         let Some(seals) = &self.seals else { return Ok(Read::Bad(0)) };
         if self.offset >= self.length {
             return Ok(if self.offset == self.length { Read::End } else { Read::Bad(self.length) });
         }
         let mut batch = Batch { bytes: self.read(self.offset, CHUNK)?, frames: Vec::new() };
-        if let Some(first) = seals.frame_length(&batch.bytes, self.index) {
-            if first <= self.length.saturating_sub(self.offset) && first > batch.bytes.len() as u64 {
-                batch.bytes = self.read(self.offset, usize::try_from(first).unwrap_or(usize::MAX))?;
-            }
+        if let Some(first) = seals.frame_length(&batch.bytes, self.index)
+            && first > batch.bytes.len() as u64
+            && first <= self.length.saturating_sub(self.offset)
+        {
+            batch.bytes = self.read(self.offset, usize::try_from(first).unwrap_or(usize::MAX))?;
         }
         let mut start = 0;
         while let Some(rest) = batch.bytes.get_mut(start..) {
@@ -217,10 +218,8 @@ impl SegmentReader {
         while let Some(found) = rest.get(start..).and_then(|bytes| finder.find(bytes)) {
             start = start.saturating_add(found);
             let Some(bytes) = rest.get_mut(start..) else { break };
-            if let Some(head) = open_any(seals, bytes) {
-                if head.durable > bad {
-                    return Ok(true);
-                }
+            if open_any(seals, bytes).is_some_and(|head| head.durable > bad) {
+                return Ok(true);
             }
             start = start.saturating_add(1);
         }
