@@ -1,5 +1,13 @@
 //! Health, metrics, and the app's HTTP interface.
+//!
+//! Answered on `console.listen`, without credentials and without secrets: `/health` (the process lives), `/health/db`
+//! (the store answers), `/health/ready` (every part works; else 503), `/metrics` (Prometheus text format). Anything else
+//! is a problem document (RFC 9457). [`health`] knows the parts, [`routes`] the paths.
 
 pub mod config;
+pub mod health;
+pub mod routes;
 
 pub use config::ConsoleConfig;
+pub use health::{Check, Checks, Report};
+pub use routes::Api;

@@ -1,1 +1,21 @@
-//! The composition root.
+//! The composition root: the only place that constructs rooms, and the life of the process.
+//!
+//! [`start::start`] goes top to bottom: data folder and lock, sockets, keyring, stores, services, doors, control socket.
+//! Whatever is wrong is a [`StartError`] that says what to do; nothing listens before everything is open. [`run`]
+//! then waits for the stop, drains, and closes what holds data last. [`status`] and [`connect`] are what the commands ask
+//! a running server for over [`control`].
+
+pub mod connect;
+pub mod control;
+pub mod error;
+pub mod folder;
+pub mod master;
+pub mod run;
+pub mod sockets;
+pub mod start;
+pub mod status;
+
+pub use error::StartError;
+pub use folder::Folder;
+pub use start::{Plan, Running, start};
+pub use status::Status;

@@ -1,1 +1,54 @@
 //! The commands.
+//!
+//! [`main`] reads the arguments and the environment and runs one command; each command is a function in its own file.
+//! What is asked for goes to standard output, everything else to standard error; the exit code is 0 or 1 (2 for
+//! arguments that are not understood).
+
+mod arguments;
+mod inspect;
+mod serve;
+mod settings;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::arguments::{Arguments, Command, ConfigCommand, KeyCommand};
+use self::settings::Shell;
+use crate::config::Environment;
+
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let shell = Shell { environment: Environment::read(), config: arguments.config, data: arguments.data };
+    let done = match arguments.command {
+        Command::Serve(flags) => serve::serve(shell, &flags),
+        Command::Env { json } => inspect::env(shell, json),
+        Command::Status { json } => inspect::status(&shell, json),
+        Command::Healthcheck => inspect::healthcheck(&shell),
+        Command::Config(ConfigCommand::Check) => settings::check(&shell),
+        Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
+        Command::Key(KeyCommand::Export) => inspect::key_export(shell),
+        Command::Version => say(&format!("mainstay {}\n", crate::app::status::VERSION)),
+        Command::Completions { shell } => say(&arguments::completions(shell)),
+        Command::Man => say(&arguments::man()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may be the same terminal; there is nobody to tell when even this fails.
+            let _ = writeln!(std::io::stderr(), "mainstay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes `text` to standard output. A reader that has seen enough (`| head`) is no failure.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -6,6 +6,7 @@ use toml::de::{DeTable, Deserializer};
 
 use super::ServerConfig;
 use crate::base::settings::{Field, Settings};
+use crate::edge::config as edge;
 
 /// The fields of a section or of a table inside one, and their manual.
 #[derive(Clone, Copy, Debug)]
@@ -85,13 +86,22 @@ macro_rules! tree {
 }
 
 tree! {
-    server: ServerConfig,
+    edge: crate::edge::EdgeConfig,
     console: crate::api::ConsoleConfig,
+    objects: crate::objects::ObjectsConfig,
+    kv: crate::kv::KvConfig,
+    store: crate::store::StoreConfig,
+    server: ServerConfig,
     log: crate::telemetry::LogConfig,
 }
 
 /// Tables inside sections, by the name of their type.
-const TABLES: &[(&str, Shape)] = &[];
+const TABLES: &[(&str, Shape)] = &[
+    ("SiteConfig", Shape::of::<edge::SiteConfig>()),
+    ("SecurityConfig", Shape::of::<edge::SecurityConfig>()),
+    ("LimitsConfig", Shape::of::<edge::LimitsConfig>()),
+    ("TimeoutsConfig", Shape::of::<edge::TimeoutsConfig>()),
+];
 
 /// What `field` holds. Types are told by name, since a macro cannot ask whether a type is a settings struct.
 pub fn kind(field: &Field) -> Kind {

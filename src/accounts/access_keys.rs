@@ -1,0 +1,279 @@
+//! S3 access keys and the Redis password.
+//!
+//! Tables of `state.redb`: `accounts.access_keys`, the id to an [`AccessKeyRecord`]; `accounts.passwords`, the door's
+//! name (`redis`) to a [`PasswordRecord`]. Both made at the first start, in one commit.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use super::AccountsError;
+use crate::base::{Clock, Random, Secret, Timestamp, random};
+use crate::store::{Direction, ReadTx, Record, Store, Table, record};
+
+const ACCESS_KEYS: Table = Table::new("accounts.access_keys");
+const PASSWORDS: Table = Table::new("accounts.passwords");
+const REDIS: &str = "redis";
+
+/// Most access keys held in memory.
+const MOST_KEYS: usize = 10_000;
+
+const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+/// Letters and digits alone, so that no `.env` file, shell or URL needs quoting.
+const SECRET_ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// An S3 access key.
+#[derive(Debug)]
+pub struct AccessKey {
+    /// The public half, which requests name.
+    pub id: String,
+    /// The secret half, which signs them.
+    pub secret: Secret<String>,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl AccessKey {
+    fn random(random: &dyn Random, created: Timestamp) -> Self {
+        let id = letters(random, ID_ALPHABET, 20).expose().clone();
+        Self { id, secret: letters(random, SECRET_ALPHABET, 40), created }
+    }
+}
+
+/// What the operator wants the first credentials to be, from the environment.
+#[derive(Debug, Default)]
+pub struct FirstCredentials {
+    /// `MINIO_ROOT_USER`.
+    pub id: Option<String>,
+    /// `MINIO_ROOT_PASSWORD`.
+    pub secret: Option<Secret<String>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AccessKeyRecord {
+    secret: String,
+    created_ms: u64,
+}
+
+impl Record for AccessKeyRecord {
+    const VERSION: u8 = 1;
+}
+
+#[derive(Serialize, Deserialize)]
+struct PasswordRecord {
+    password: String,
+    created_ms: u64,
+}
+
+impl Record for PasswordRecord {
+    const VERSION: u8 = 1;
+}
+
+/// The credentials, in memory. Lookups take no lock and do no I/O.
+pub struct AccessKeys {
+    table: ArcSwap<HashMap<String, Arc<AccessKey>>>,
+    redis_password: Secret<String>,
+}
+
+/// What the store holds.
+struct Stored {
+    keys: Vec<Arc<AccessKey>>,
+    redis_password: Option<Secret<String>>,
+}
+
+impl Stored {
+    fn has(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id == id)
+    }
+}
+
+impl AccessKeys {
+    /// Reads the credentials, and makes what is missing: `first`, else random ones. Blocks.
+    ///
+    /// # Errors
+    /// [`AccountsError`]; nothing was made then.
+    pub fn open(
+        store: &Store,
+        random: &dyn Random,
+        clock: &dyn Clock,
+        first: FirstCredentials,
+    ) -> Result<Self, AccountsError> {
+        let now = clock.now();
+        let first = checked(first, now)?;
+        let stored = store.read_blocking(read)?;
+        if let Some(ignored) = first.as_ref().filter(|first| !stored.keys.is_empty() && !stored.has(&first.id)) {
+            tracing::warn!(
+                access_key_id = ignored.id,
+                "MINIO_ROOT_USER is ignored: this data folder has an access key already, see `mainstay env`"
+            );
+        }
+        let fresh_key =
+            stored.keys.is_empty().then(|| Arc::new(first.unwrap_or_else(|| AccessKey::random(random, now))));
+        let fresh_password = stored.redis_password.is_none().then(|| letters(random, SECRET_ALPHABET, 32));
+        if fresh_key.is_some() || fresh_password.is_some() {
+            make(store, now, fresh_key.as_deref(), fresh_password.as_ref())?;
+        }
+        let keys = fresh_key.into_iter().chain(stored.keys).map(|key| (key.id.clone(), key));
+        Ok(Self {
+            table: ArcSwap::from_pointee(keys.collect()),
+            redis_password: stored.redis_password.or(fresh_password).unwrap_or_default(),
+        })
+    }
+
+    /// The access key called `access_key_id`, if there is one.
+    pub fn secret(&self, access_key_id: &str) -> Option<Arc<AccessKey>> {
+        self.table.load().get(access_key_id).cloned()
+    }
+
+    /// The oldest access key, which `mainstay env` shows; there always is one.
+    pub fn primary(&self) -> Option<Arc<AccessKey>> {
+        self.table
+            .load()
+            .values()
+            .min_by(|left, right| (left.created, &left.id).cmp(&(right.created, &right.id)))
+            .cloned()
+    }
+
+    /// The password of the Redis door.
+    pub fn redis_password(&self) -> Secret<String> {
+        self.redis_password.clone()
+    }
+}
+
+impl std::fmt::Debug for AccessKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessKeys").field("keys", &self.table.load().len()).finish_non_exhaustive()
+    }
+}
+
+fn checked(first: FirstCredentials, created: Timestamp) -> Result<Option<AccessKey>, AccountsError> {
+    let (id, secret) = match (first.id, first.secret) {
+        (None, None) => return Ok(None),
+        (Some(id), Some(secret)) => (id, secret),
+        _ => return Err(AccountsError::HalfPair),
+    };
+    let id_length = id.chars().count();
+    let is_id = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte));
+    if !(3..=128).contains(&id_length) || !is_id {
+        return Err(AccountsError::BadId { length: id_length });
+    }
+    let length = secret.expose().chars().count();
+    if !(8..=128).contains(&length) || !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(AccountsError::BadSecret { length });
+    }
+    Ok(Some(AccessKey { id, secret, created }))
+}
+
+fn read(tx: &dyn ReadTx) -> Result<Stored, AccountsError> {
+    let damaged = |name: &str| {
+        let name = name.to_owned();
+        |source| AccountsError::Record { name, source }
+    };
+    let mut keys = Vec::new();
+    for (id, value) in tx.scan(ACCESS_KEYS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, MOST_KEYS)? {
+        let id = String::from_utf8_lossy(&id).into_owned();
+        let found: AccessKeyRecord = record::decode(&value).map_err(damaged(&id))?;
+        keys.push(Arc::new(AccessKey { id, secret: Secret::new(found.secret), created: Timestamp(found.created_ms) }));
+    }
+    let redis_password = match tx.get(PASSWORDS, REDIS.as_bytes())? {
+        None => None,
+        Some(value) => {
+            let found: PasswordRecord = record::decode(&value).map_err(damaged(REDIS))?;
+            Some(Secret::new(found.password))
+        }
+    };
+    Ok(Stored { keys, redis_password })
+}
+
+fn make(
+    store: &Store,
+    now: Timestamp,
+    key: Option<&AccessKey>,
+    password: Option<&Secret<String>>,
+) -> Result<(), AccountsError> {
+    let created_ms = now.millis();
+    let key = key.map(|key| {
+        let secret = key.secret.expose().clone();
+        (key.id.clone(), record::encode(&AccessKeyRecord { secret, created_ms }))
+    });
+    let password = password.map(|password| {
+        let password = password.expose().clone();
+        record::encode(&PasswordRecord { password, created_ms })
+    });
+    store.write_blocking(move |tx| {
+        if let Some((id, value)) = &key {
+            tx.put(ACCESS_KEYS, id.as_bytes(), value)?;
+        }
+        if let Some(value) = &password {
+            tx.put(PASSWORDS, REDIS.as_bytes(), value)?;
+        }
+        Ok(())
+    })
+}
+
+/// `count` random letters, each of `alphabet` equally likely.
+fn letters(source: &dyn Random, alphabet: &[u8], count: usize) -> Secret<String> {
+    let letter = || alphabet.get(random::below(source, alphabet.len() as u64) as usize).copied();
+    Secret::new((0..count).filter_map(|_| letter().map(char::from)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::SystemRandom;
+    use crate::testing::{TestClock, memory_store};
+
+    fn open(store: &Store, first: FirstCredentials) -> Result<AccessKeys, AccountsError> {
+        AccessKeys::open(store, &SystemRandom, &TestClock::default(), first)
+    }
+
+    fn first(id: &str, secret: &str) -> FirstCredentials {
+        FirstCredentials { id: Some(id.to_owned()), secret: Some(Secret::new(secret.to_owned())) }
+    }
+
+    #[test]
+    fn the_second_start_finds_the_first_ones_credentials() {
+        let store = memory_store();
+        let made = open(&store, FirstCredentials::default()).unwrap();
+        let found = open(&store, FirstCredentials::default()).unwrap();
+        assert_eq!(found.primary().unwrap().id, made.primary().unwrap().id);
+        assert_eq!(found.primary().unwrap().secret, made.primary().unwrap().secret);
+        assert_eq!(found.redis_password(), made.redis_password());
+        assert_eq!((made.primary().unwrap().id.len(), made.primary().unwrap().secret.expose().len()), (20, 40));
+        assert_eq!(made.redis_password().expose().len(), 32);
+    }
+
+    #[test]
+    fn lookups_find_known_ids_alone() {
+        let keys = open(&memory_store(), FirstCredentials::default()).unwrap();
+        let id = keys.primary().unwrap().id.clone();
+        assert_eq!(keys.secret(&id).unwrap().secret, keys.primary().unwrap().secret);
+        assert!(keys.secret("nobody").is_none());
+    }
+
+    #[test]
+    fn the_operator_may_choose_the_first_pair_but_not_replace_it() {
+        let store = memory_store();
+        assert_eq!(open(&store, first("minioadmin", "minioadmin")).unwrap().primary().unwrap().id, "minioadmin");
+        let again = open(&store, first("other", "other-secret")).unwrap();
+        assert_eq!(again.primary().unwrap().id, "minioadmin");
+        assert!(again.secret("other").is_none());
+    }
+
+    #[test]
+    fn bad_pairs_are_refused_without_telling_the_secret() {
+        for pair in
+            [first("ab", "long enough"), first("user", "short"), first("user", "with space"), first("a b c", "x")]
+        {
+            let store = memory_store();
+            let error = open(&store, pair).unwrap_err().to_string();
+            assert!(!error.contains("short") && !error.contains("long enough"), "{error}");
+            assert!(store.read_blocking(read).unwrap().keys.is_empty());
+        }
+        let half = FirstCredentials { id: Some(String::from("user")), secret: None };
+        assert!(matches!(open(&memory_store(), half), Err(AccountsError::HalfPair)));
+    }
+}

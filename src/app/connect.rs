@@ -1,0 +1,115 @@
+//! What an app needs to know to use the server: the lines of `mainstay env`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::accounts::AccessKeys;
+use crate::base::Listen;
+use crate::config::Config;
+
+/// The region every request may name.
+const REGION: &str = "us-east-1";
+
+/// Where the doors listen; `None` for one that is off.
+#[derive(Clone, Debug, Default)]
+pub struct Connect {
+    /// The Redis door.
+    pub redis: Option<SocketAddr>,
+    /// The Redis door's Unix socket.
+    pub redis_socket: Option<PathBuf>,
+    /// The S3 door.
+    pub s3: Option<SocketAddr>,
+    /// The console door.
+    pub console: Option<SocketAddr>,
+}
+
+impl Connect {
+    /// As `config` says, for a server that does not run: doors with port 0 have no address.
+    pub fn configured(config: &Config, _folder: &Path) -> Self {
+        let fixed = |listen: Listen| listen.address().filter(|address| address.port() != 0);
+        Self { console: fixed(config.console.listen), ..Self::default() }
+    }
+
+    /// `KEY`, `value`. Full of secrets: for the operator's eyes alone.
+    pub fn lines(&self, keys: &AccessKeys) -> Vec<(String, String)> {
+        let mut out: Vec<(&str, String)> = Vec::new();
+        let password = keys.redis_password();
+        if let Some(address) = self.redis.map(reachable) {
+            out.push(("REDIS_URL", format!("redis://:{}@{address}", password.expose())));
+        }
+        if let Some(path) = &self.redis_socket {
+            out.push(("REDIS_SOCKET_URL", format!("unix://:{}@{}", password.expose(), path.display())));
+        }
+        if let (Some(address), Some(key)) = (self.s3.map(reachable), keys.primary()) {
+            out.push(("MINIO_ENDPOINT", address.ip().to_string()));
+            out.push(("MINIO_PORT", address.port().to_string()));
+            out.push(("MINIO_USE_SSL", String::from("false")));
+            out.push(("MINIO_ACCESS_KEY", key.id.clone()));
+            out.push(("MINIO_SECRET_KEY", key.secret.expose().clone()));
+            out.push(("AWS_ENDPOINT_URL_S3", format!("http://{address}")));
+            out.push(("AWS_ACCESS_KEY_ID", key.id.clone()));
+            out.push(("AWS_SECRET_ACCESS_KEY", key.secret.expose().clone()));
+            out.push(("AWS_REGION", REGION.to_owned()));
+        }
+        if let Some(address) = self.console.map(reachable) {
+            out.push(("MAINSTAY_URL", format!("http://{address}")));
+        }
+        out.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// The address a program on this machine reaches a listener at: one that listens everywhere is reached at loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::FirstCredentials;
+    use crate::base::{Secret, SystemRandom};
+    use crate::testing::{TestClock, memory_store};
+
+    fn keys() -> AccessKeys {
+        let first = FirstCredentials {
+            id: Some(String::from("minioadmin")),
+            secret: Some(Secret::new(String::from("minioadmin-secret"))),
+        };
+        AccessKeys::open(&memory_store(), &SystemRandom, &TestClock::default(), first).unwrap()
+    }
+
+    #[test]
+    fn each_door_that_is_on_has_its_lines() {
+        let connect = Connect {
+            redis: Some("0.0.0.0:6379".parse().unwrap()),
+            redis_socket: Some(PathBuf::from("/data/redis.sock")),
+            s3: Some("127.0.0.1:9000".parse().unwrap()),
+            console: Some("[::]:8000".parse().unwrap()),
+        };
+        let keys = keys();
+        let password = keys.redis_password();
+        let text: Vec<String> =
+            connect.lines(&keys).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        for line in [
+            &format!("REDIS_URL=redis://:{}@127.0.0.1:6379", password.expose()),
+            &format!("REDIS_SOCKET_URL=unix://:{}@/data/redis.sock", password.expose()),
+            "MINIO_ENDPOINT=127.0.0.1",
+            "MINIO_PORT=9000",
+            "MINIO_ACCESS_KEY=minioadmin",
+            "AWS_SECRET_ACCESS_KEY=minioadmin-secret",
+            "MAINSTAY_URL=http://[::1]:8000",
+        ] {
+            assert!(text.iter().any(|found| found == line), "{line} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn doors_that_are_off_have_none() {
+        assert!(Connect::default().lines(&keys()).is_empty());
+    }
+}

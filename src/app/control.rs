@@ -1,0 +1,329 @@
+//! `control.sock`: how the commands speak to a running server, which holds the data folder's lock.
+//!
+//! One JSON line asked, one JSON line answered, then the connection ends:
+//!
+//! ```text
+//! {"version":1,"ask":"status"}
+//! {"version":1,"release":"0.1.0","answer":{…}}        or        {"version":1,"release":"0.1.0","error":"…"}
+//! ```
+//!
+//! The socket has mode 0600 in a folder of mode 0700: who can connect may read the data folder anyway. A line asked has
+//! at most [`ASK_LIMIT`] bytes, a line answered [`ANSWER_LIMIT`], an exchange takes at most [`PATIENCE`], and
+//! [`MOST_AT_ONCE`] go on at once.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::StartError;
+use super::status::{Facts, Status, VERSION};
+use crate::base::supervise::Role;
+use crate::base::{Disk, Supervisor};
+
+/// Most bytes of a line asked.
+pub const ASK_LIMIT: u64 = 4 << 10;
+/// Most bytes of a line answered.
+pub const ANSWER_LIMIT: u64 = 1 << 20;
+/// Longest time of an exchange.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Most exchanges at once; further ones wait.
+pub const MOST_AT_ONCE: usize = 8;
+
+/// Version of this protocol.
+const PROTOCOL: u32 = 1;
+
+/// Longest path a Unix socket may have (`sun_path` without its end).
+const LONGEST_PATH: usize = 107;
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ask {
+    /// A [`Status`].
+    Status,
+    /// The lines of `mainstay env`.
+    Env,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Question {
+    version: u32,
+    ask: Ask,
+}
+
+/// Told apart from [`Question`] so that a later version's question still says which version it is.
+#[derive(Deserialize)]
+struct QuestionVersion {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reply {
+    version: u32,
+    release: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Why a command got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens: no server runs on the folder.
+    #[error("no server runs on {folder}", folder = folder.display())]
+    NotRunning {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The server cannot be reached or does not answer.
+    #[error("{path}: {source}; the server may be busy, or belong to another user (try sudo)", path = path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Server and command are of different releases.
+    #[error(
+        "the server is Mainstay {server}, this command is Mainstay {VERSION}; use the same release for both (restart the server after an upgrade)"
+    )]
+    Release {
+        /// The server's release.
+        server: String,
+    },
+    /// The server refuses.
+    #[error("the server says: {0}")]
+    Refused(String),
+    /// The answer is none.
+    #[error("the server's answer is not understood: {0}")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// The socket's path in a data folder.
+pub fn socket(folder: &Path) -> PathBuf {
+    folder.join("control.sock")
+}
+
+/// Listens in `folder`, whose lock this process holds, and answers from `facts` until the server drains. Must run
+/// inside a runtime.
+///
+/// # Errors
+/// [`StartError::Socket`].
+pub fn start(disk: &dyn Disk, folder: &Path, facts: Arc<Facts>, supervisor: &Supervisor) -> Result<(), StartError> {
+    let path = socket(folder);
+    let unusable = |instead| {
+        let path = path.clone();
+        move |source| StartError::Socket { path, source, instead }
+    };
+    if path.as_os_str().len() > LONGEST_PATH {
+        let source = io::Error::new(io::ErrorKind::InvalidFilename, "a Unix socket's path has at most 107 bytes");
+        return Err(unusable("choose a data folder with a shorter path")(source));
+    }
+    // Whoever left it is gone: the lock is ours.
+    match disk.remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(unusable("remove what has that name")(error));
+        }
+        _ => {}
+    }
+    let bound = UnixListener::bind(&path).and_then(|listener| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    });
+    let listener = bound.map_err(unusable("choose a data folder on a file system that has sockets"))?;
+    let accepting = serve(listener, facts, supervisor.clone());
+    supervisor.task("control", Role::Critical, accepting);
+    Ok(())
+}
+
+async fn serve(listener: UnixListener, facts: Arc<Facts>, supervisor: Supervisor) {
+    let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
+    let shutdown = supervisor.shutdown().clone();
+    let mut draining = std::pin::pin!(shutdown.draining());
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = draining.as_mut() => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let facts = Arc::clone(&facts);
+                supervisor.task("control exchange", Role::Ordinary, async move {
+                    let _place = place;
+                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, exchange(stream, &facts)).await {
+                        tracing::debug!(%error, "a command left early");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept commands");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn exchange(mut stream: UnixStream, facts: &Facts) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut limited = (&mut stream).take(ASK_LIMIT);
+    while !line.ends_with(b"\n") && limited.read_buf(&mut line).await? > 0 {}
+    let (answer, error) = match understand(&line) {
+        Ok(Ask::Status) => (serde_json::to_value(facts.status().await).ok(), None),
+        Ok(Ask::Env) => (serde_json::to_value(facts.env()).ok(), None),
+        Err(error) => (None, Some(error)),
+    };
+    let reply = Reply { version: PROTOCOL, release: VERSION.to_owned(), answer, error };
+    let mut bytes = serde_json::to_vec(&reply)?;
+    bytes.push(b'\n');
+    stream.write_all(&bytes).await?;
+    stream.shutdown().await
+}
+
+fn understand(line: &[u8]) -> Result<Ask, String> {
+    let version: QuestionVersion =
+        serde_json::from_slice(line).map_err(|error| format!("the question is not understood: {error}"))?;
+    if version.version != PROTOCOL {
+        return Err(format!("this server speaks version {PROTOCOL} of the control protocol, not {}", version.version));
+    }
+    let question: Question =
+        serde_json::from_slice(line).map_err(|error| format!("the question is not understood: {error}"))?;
+    Ok(question.ask)
+}
+
+/// Asks the server that runs on `folder` for its status. Blocks.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn status(folder: &Path) -> Result<Status, ControlError> {
+    ask(folder, Ask::Status)
+}
+
+/// Asks the server that runs on `folder` for the lines of `mainstay env`. Blocks.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn env(folder: &Path) -> Result<Vec<(String, String)>, ControlError> {
+    ask(folder, Ask::Env)
+}
+
+fn ask<T: DeserializeOwned>(folder: &Path, ask: Ask) -> Result<T, ControlError> {
+    use std::os::unix::net::UnixStream;
+    let path = socket(folder);
+    let failed = |source| ControlError::Io { path: path.clone(), source };
+    let mut stream = match UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        // A socket nobody listens on is left by a killed server.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Err(ControlError::NotRunning { folder: folder.to_owned() });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).map_err(failed)?;
+    let mut line = serde_json::to_vec(&Question { version: PROTOCOL, ask })?;
+    line.push(b'\n');
+    let mut answer = Vec::new();
+    stream.write_all(&line).and_then(|()| stream.take(ANSWER_LIMIT).read_to_end(&mut answer)).map_err(failed)?;
+    let reply: Reply = serde_json::from_slice(&answer)?;
+    if reply.version != PROTOCOL || reply.release != VERSION {
+        return Err(ControlError::Release { server: reply.release });
+    }
+    match (reply.answer, reply.error) {
+        (Some(answer), _) => Ok(serde_json::from_value(answer)?),
+        (None, error) => Err(ControlError::Refused(error.unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::{AccessKeys, FirstCredentials};
+    use crate::api::Checks;
+    use crate::base::{LocalDisk, Shutdown, SystemRandom};
+    use crate::testing::{TestClock, memory_store};
+
+    fn facts(shutdown: &Shutdown) -> Arc<Facts> {
+        let first = FirstCredentials::default();
+        let keys = AccessKeys::open(&memory_store(), &SystemRandom, &TestClock::default(), first).unwrap();
+        Arc::new(Facts {
+            data: PathBuf::from("/data"),
+            doors: Vec::new(),
+            connect: super::super::connect::Connect { console: "127.0.0.1:8000".parse().ok(), ..Default::default() },
+            keys: Arc::new(keys),
+            checks: Checks::new(Vec::new(), shutdown.clone()),
+            clock: Arc::new(TestClock::default()),
+            started: Duration::ZERO,
+        })
+    }
+
+    /// Runs `op` against a listening server, on a thread that may block.
+    async fn with_server<T: Send + 'static>(op: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+        let folder = tempfile::tempdir().unwrap();
+        let supervisor = Supervisor::new(Shutdown::new());
+        start(&LocalDisk, folder.path(), facts(supervisor.shutdown()), &supervisor).unwrap();
+        let path = folder.path().to_owned();
+        let answer = tokio::task::spawn_blocking(move || op(&path)).await.unwrap();
+        supervisor.shutdown().drain();
+        assert!(supervisor.tasks_ended(Duration::from_secs(5)).await);
+        answer
+    }
+
+    fn raw(folder: &Path, line: &[u8]) -> String {
+        let mut stream = std::os::unix::net::UnixStream::connect(socket(folder)).unwrap();
+        // A server that has heard enough closes while we still write.
+        let _ = stream.write_all(line);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_command_gets_status_and_env() {
+        let (status, env) = with_server(|folder| (status(folder).unwrap(), env(folder).unwrap())).await;
+        assert_eq!((status.pid, status.ready), (std::process::id(), true));
+        assert_eq!(env, [(String::from("MAINSTAY_URL"), String::from("http://127.0.0.1:8000"))]);
+    }
+
+    #[tokio::test]
+    async fn strange_questions_are_answered_with_an_error() {
+        let answers = with_server(|folder| {
+            [&b"{\"version\":2,\"ask\":\"fly\"}\n"[..], b"nonsense\n", b"{\"version\":1,\"ask\":\"fly\"}\n"]
+                .map(|line| raw(folder, line))
+        })
+        .await;
+        assert!(answers[0].contains("speaks version 1"), "{}", answers[0]);
+        for answer in answers {
+            assert!(answer.contains("\"error\""), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endless_question_is_cut_off() {
+        let answer = with_server(|folder| raw(folder, &vec![b'x'; 2 * ASK_LIMIT as usize])).await;
+        assert!(answer.is_empty() || answer.contains("\"error\""), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_socket_belongs_to_its_owner_alone() {
+        let mode = with_server(|folder| socket(folder).metadata().unwrap().permissions().mode()).await;
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn without_a_server_the_command_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(status(folder.path()), Err(ControlError::NotRunning { .. })));
+    }
+}

@@ -1,0 +1,97 @@
+//! Why the server does not start, each with the way out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::accounts::AccountsError;
+use crate::crypto::{KeyringError, MasterKeyError};
+use crate::store::StoreError;
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the data folder.
+    #[error("{path} is in use by the Mainstay with process id {pid}; stop that one, or choose another folder with --data", path = path.display())]
+    Locked {
+        /// The data folder.
+        path: PathBuf,
+        /// Who has it, as far as the lock file tells.
+        pid: String,
+    },
+    /// There is no data folder where a command expects one.
+    #[error("there is no data folder at {path}; run `mainstay serve` first, or name the folder with --data", path = path.display())]
+    NoFolder {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The data folder cannot be used.
+    #[error("{path}: {what}: {source}; {instead}", path = path.display())]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the operating system says.
+        source: io::Error,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// A listener's address cannot be had.
+    #[error("{key}: cannot listen on {address}: {source}; {instead}")]
+    Address {
+        /// The setting.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+        /// What to do.
+        instead: String,
+    },
+    /// A Unix socket cannot be made.
+    #[error("{path}: cannot make the socket: {source}; {instead}", path = path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// The master key given is none.
+    #[error("{from}: {source}")]
+    MasterKey {
+        /// Where it was given.
+        from: String,
+        /// What is wrong with it.
+        source: MasterKeyError,
+    },
+    /// The file that should hold the master key cannot be read.
+    #[error("{from}: cannot read {path}: {source}", path = path.display())]
+    MasterFile {
+        /// Where the file was named.
+        from: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The keyring does not open.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// A data file does not open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The credentials do not read.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
+    /// A thread does not start.
+    #[error("cannot start {what}: {source}")]
+    Thread {
+        /// Which one.
+        what: &'static str,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}

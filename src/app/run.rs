@@ -1,0 +1,98 @@
+//! From ready to gone: the signals, the drain, the last commits.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Running;
+
+/// How long threads and files have to close after the drain.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// How long tasks have to end once they were told to drop what is left.
+const FORCED: Duration = Duration::from_secs(2);
+
+/// The signals that stop the server. Made first of all: as process 1 of a container the kernel ignores SIGTERM until
+/// somebody handles it.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over. Must run inside a runtime.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next of them, by name. Cancel safe.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// Serves until a signal or a failure, then drains for at most `limit`; a second signal ends the drain at once.
+///
+/// # Errors
+/// Why the server had to stop by itself.
+pub async fn run(running: Running, mut signals: Signals, limit: Duration) -> Result<(), String> {
+    let shutdown = running.supervisor.shutdown().clone();
+    tokio::select! {
+        name = signals.next() => tracing::info!(signal = name, "stopping: finishing what is under way"),
+        () = shutdown.draining() => {}
+    }
+    shutdown.drain();
+    let drained = tokio::select! {
+        drained = running.supervisor.tasks_ended(limit) => drained,
+        name = signals.next() => {
+            tracing::warn!(signal = name, "second signal: dropping what is left");
+            false
+        }
+    };
+    shutdown.force();
+    if !drained && !running.supervisor.tasks_ended(FORCED).await {
+        tracing::warn!(tasks = running.supervisor.tasks(), "some work was cut off");
+    }
+    close(running).await;
+    match shutdown.failure() {
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Some(reason) => Err(reason),
+    }
+}
+
+/// Last commits, threads, sockets; then the folder's lock.
+async fn close(running: Running) {
+    let closing = async {
+        for store in &running.stores {
+            store.close().await;
+        }
+        let supervisor = running.supervisor.clone();
+        // The panic of a thread was reported when it happened.
+        let _ = tokio::task::spawn_blocking(move || supervisor.join_threads()).await;
+    };
+    if tokio::time::timeout(CLOSING, closing).await.is_err() {
+        tracing::error!("some threads did not end in time; the next start will look through their files");
+    }
+    for path in &running.socket_files {
+        // Left behind it would only be replaced at the next start.
+        let _ = running.disk.remove_file(path);
+    }
+    drop(running.folder);
+}

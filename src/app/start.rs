@@ -1,0 +1,166 @@
+//! From nothing to ready: every room constructed, in order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::connect::Connect;
+use super::sockets::Sockets;
+use super::status::{DoorStatus, Facts};
+use super::{Folder, StartError, control, master};
+use crate::accounts::{AccessKeys, FirstCredentials};
+use crate::api::{Api, Check, Checks};
+use crate::base::supervise::Role;
+use crate::base::{Clock, Disk, Random, Supervisor};
+use crate::config::{Config, Environment, check};
+use crate::crypto::Keyring;
+use crate::http::{self, Handler, RouterHandler, ServeConfig};
+use crate::store::{Opening, STATE, Store};
+use crate::telemetry::Metrics;
+
+/// What a server is made from.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where the data folder is, or will be.
+    pub data: PathBuf,
+    /// The settings, checked.
+    pub config: Config,
+    /// Secrets from the environment.
+    pub environment: Environment,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// The registry.
+    pub metrics: Metrics,
+    /// Starts tasks and threads; its stop signal is the server's.
+    pub supervisor: Supervisor,
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// What it tells about itself.
+    pub facts: Arc<Facts>,
+    /// Whether the data folder was made by this start.
+    pub first_start: bool,
+    pub(super) folder: Folder,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) supervisor: Supervisor,
+    /// Closed in this order, after everything that uses them has ended.
+    pub(super) stores: Vec<Store>,
+    /// Unix sockets to remove at the end.
+    pub(super) socket_files: Vec<PathBuf>,
+}
+
+/// What stands under every service: the data folder, its keys, and the credentials.
+#[derive(Debug)]
+pub struct Ground {
+    /// The data folder, locked.
+    pub folder: Folder,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// `state.redb`.
+    pub state: Store,
+    /// The credentials.
+    pub keys: Arc<AccessKeys>,
+}
+
+/// Opens the ground in `folder`. Blocks.
+///
+/// # Errors
+/// [`StartError`]; see [`Keyring::open`] and [`Store::open`] for what may have been made by then.
+pub fn open_ground(plan: &Plan, folder: Folder) -> Result<Ground, StartError> {
+    let source = master::source(plan.disk.as_ref(), &plan.environment)?;
+    let (disk, random) = (Arc::clone(&plan.disk), Arc::clone(&plan.random));
+    let keyring = Arc::new(Keyring::open(disk, random, folder.path(), source, folder.has_data)?);
+    let state = Store::open(&STATE, opening(plan, folder.path(), &keyring, "store/state")?)?;
+    let environment = &plan.environment;
+    let first = FirstCredentials { id: environment.root_user.clone(), secret: environment.root_password.clone() };
+    let keys = Arc::new(AccessKeys::open(&state, plan.random.as_ref(), plan.clock.as_ref(), first)?);
+    Ok(Ground { folder, keyring, state, keys })
+}
+
+fn opening<'a>(plan: &'a Plan, folder: &'a Path, keyring: &Keyring, key: &str) -> Result<Opening<'a>, StartError> {
+    Ok(Opening {
+        folder,
+        key: keyring.key(key)?,
+        config: &plan.config.store,
+        disk: Arc::clone(&plan.disk),
+        clock: Arc::clone(&plan.clock),
+        random: plan.random.as_ref(),
+        supervisor: &plan.supervisor,
+        metrics: &plan.metrics,
+    })
+}
+
+/// Starts everything. Blocks; call it inside a runtime, on a thread that may. When it returns, every door that is on
+/// answers.
+///
+/// # Errors
+/// [`StartError`]: nothing listens then.
+pub fn start(plan: &Plan) -> Result<Running, StartError> {
+    let started = plan.clock.monotonic();
+    let folder = Folder::create(plan.disk.as_ref(), &plan.data)?;
+    let mut sockets = Sockets::bind(&check::doors(&plan.config))?;
+    let first_start = !folder.has_data;
+    let ground = open_ground(plan, folder)?;
+    let checks = Checks::new(vec![Check::store(ground.state.clone())], plan.supervisor.shutdown().clone());
+    let connect = Connect { console: sockets.address("console.listen"), ..Connect::default() };
+    let doors = doors(&connect);
+
+    let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
+    let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router()));
+    serve(plan, &mut sockets, "console.listen", "console", &console, ServeConfig::default())?;
+
+    let facts = Arc::new(Facts {
+        data: ground.folder.path().to_owned(),
+        doors,
+        connect,
+        keys: ground.keys,
+        checks,
+        clock: Arc::clone(&plan.clock),
+        started,
+    });
+    control::start(plan.disk.as_ref(), ground.folder.path(), Arc::clone(&facts), &plan.supervisor)?;
+    Ok(Running {
+        first_start,
+        socket_files: vec![control::socket(ground.folder.path())],
+        folder: ground.folder,
+        disk: Arc::clone(&plan.disk),
+        supervisor: plan.supervisor.clone(),
+        stores: vec![ground.state],
+        facts,
+    })
+}
+
+/// Lets `handler` answer at the listener of `key`, if that door is on.
+fn serve(
+    plan: &Plan,
+    sockets: &mut Sockets,
+    key: &'static str,
+    door: &'static str,
+    handler: &Arc<dyn Handler>,
+    limits: ServeConfig,
+) -> Result<(), StartError> {
+    let Some(listener) = sockets.take(key) else { return Ok(()) };
+    let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: key, source })?;
+    let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
+    let serving = http::serve(listener, Arc::clone(handler), limits, supervisor, metrics, door);
+    plan.supervisor.task(door, Role::Critical, serving);
+    Ok(())
+}
+
+fn doors(connect: &Connect) -> Vec<DoorStatus> {
+    let mut out = Vec::new();
+    let mut door = |setting: &str, address: Option<String>, speaks: &str| {
+        let (setting, speaks) = (setting.to_owned(), speaks.to_owned());
+        out.extend(address.map(|address| DoorStatus { setting, address, speaks }));
+    };
+    door("console.listen", connect.console.map(|address| address.to_string()), "HTTP: health, metrics");
+    door("s3.listen", connect.s3.map(|address| address.to_string()), "S3");
+    door("redis.listen", connect.redis.map(|address| address.to_string()), "Redis");
+    door("redis.socket", connect.redis_socket.as_ref().map(|path| path.display().to_string()), "Redis");
+    out
+}

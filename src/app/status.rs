@@ -1,0 +1,89 @@
+//! What a running server tells about itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::connect::Connect;
+use crate::accounts::AccessKeys;
+use crate::api::Checks;
+use crate::api::health::Part;
+use crate::base::Clock;
+
+/// This release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Where one door listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoorStatus {
+    /// The setting that says where, such as `s3.listen`.
+    pub setting: String,
+    /// Where it listens: an address, or the path of a Unix socket.
+    pub address: String,
+    /// What it speaks, for people.
+    pub speaks: String,
+}
+
+/// A running server, as `mainstay status --json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's release.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Whether every part works and the server is not stopping.
+    pub ready: bool,
+    /// Whether the server is stopping.
+    pub draining: bool,
+    /// The doors that are on.
+    pub doors: Vec<DoorStatus>,
+    /// Each part that can fail by itself.
+    pub parts: Vec<Part>,
+}
+
+/// What [`Status`] and `mainstay env` are made from.
+#[derive(Debug)]
+pub struct Facts {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The doors that are on.
+    pub doors: Vec<DoorStatus>,
+    /// Where apps reach them.
+    pub connect: Connect,
+    /// The credentials.
+    pub keys: Arc<AccessKeys>,
+    /// The parts.
+    pub checks: Checks,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The clock's monotonic time at the start.
+    pub started: Duration,
+}
+
+impl Facts {
+    /// The server now. Cancel safe.
+    pub async fn status(&self) -> Status {
+        let report = self.checks.report().await;
+        Status {
+            version: VERSION.to_owned(),
+            pid: std::process::id(),
+            data: self.data.clone(),
+            uptime_seconds: self.clock.monotonic().saturating_sub(self.started).as_secs(),
+            ready: report.ready,
+            draining: report.draining,
+            doors: self.doors.clone(),
+            parts: report.parts,
+        }
+    }
+
+    /// The lines of `mainstay env`: full of secrets.
+    pub fn env(&self) -> Vec<(String, String)> {
+        self.connect.lines(&self.keys)
+    }
+}

@@ -1,0 +1,156 @@
+//! What can be asked on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  mainstay serve                          start with defaults, data in ./mainstay-data
+  mainstay serve --app 127.0.0.1:3000     the same, with your app behind the edge
+  mainstay env >> .env                    how apps reach the server, with credentials
+  mainstay config reference > mainstay.toml
+  mainstay config check                   what is set, and from where
+
+Every setting may be given as MAINSTAY_SECTION__KEY, such as MAINSTAY_S3__LISTEN=127.0.0.1:19000.";
+
+/// One binary for a small server: TLS edge, Redis protocol, S3 storage.
+#[derive(Parser)]
+#[command(name = "mainstay", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(super) struct Arguments {
+    /// Settings file [default: ./mainstay.toml, else /etc/mainstay/mainstay.toml, if there]
+    #[arg(long, global = true, value_name = "FILE", env = "MAINSTAY_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Data folder [default: ./mainstay-data]
+    #[arg(long, global = true, value_name = "DIR", env = "MAINSTAY_DATA")]
+    pub data: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Run the server until it is told to stop
+    ///
+    /// The first start makes the data folder, its master key and the credentials. SIGTERM or Ctrl-C finishes what is
+    /// under way and stops; a second one stops at once.
+    Serve(ServeFlags),
+    /// Print how apps reach the server, as KEY=value lines with credentials
+    ///
+    /// Works while the server runs and while it is stopped.
+    Env {
+        /// One JSON object instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell whether the server runs, what listens where, and whether every part works
+    Status {
+        /// One JSON object instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Exit with 0 when the server is ready, else with 1 (for containers)
+    Healthcheck,
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look after the master key
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    ///
+    /// For bash: mainstay completions bash > /etc/bash_completion.d/mainstay
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    ///
+    /// To read it: mainstay man | man -l -
+    Man,
+}
+
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check the settings, and print what is set and from where
+    Check,
+    /// Print every setting with its manual and default, as a file to start from
+    Reference,
+}
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Print the master key; keep it apart from the data and its backups
+    ///
+    /// Without this key nobody can read the data folder, or a backup of it.
+    Export,
+}
+
+#[derive(Args)]
+pub(super) struct ServeFlags {
+    /// Where your app listens; the edge passes requests on to it (setting edge.app)
+    #[arg(long, value_name = "ADDR")]
+    pub app: Option<String>,
+
+    /// The server's own domain (setting edge.domain)
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
+}
+
+impl ServeFlags {
+    /// The flags that are settings: the flag, the setting, the text.
+    pub(super) fn settings(&self) -> Vec<(&'static str, &'static str, String)> {
+        let app = self.app.clone().map(|text| ("--app", "edge.app", text));
+        let domain = self.domain.clone().map(|text| ("--domain", "edge.domain", text));
+        app.into_iter().chain(domain).collect()
+    }
+}
+
+/// The completion script for `shell`.
+pub(super) fn completions(shell: Shell) -> String {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "mainstay", &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The manual page, in roff.
+pub(super) fn man() -> String {
+    let mut out = Vec::new();
+    // Writing into a Vec cannot fail.
+    let _ = clap_mangen::Man::new(Arguments::command()).render(&mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        for line in [&["mainstay", "--data", "/x", "env", "--json"][..], &["mainstay", "env", "--data", "/x", "--json"]]
+        {
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            assert_eq!(arguments.data, Some(PathBuf::from("/x")));
+            assert!(matches!(arguments.command, Command::Env { json: true }));
+        }
+    }
+
+    #[test]
+    fn the_manual_page_and_the_completions_name_every_command() {
+        for text in [man(), completions(Shell::Bash)] {
+            for command in ["serve", "status", "healthcheck"] {
+                assert!(text.contains(command), "{command}");
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `mainstay serve`.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::arguments::ServeFlags;
+use super::settings::Shell;
+use crate::app::run::{Signals, run};
+use crate::app::{Plan, Running, start};
+use crate::base::{LocalDisk, Shutdown, Supervisor, SystemClock, SystemRandom};
+use crate::config::{Config, Environment};
+use crate::telemetry::{Metrics, logs};
+
+/// Threads of the general runtime: HTTP doors, checks, jobs. The edge and the keyspace have their own.
+const WORKERS: usize = 2;
+
+/// Most threads that wait for the disk at once.
+const BLOCKING: usize = 32;
+
+/// How long the runtime's last blocking calls may take when everything else is closed.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// Runs the server until it is told to stop.
+pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_name("general")
+        .enable_all()
+        .build()
+        .context("the runtime does not start")?;
+    let entered = runtime.enter();
+    // Before anything else, so that no signal is missed.
+    let signals = Signals::install().context("the signals cannot be handled")?;
+    let loaded = shell.load(&flags.settings())?;
+    let data = shell.data();
+    let terminal = std::io::stderr().is_terminal();
+    let plan = plan(data, loaded.config, shell.environment);
+    let coloured = terminal && !plan.environment.no_colour;
+    let log = logs::start(&plan.config.log, coloured, Arc::clone(&plan.clock), &plan.metrics)?;
+    log_panics();
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let outcome = start(&plan).map_err(anyhow::Error::from).and_then(|running| {
+        log.flush();
+        greet(&running, terminal);
+        runtime.block_on(run(running, signals, plan.config.server.drain.duration())).map_err(anyhow::Error::msg)
+    });
+    drop(entered);
+    runtime.shutdown_timeout(LAST_CALLS);
+    log.flush();
+    outcome
+}
+
+/// A plan with the machine's own clock, randomness and disk.
+pub(super) fn plan(data: PathBuf, config: Config, environment: Environment) -> Plan {
+    let metrics = Metrics::new();
+    let supervisor = Supervisor::new(Shutdown::new());
+    Plan {
+        data,
+        config,
+        environment,
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(SystemRandom),
+        disk: Arc::new(LocalDisk),
+        metrics,
+        supervisor,
+    }
+}
+
+/// A panic becomes one log line; the supervisor decides what it means.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text =
+            payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panic: {}", text.unwrap_or("without a message"));
+    }));
+}
+
+/// Tells what listens where; on a terminal, at the first start, also the credentials. Elsewhere secrets would land in a
+/// journal.
+fn greet(running: &Running, terminal: bool) {
+    let facts = &running.facts;
+    let data = facts.data.display().to_string();
+    if !terminal {
+        for door in &facts.doors {
+            tracing::info!(setting = door.setting, address = door.address, "listening");
+        }
+        tracing::info!(data, "ready; `mainstay env` prints how apps reach this server");
+        return;
+    }
+    let mut out = format!("\nMainstay {} is ready. Data in {data}\n\n", crate::app::status::VERSION);
+    // Writing into a String cannot fail.
+    for door in &facts.doors {
+        let _ = writeln!(out, "  {:<15} {:<28} {}", door.setting, door.address, door.speaks);
+    }
+    if running.first_start {
+        out.push_str("\nFor your app's .env (again with `mainstay env`):\n\n");
+        for (name, value) in facts.env() {
+            let _ = writeln!(out, "{name}={value}");
+        }
+        out.push_str("\nThe master key is in the data folder. Keep a copy elsewhere: `mainstay key export`\n");
+    } else {
+        out.push_str("\n`mainstay env` prints how apps reach this server.\n");
+    }
+    // Nobody reads it when this fails.
+    let _ = writeln!(std::io::stderr(), "{out}");
+}
