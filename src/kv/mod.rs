@@ -9,7 +9,7 @@
 //!
 //! Start reading at [`keyspace`] (what is kept and how a key is found and changed), then [`execute`] (how a command
 //! runs) and one family under [`commands`]. [`table`] and [`entry`] hold the memory layout, [`effect`] the record of
-//! changes, [`walk`] what a checkpoint sees.
+//! changes, [`walk`] what a checkpoint sees, [`persist`] how it is all kept.
 
 pub mod apply;
 pub mod client;
@@ -26,6 +26,7 @@ pub mod glob;
 pub mod keyspace;
 pub mod number;
 pub mod packed;
+pub mod persist;
 pub mod pubsub;
 pub mod reply;
 pub mod table;
