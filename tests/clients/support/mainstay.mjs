@@ -1,1 +1,71 @@
-export const startMainstay = undefined;
+// A Mainstay of its own for each test: the built binary, port 0 everywhere, a fresh data folder.
+
+import { connect as tlsConnect } from 'node:tls';
+
+import { mainstay } from './paths.mjs';
+import { output, run, start } from './process.mjs';
+
+const DOORS = ['EDGE__HTTP', 'EDGE__HTTPS', 'CONSOLE__LISTEN', 'S3__LISTEN', 'REDIS__LISTEN'];
+
+/** The environment of a server whose doors take free ports, and nothing else from ours but `PATH`. */
+export function settings(data, extra = {}) {
+  const doors = Object.fromEntries(DOORS.map((door) => [`MAINSTAY_${door}`, '127.0.0.1:0']));
+  return { PATH: process.env.PATH, ...doors, MAINSTAY_DATA: data, ...extra };
+}
+
+/** Runs a command of the binary on the folder `data`: `{ code, stdout, stderr }`. */
+export function command(data, words, extra) {
+  return run(mainstay, words, { env: settings(data, extra) });
+}
+
+/**
+ * Starts the server on `data` and waits until it says that it is ready.
+ * @returns what apps and tests need: `env`, `status`, `domain`, `ports`, the edge's `certificate`, `pid`, `lines` (the
+ *   log), `stop()` and `kill()`.
+ */
+export async function startMainstay({ data, app, extra, flags = [] }) {
+  const env = settings(data, extra);
+  const words = ['serve', ...(app ? ['--app', app] : []), ...flags];
+  const server = await start(mainstay, words, { env, name: 'mainstay', ready: (line) => line.includes('ready;') });
+  const ask = async (word) => JSON.parse(await output(mainstay, [word, '--json'], { env }));
+  try {
+    const status = await ask('status');
+    const port = (setting) => {
+      const door = status.doors.find((door) => door.setting === setting);
+      return door && Number(door.address.split(':').at(-1));
+    };
+    const ports = {
+      http: port('edge.http'),
+      https: port('edge.https'),
+      console: port('console.listen'),
+      s3: port('s3.listen'),
+      redis: port('redis.listen'),
+    };
+    return {
+      ...server,
+      data,
+      status,
+      ports,
+      domain: 'localhost',
+      env: await ask('env'),
+      certificate: ports.https && (await presentedCertificate(ports.https, 'localhost')),
+      kill: () => server.stop('SIGKILL'),
+    };
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+}
+
+/** The certificate the edge shows for a name, as an operator would copy it to trust it. */
+function presentedCertificate(port, servername) {
+  return new Promise((resolve, reject) => {
+    const socket = tlsConnect({ host: '127.0.0.1', port, servername, rejectUnauthorized: false }, () => {
+      const { raw } = socket.getPeerX509Certificate();
+      socket.destroy();
+      const lines = raw.toString('base64').match(/.{1,64}/g).join('\n');
+      resolve(`-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`);
+    });
+    socket.on('error', reject);
+  });
+}

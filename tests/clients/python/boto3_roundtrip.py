@@ -1,0 +1,72 @@
+"""boto3 with its defaults (flexible checksums, Expect: 100-continue) against AWS_ENDPOINT_URL_S3."""
+
+import hashlib
+import io
+import os
+import urllib.request
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+BUCKET = "boto3-bucket"
+
+
+def client(**options):
+    config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, **options)
+    return boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"], region_name=os.environ["AWS_REGION"], config=config)
+
+
+def code(call, **arguments):
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    raise AssertionError(f"{call.__name__} went through")
+
+
+s3 = client()
+s3.create_bucket(Bucket=BUCKET)
+assert BUCKET in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+
+put = s3.put_object(Bucket=BUCKET, Key="a/hello ü+&.txt", Body=b"hello", ContentType="text/plain", Metadata={"colour": "blue"})
+assert put["ETag"] == f'"{hashlib.md5(b"hello").hexdigest()}"'
+got = s3.get_object(Bucket=BUCKET, Key="a/hello ü+&.txt")
+assert got["Body"].read() == b"hello"
+assert got["ContentType"] == "text/plain"
+assert got["Metadata"] == {"colour": "blue"}
+part = s3.get_object(Bucket=BUCKET, Key="a/hello ü+&.txt", Range="bytes=1-3")
+assert (part["Body"].read(), part["ContentRange"]) == (b"ell", "bytes 1-3/5")
+
+big = os.urandom(20 << 20)
+s3.upload_fileobj(io.BytesIO(big), BUCKET, "big", Config=TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20))
+assert s3.head_object(Bucket=BUCKET, Key="big")["ContentLength"] == len(big)
+back = io.BytesIO()
+s3.download_fileobj(BUCKET, "big", back)
+assert back.getvalue() == big
+
+s3.copy_object(Bucket=BUCKET, Key="copy", CopySource={"Bucket": BUCKET, "Key": "big"})
+assert s3.head_object(Bucket=BUCKET, Key="copy")["ContentLength"] == len(big)
+
+for number in range(12):
+    s3.put_object(Bucket=BUCKET, Key=f"list/{number:02}", Body=b"")
+pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="list/", PaginationConfig={"PageSize": 5})
+keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+assert keys == [f"list/{number:02}" for number in range(12)], keys
+folders = s3.list_objects_v2(Bucket=BUCKET, Delimiter="/")
+assert [prefix["Prefix"] for prefix in folders["CommonPrefixes"]] == ["a/", "list/"]
+
+assert code(s3.get_object, Bucket=BUCKET, Key="missing") == "NoSuchKey"
+assert code(s3.get_object, Bucket="missing-bucket", Key="x") == "NoSuchBucket"
+assert code(s3.delete_bucket, Bucket=BUCKET) == "BucketNotEmpty"
+
+url = client(signature_version="s3v4").generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "copy"}, ExpiresIn=60)
+with urllib.request.urlopen(url) as answer:
+    assert answer.read() == big
+
+everything = [{"Key": entry["Key"]} for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
+deleted = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": everything})
+assert len(deleted["Deleted"]) == len(everything) and "Errors" not in deleted
+s3.delete_bucket(Bucket=BUCKET)
+print("boto3", boto3.__version__, "ok")
