@@ -1,5 +1,6 @@
 //! Settings of the keyspace.
 
+use super::persist::{OnDamage, SyncMode};
 use crate::base::ByteSize;
 
 /// Number of databases (`SELECT 0` to `SELECT 15`), as in Redis' default configuration.
@@ -28,5 +29,16 @@ crate::settings! {
         pub watched_keys: u32 = 100_000,
         /// Most keys and elements one call of the `SCAN` family looks at, whatever `COUNT` says.
         pub scan_count: u32 = 100_000,
+        /// When changes are made to survive a power cut: `always` (before the reply), `everysec` (within a second), `no`
+        /// (when the operating system likes). In every mode they survive the end of the process.
+        pub sync: SyncMode = SyncMode::EverySec,
+        /// A journal file that has grown to this size is followed by the next.
+        pub journal_segment: ByteSize = ByteSize::mib(64),
+        /// A checkpoint is written when the journal has grown to this size, or to that of the last checkpoint if that is
+        /// more.
+        pub checkpoint_after: ByteSize = ByteSize::mib(64),
+        /// What to do when the journal holds damage that no crash can have made: `refuse` to start, or `cut` it there
+        /// and lose what was written later.
+        pub on_damage: OnDamage = OnDamage::Refuse,
     }
 }

@@ -1,5 +1,7 @@
 //! The Redis door.
 
+pub mod config;
+pub mod encoder;
 pub mod inline;
 pub mod protocol;
 

@@ -1,15 +1,10 @@
 //! `PING`, `ECHO`, `SELECT`, `TIME`, and the door's own commands, which are only listed here.
 
-use super::{Command, Flags, keyless};
+use super::{Command, Flags, door, keyless};
 use crate::kv::config::DATABASES;
 use crate::kv::error::Fault;
 use crate::kv::execute::Call;
 use crate::kv::number;
-
-/// A command the door runs.
-const fn door(name: &'static str, arity: i32, flags: Flags) -> Command {
-    Command { name, arity, flags, first_key: 0, last_key: 0, step: 0, run: None }
-}
 
 const FAST: Flags = Flags::FAST;
 const SESSION: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::FAST).and(Flags::NO_AUTH);

@@ -5,6 +5,7 @@
 
 mod connection;
 mod expiry;
+mod server;
 mod strings;
 mod transactions;
 
@@ -128,8 +129,14 @@ const fn keyless(name: &'static str, arity: i32, flags: Flags, run: Run) -> Comm
     Command { name, arity, flags, first_key: 0, last_key: 0, step: 0, run: Some(run) }
 }
 
+/// A command the door runs.
+const fn door(name: &'static str, arity: i32, flags: Flags) -> Command {
+    Command { name, arity, flags, first_key: 0, last_key: 0, step: 0, run: None }
+}
+
 /// All families.
-static FAMILIES: &[&[Command]] = &[connection::COMMANDS, expiry::COMMANDS, strings::COMMANDS, transactions::COMMANDS];
+static FAMILIES: &[&[Command]] =
+    &[connection::COMMANDS, expiry::COMMANDS, server::COMMANDS, strings::COMMANDS, transactions::COMMANDS];
 
 /// Longest command name.
 const LONGEST: usize = 24;

@@ -255,12 +255,14 @@ impl Journal {
         Some(SyncWork { disk: Arc::clone(&self.disk), files, folder, position, durable: Arc::clone(&self.durable) })
     }
 
-    /// Makes everything written so far durable, on this thread. No [`SyncWork`] may be under way on another.
+    /// Makes everything written so far durable, on this thread, after the [`SyncWork`] that was handed out before.
     ///
     /// # Errors
     /// [`Refusal::Broken`] when that failed, now or before.
     pub fn sync(&mut self) -> Result<(), Refusal> {
-        if let Some(work) = self.sync_work() {
+        if self.durable.reached(self.sync_asked)
+            && let Some(work) = self.sync_work()
+        {
             work.run();
         }
         match self.durable.broken() {

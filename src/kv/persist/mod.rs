@@ -100,6 +100,8 @@ pub mod format;
 pub mod journal;
 pub mod recover;
 pub mod segment;
+pub mod service;
+pub mod value;
 
 #[cfg(test)]
 mod crash_tests;
@@ -110,6 +112,7 @@ use std::path::Path;
 
 pub use error::{PersistError, Refusal};
 pub use recover::{OnDamage, Place, Report, Restored, recover};
+pub use service::{Pace, Persistence, Status, SyncMode, folder};
 
 /// The folder of a file, for error texts.
 fn folder_of(path: &Path) -> &Path {

@@ -1,0 +1,23 @@
+//! Commands about the server, which the door runs; they are only listed here.
+
+use super::{Command, Flags, door};
+
+const SHOWN: Flags = Flags::LOADING;
+const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING);
+
+pub(super) const COMMANDS: &[Command] = &[
+    door("acl", -2, Flags::NOSCRIPT.and(Flags::LOADING)),
+    door("bgrewriteaof", 1, ADMIN),
+    door("bgsave", -1, ADMIN),
+    door("cluster", -2, SHOWN),
+    door("failover", -1, ADMIN),
+    door("lastsave", 1, SHOWN.and(Flags::FAST)),
+    door("module", -2, ADMIN),
+    door("replicaof", 3, ADMIN),
+    door("role", 1, Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::FAST)),
+    door("save", 1, ADMIN.and(Flags::NO_MULTI)),
+    door("shutdown", -1, ADMIN.and(Flags::NO_MULTI)),
+    door("slaveof", 3, ADMIN),
+    door("wait", 3, Flags::NONE),
+    door("waitaof", 4, Flags::NOSCRIPT),
+];

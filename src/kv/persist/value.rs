@@ -1,0 +1,64 @@
+//! What lies in a block: keys with their values.
+//!
+//! One behind the other, numbers little-endian: store (1), expiry in milliseconds since the Unix epoch (8, 0 is none),
+//! bytes of the key (4), bytes of the value (8), key, value in the layout of [`dump`](crate::kv::dump).
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+use super::format::{take, take_u32, take_u64};
+use crate::kv::effect;
+use crate::kv::keyspace::Keyspace;
+use crate::kv::walk::Item;
+
+/// Appends one key to a block.
+pub fn put_item(item: &Item<'_>, out: &mut Vec<u8>) {
+    out.push(item.store);
+    out.extend_from_slice(&item.expires.unwrap_or(0).to_le_bytes());
+    out.extend_from_slice(&u32::try_from(item.key.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let length_at = out.len();
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(item.key);
+    let start = out.len();
+    item.dump(out);
+    let length = out.len().saturating_sub(start) as u64;
+    if let Some(place) = out.get_mut(length_at..length_at.saturating_add(8)) {
+        place.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// Gives every key of a block the value it has there.
+///
+/// # Errors
+/// The bytes are no block, or hold a value this version does not know.
+pub fn load_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (store, expires, key, value) = item(&mut rest).ok_or("a block is cut short")?;
+        keyspace.load(store, key, expires, value).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Replays the effects of a frame.
+///
+/// # Errors
+/// The bytes are no effects.
+pub fn apply_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
+    for effect in effect::read(bytes) {
+        keyspace.apply(&effect.map_err(|error| error.to_string())?);
+    }
+    Ok(())
+}
+
+/// Store, expiry, key and value.
+type Parts<'a> = (u8, Option<u64>, &'a [u8], &'a [u8]);
+
+fn item<'a>(rest: &mut &'a [u8]) -> Option<Parts<'a>> {
+    let [store] = take::<1>(rest)?;
+    let expires = take_u64(rest)?;
+    let key_bytes = usize::try_from(take_u32(rest)?).ok()?;
+    let value_bytes = usize::try_from(take_u64(rest)?).ok()?;
+    let (key, behind) = rest.split_at_checked(key_bytes)?;
+    let (value, behind) = behind.split_at_checked(value_bytes)?;
+    *rest = behind;
+    Some((store, (expires != 0).then_some(expires), key, value))
+}
