@@ -64,14 +64,14 @@ pub(super) enum Command {
     Version,
     /// Print a completion script for a shell
     ///
-    /// For bash: mainstay completions bash > /etc/bash_completion.d/mainstay
+    /// For bash: `mainstay completions bash > /etc/bash_completion.d/mainstay`
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Print the manual page
     ///
-    /// To read it: mainstay man | man -l -
+    /// To read it: `mainstay man | man -l -`
     Man,
 }
 

@@ -91,7 +91,7 @@ pub(super) fn healthcheck(shell: &Shell) -> anyhow::Result<()> {
 }
 
 /// Prints the master key. Works beside a running server: the keyring is only read.
-pub(super) fn key_export(shell: Shell) -> anyhow::Result<()> {
+pub(super) fn key_export(shell: &Shell) -> anyhow::Result<()> {
     let data = shell.existing_data();
     if !data.exists() {
         return Err(StartError::NoFolder { path: data }.into());

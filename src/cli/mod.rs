@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck => inspect::healthcheck(&shell),
         Command::Config(ConfigCommand::Check) => settings::check(&shell),
         Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
-        Command::Key(KeyCommand::Export) => inspect::key_export(shell),
+        Command::Key(KeyCommand::Export) => inspect::key_export(&shell),
         Command::Version => say(&format!("mainstay {}\n", crate::app::status::VERSION)),
         Command::Completions { shell } => say(&arguments::completions(shell)),
         Command::Man => say(&arguments::man()),
