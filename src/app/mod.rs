@@ -9,6 +9,7 @@ pub mod connect;
 pub mod control;
 pub mod error;
 pub mod folder;
+pub mod inherited;
 pub mod master;
 pub mod run;
 pub mod sockets;

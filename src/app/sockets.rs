@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::StartError;
+use super::inherited::Inherited;
 use crate::base::Listen;
 
 /// Connections the kernel holds for a listener until they are accepted.
@@ -15,14 +16,16 @@ const BACKLOG: i32 = 1024;
 pub struct Sockets(BTreeMap<&'static str, TcpListener>);
 
 impl Sockets {
-    /// Binds every door that is on. Non-blocking, as async code wants them.
+    /// Binds every door that is on, unless its socket was passed on. Non-blocking, as async code wants them.
     ///
     /// # Errors
     /// [`StartError::Address`] for the first address that cannot be had.
-    pub fn bind(doors: &[(&'static str, Listen)]) -> Result<Self, StartError> {
+    pub fn bind(doors: &[(&'static str, Listen)], inherited: &mut Inherited) -> Result<Self, StartError> {
         let mut out = BTreeMap::new();
         for (key, listen) in doors {
-            if let Some(address) = listen.address() {
+            if let Some(listener) = inherited.tcp(key) {
+                out.insert(*key, listener);
+            } else if let Some(address) = listen.address() {
                 let bound = bind(address).map_err(|source| {
                     let instead = way_out(key, address, &source);
                     StartError::Address { key, address, source, instead }
@@ -81,9 +84,13 @@ fn way_out(key: &str, address: SocketAddr, error: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    fn bound(doors: &[(&'static str, Listen)]) -> Result<Sockets, StartError> {
+        Sockets::bind(doors, &mut Inherited::default())
+    }
+
     #[test]
     fn port_0_finds_a_free_port_and_reports_it() {
-        let mut sockets = Sockets::bind(&[("a.listen", Listen::loopback(0)), ("b.listen", Listen::OFF)]).unwrap();
+        let mut sockets = bound(&[("a.listen", Listen::loopback(0)), ("b.listen", Listen::OFF)]).unwrap();
         assert_ne!(sockets.address("a.listen").unwrap().port(), 0);
         assert!(sockets.address("b.listen").is_none() && sockets.take("b.listen").is_none());
         assert!(sockets.take("a.listen").is_some());
@@ -93,7 +100,7 @@ mod tests {
     fn a_taken_port_is_told_with_the_setting_and_how_to_change_it() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let told = Sockets::bind(&[("s3.listen", Listen::loopback(port))]).unwrap_err().to_string();
+        let told = bound(&[("s3.listen", Listen::loopback(port))]).unwrap_err().to_string();
         assert!(told.starts_with(&format!("s3.listen: cannot listen on 127.0.0.1:{port}")), "{told}");
         assert!(told.contains("MAINSTAY_S3__LISTEN=127.0.0.1:"), "{told}");
     }
@@ -101,7 +108,7 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_told() {
         let listen = Listen(Some("192.0.2.1:0".parse().unwrap()));
-        let told = Sockets::bind(&[("s3.listen", listen)]).unwrap_err().to_string();
+        let told = bound(&[("s3.listen", listen)]).unwrap_err().to_string();
         assert!(told.contains("this machine has no address 192.0.2.1"), "{told}");
     }
 }

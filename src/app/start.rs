@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::connect::Connect;
+use super::inherited::Inherited;
 use super::sockets::Sockets;
 use super::status::{DoorStatus, Facts};
 use super::{Folder, StartError, control, master};
@@ -100,10 +101,13 @@ fn opening<'a>(plan: &'a Plan, folder: &'a Path, keyring: &Keyring, key: &str) -
 ///
 /// # Errors
 /// [`StartError`]: nothing listens then.
-pub fn start(plan: &Plan) -> Result<Running, StartError> {
+pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartError> {
     let started = plan.clock.monotonic();
     let folder = Folder::create(plan.disk.as_ref(), &plan.data)?;
-    let mut sockets = Sockets::bind(&check::doors(&plan.config))?;
+    let mut sockets = Sockets::bind(&check::doors(&plan.config), &mut inherited)?;
+    for name in inherited.left_over() {
+        tracing::warn!(name, "a socket was passed for a door that does not exist");
+    }
     let first_start = !folder.has_data;
     let ground = open_ground(plan, folder)?;
     let checks = Checks::new(vec![Check::store(ground.state.clone())], plan.supervisor.shutdown().clone());

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use super::arguments::ServeFlags;
 use super::settings::Shell;
+use crate::app::inherited::Inherited;
 use crate::app::run::{Signals, run};
 use crate::app::{Plan, Running, start};
 use crate::base::{LocalDisk, Shutdown, Supervisor, SystemClock, SystemRandom};
@@ -47,7 +48,8 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let outcome = start(&plan).map_err(anyhow::Error::from).and_then(|running| {
+    let inherited = Inherited::take(&plan.environment.socket_names);
+    let outcome = start(&plan, inherited).map_err(anyhow::Error::from).and_then(|running| {
         log.flush();
         greet(&running, terminal);
         runtime.block_on(run(running, signals, plan.config.server.drain.duration())).map_err(anyhow::Error::msg)
