@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::store::StoreError;
+
 /// A setting of the edge that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -70,6 +72,12 @@ pub enum EdgeError {
     /// The certificate could not be made or read.
     #[error("self-signed certificate: {0}")]
     Certificate(String),
+    /// The certificate could not be stored or loaded.
+    #[error("the certificate cannot be stored")]
+    Store(#[from] StoreError),
+    /// TLS could not be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// A thread, a runtime or the log file could not be had.
     #[error("{what}")]
     System {

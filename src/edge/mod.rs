@@ -1,12 +1,238 @@
-//! The edge.
+//! The edge: HTTP and HTTPS towards the world, reverse proxy to the app, and the way in to Mainstay's own doors by host.
+//!
+//! One worker a core, each a thread with its own runtime, sockets (SO_REUSEPORT), connections and upstream pools.
+//! Promises: an app never sees framing, forwarding or connection headers a client made up ([`head`]); bodies are
+//! streamed, never collected; every wait for a client or an app ends; a stopping server finishes the requests it has
+//! (GOAWAY, `Connection: close`) and cuts WebSockets when its time is over.
+//!
+//! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
+//! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: [`sites`] (routing), [`head`]
+//! (rewriting), `pool.rs` (apps), `doors.rs` (own doors), `upgrade.rs` (WebSockets). HTTP/2 has no WebSockets here:
+//! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
-pub mod client;
+mod access;
+mod body;
+mod certificate;
+mod client;
 pub mod config;
+mod doors;
 pub mod error;
 pub mod head;
-pub mod host;
+mod host;
+mod listen;
+mod metrics;
+mod pages;
+mod pool;
+mod proxy;
+mod security;
 pub mod sites;
-pub mod upstream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod upgrade;
+mod upstream;
+mod worker;
 
-pub use config::EdgeConfig;
-pub use error::{ConfigError, EdgeError};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+pub use self::config::EdgeConfig;
+pub use self::doors::{Door, OnPlainHttp};
+pub use self::error::{ConfigError, EdgeError};
+pub use self::listen::Listeners;
+
+use self::access::AccessLog;
+use self::certificate::SelfSigned;
+use self::metrics::EdgeMetrics;
+use self::pool::Pools;
+use self::proxy::{Proxy, Rules};
+use self::security::SecurityHeaders;
+use self::sites::Sites;
+use self::tls::{Certificates, Set};
+use self::upgrade::Tunnels;
+use self::worker::{DOOR, Places, Worker};
+use crate::base::supervise::{Priority, Role};
+use crate::base::{Clock, Disk, Supervisor};
+use crate::http::{ServeConfig, Server};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Threads a worker may add for name look-ups of upstreams.
+const LOOKUP_THREADS: usize = 2;
+/// How often the certificate's age is looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
+/// Threads' names; the kernel wants them short, the supervisor wants them static.
+const NAMES: [&str; config::MAX_WORKERS] = [
+    "edge-0", "edge-1", "edge-2", "edge-3", "edge-4", "edge-5", "edge-6", "edge-7", "edge-8", "edge-9", "edge-10",
+    "edge-11", "edge-12", "edge-13", "edge-14", "edge-15", "edge-16", "edge-17", "edge-18", "edge-19", "edge-20",
+    "edge-21", "edge-22", "edge-23", "edge-24", "edge-25", "edge-26", "edge-27", "edge-28", "edge-29", "edge-30",
+    "edge-31",
+];
+
+/// The outside world, as the edge needs it.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Files: the exported certificate, the request log.
+    pub disk: Arc<dyn Disk>,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Where the certificate is kept, sealed.
+    pub store: Store,
+    /// Where counts go.
+    pub metrics: Metrics,
+    /// Starts threads and tasks, and tells when to stop.
+    pub supervisor: Supervisor,
+    /// Where doors run.
+    pub runtime: Handle,
+}
+
+/// A running edge. It stops with its supervisor's signal.
+#[derive(Debug)]
+pub struct Edge {
+    http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    certificate: PathBuf,
+}
+
+impl Edge {
+    /// Starts the workers on `listeners`. Requests for hosts of `doors` go there, all others to the sites of `config`.
+    /// Call it on the general runtime.
+    ///
+    /// # Errors
+    /// [`EdgeError`]; no worker runs then.
+    pub async fn start(
+        config: &EdgeConfig,
+        listeners: Listeners,
+        doors: Vec<Door>,
+        world: World,
+    ) -> Result<Self, EdgeError> {
+        config.validate()?;
+        let World { clock, disk, data_dir, store, metrics, supervisor, runtime } = world.clone();
+        let counts = EdgeMetrics::new(&metrics);
+        let edge = Self {
+            http: listeners.http(),
+            https: listeners.https(),
+            certificate: certificate::exported_path(&data_dir),
+        };
+
+        let own = certificate::ensure(&store, &disk, &data_dir, &config.domain, clock.now()).await?;
+        let certificates = Certificates::new(set_of(&own)?);
+        let tls = TlsAcceptor::from(tls::server_config(Arc::clone(&certificates))?);
+
+        let redirect_to = edge.https.filter(|_| config.redirect_https).map(|address| address.port());
+        let rules = Arc::new(Rules {
+            sites: Sites::new(config)?,
+            doors: doors::Doors::new(doors, &config.domain, runtime, supervisor.clone()),
+            trusted: config.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect(),
+            security: SecurityHeaders::new(&config.security),
+            redirect_to,
+        });
+        let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped)?;
+        let places = Places::new(config.limits.connections, config.limits.connections_per_ip);
+
+        let mut ready = Vec::new();
+        for (listeners, name) in listeners.split().into_iter().zip(NAMES) {
+            let tracker = TaskTracker::new();
+            let tunnels = Tunnels {
+                supervisor: supervisor.clone(),
+                tracker: tracker.clone(),
+                idle: config.timeouts.upgrade.duration(),
+                open: counts.upgraded.clone(),
+            };
+            let proxy = Arc::new(Proxy {
+                rules: Arc::clone(&rules),
+                pools: Pools::new(&rules.sites, config, &supervisor, &counts),
+                tunnels,
+                log: log.clone(),
+                clock: Arc::clone(&clock),
+                metrics: counts.clone(),
+            });
+            let server = Server::new(Arc::clone(&proxy) as _, serve_config(config), supervisor.clone(), &metrics, DOOR);
+            let worker = Worker {
+                listeners,
+                tls: tls.clone(),
+                tls_timeout: config.timeouts.tls_handshake.duration(),
+                server,
+                proxy,
+                places: Arc::clone(&places),
+                tracker,
+                supervisor: supervisor.clone(),
+                metrics: counts.clone(),
+            };
+            ready.push((name, worker, worker_runtime()?));
+        }
+        for (name, worker, runtime) in ready {
+            supervisor
+                .thread(name, Role::Critical, Priority::Normal, move || runtime.block_on(worker.run()))
+                .map_err(|source| EdgeError::System { what: "cannot start an edge thread", source })?;
+        }
+        let domain = config.domain.clone();
+        supervisor.task("edge certificate", Role::Ordinary, keep_certificate(world, domain, certificates));
+        Ok(edge)
+    }
+
+    /// Where plain HTTP listens; `None` when it is off.
+    pub const fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Where HTTPS listens; `None` when it is off.
+    pub const fn https(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
+    /// The public part of the self-signed certificate, in PEM, for clients to trust.
+    pub fn certificate(&self) -> &std::path::Path {
+        &self.certificate
+    }
+}
+
+/// Makes the self-signed certificate anew when its time comes. A failure is told and tried again half a day later: there
+/// are 30 days left then.
+async fn keep_certificate(world: World, domain: String, certificates: Arc<Certificates>) {
+    loop {
+        tokio::select! {
+            () = world.supervisor.shutdown().draining() => return,
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
+        }
+        let now = world.clock.now();
+        let made = certificate::ensure(&world.store, &world.disk, &world.data_dir, &domain, now).await;
+        match made.and_then(|own| set_of(&own)) {
+            Ok(set) => certificates.replace(set),
+            Err(error) => tracing::warn!(%error, "the self-signed certificate cannot be renewed"),
+        }
+    }
+}
+
+fn set_of(own: &SelfSigned) -> Result<Set, EdgeError> {
+    let key = own.key()?;
+    Ok(Set::new(Arc::clone(&key)).with(&own.names(), &key))
+}
+
+fn serve_config(config: &EdgeConfig) -> ServeConfig {
+    ServeConfig {
+        max_connections: config.limits.connections,
+        head_timeout: config.timeouts.head,
+        body_timeout: config.timeouts.body,
+        write_timeout: config.timeouts.write,
+        max_head: config.limits.header_bytes,
+        max_headers: config.limits.headers,
+        max_streams: config.limits.streams,
+    }
+}
+
+fn worker_runtime() -> Result<Runtime, EdgeError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUP_THREADS)
+        .build()
+        .map_err(|source| EdgeError::System { what: "cannot build an edge runtime", source })
+}

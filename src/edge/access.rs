@@ -1,0 +1,378 @@
+//! The request log: a JSON line each, written by a thread of its own.
+//!
+//! Workers append lines to one buffer in memory; the thread takes the buffer whole and writes it. When the disk is
+//! slower than the requests, lines are dropped and counted: a log never holds up an answer. Lines are not synced.
+//!
+//! A line: `{"time":"2026-11-20T19:04:05.123Z","client":"192.0.2.1","method":"GET","host":"example.com","path":"/",
+//! "status":200,"bytes":512,"ms":1.25,"upstream_ms":1.1,"agent":"curl/8"}`. `bytes` counts body bytes handed to the
+//! connection, `upstream_ms` is null when no app was asked. Values of query parameters that look like credentials are
+//! replaced, since a presigned URL in a log is a key in a log.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http_body::{Frame, SizeHint};
+
+use super::config::EdgeConfig;
+use super::error::EdgeError;
+use crate::base::disk::parent;
+use crate::base::supervise::{Priority, Role};
+use crate::base::{Clock, Disk, DiskFile, OpenMode, Supervisor};
+use crate::http::Body;
+use crate::telemetry::Counter;
+
+/// Most bytes of lines that wait for the writer.
+const BUFFER: usize = 1 << 20;
+/// How long lines may wait, so that a write carries many.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Longest path and longest user agent in a line, in bytes.
+const LONGEST: usize = 2048;
+
+/// Where lines go. The last clone dropped ends the writer, after its last line.
+#[derive(Clone, Debug)]
+pub struct AccessLog(Arc<Sender>);
+
+#[derive(Debug)]
+struct Sender {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    dropped: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<u8>,
+    closed: bool,
+}
+
+impl AccessLog {
+    /// Starts the writer `edge.access_log` asks for; `None` when it is off.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or there is no thread.
+    pub fn start(
+        config: &EdgeConfig,
+        disk: &Arc<dyn Disk>,
+        clock: &Arc<dyn Clock>,
+        supervisor: &Supervisor,
+        dropped: &Counter,
+    ) -> Result<Option<Self>, EdgeError> {
+        let mut target = match config.access_log.as_str() {
+            "" | "off" => return Ok(None),
+            "stdout" => Target::Stdout,
+            path => Target::File(
+                LogFile::open(Arc::clone(disk), PathBuf::from(path), config.access_log_size.bytes())
+                    .map_err(|source| EdgeError::System { what: "cannot open edge.access_log", source })?,
+            ),
+        };
+        let shared = Arc::new(Shared::default());
+        let lines = Arc::clone(&shared);
+        supervisor
+            .thread("edge-log", Role::Ordinary, Priority::Normal, move || lines.write_to(&mut target))
+            .map_err(|source| EdgeError::System { what: "cannot start the request log's thread", source })?;
+        Ok(Some(Self(Arc::new(Sender { shared, clock: Arc::clone(clock), dropped: dropped.clone() }))))
+    }
+
+    /// Begins the entry of a request.
+    pub fn begin(&self, request: &http::Request<Body>) -> Entry {
+        let target = request.uri().path_and_query().map_or("*", http::uri::PathAndQuery::as_str);
+        let agent = request.headers().get(http::header::USER_AGENT);
+        Entry {
+            log: self.clone(),
+            began: self.0.clock.monotonic(),
+            client: None,
+            method: request.method().clone(),
+            host: String::new(),
+            path: redacted(cut(target)),
+            agent: agent.map(HeaderValue::as_bytes).map(|agent| cut(&String::from_utf8_lossy(agent)).to_owned()),
+            status: 0,
+            bytes: 0,
+            upstream: None,
+        }
+    }
+}
+
+/// One request's line, written when it is dropped: at the end of the response's body, or when the client leaves.
+#[derive(Debug)]
+pub struct Entry {
+    log: AccessLog,
+    began: Duration,
+    /// Who asked.
+    pub client: Option<IpAddr>,
+    method: http::Method,
+    /// The host asked for; empty when the request named none.
+    pub host: String,
+    path: String,
+    agent: Option<String>,
+    /// The response's status; 0 when there was none.
+    pub status: u16,
+    bytes: u64,
+    /// How long the app took to its response head.
+    pub upstream: Option<Duration>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let Sender { shared, clock, dropped } = &*self.log.0;
+        let took = clock.monotonic().saturating_sub(self.began);
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.lines.len() >= BUFFER {
+            dropped.inc();
+            return;
+        }
+        let was_empty = state.lines.is_empty();
+        // Writing into memory cannot fail.
+        let _ = self.write(&mut state.lines, clock.now(), took);
+        drop(state);
+        if was_empty {
+            shared.filled.notify_one();
+        }
+    }
+}
+
+impl Entry {
+    fn write(&self, out: &mut Vec<u8>, now: crate::base::Timestamp, took: Duration) -> std::io::Result<()> {
+        write!(out, "{{\"time\":\"{now}\",\"client\":")?;
+        match self.client {
+            Some(client) => write!(out, "\"{client}\"")?,
+            None => write!(out, "null")?,
+        }
+        for (name, text) in [
+            ("method", Some(self.method.as_str())),
+            ("host", Some(self.host.as_str())),
+            ("path", Some(self.path.as_str())),
+        ] {
+            write!(out, ",\"{name}\":")?;
+            serde_json::to_writer(&mut *out, &text)?;
+        }
+        let ms = |span: Duration| span.as_micros() as f64 / 1000.0;
+        write!(out, ",\"status\":{},\"bytes\":{},\"ms\":{}", self.status, self.bytes, ms(took))?;
+        match self.upstream {
+            Some(upstream) => write!(out, ",\"upstream_ms\":{}", ms(upstream))?,
+            None => write!(out, ",\"upstream_ms\":null")?,
+        }
+        write!(out, ",\"agent\":")?;
+        serde_json::to_writer(&mut *out, &self.agent)?;
+        writeln!(out, "}}")
+    }
+}
+
+/// A response body that counts its bytes into an entry.
+#[derive(Debug)]
+pub struct Logged {
+    /// The body.
+    pub inner: Body,
+    /// The entry, complete but for the bytes.
+    pub entry: Entry,
+}
+
+impl http_body::Body for Logged {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.entry.bytes = self.entry.bytes.saturating_add(frame.data_ref().map_or(0, Bytes::len) as u64);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.filled.notify_one();
+    }
+}
+
+impl Shared {
+    /// Writes lines until the last sender is gone.
+    fn write_to(&self, target: &mut Target) {
+        let mut batch = Vec::new();
+        let mut closed = false;
+        while !closed {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
+            let state = self.filled.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+            let waited =
+                self.filled.wait_timeout_while(state, PAUSE, |state| state.lines.len() < BUFFER / 2 && !state.closed);
+            let mut state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+            closed = state.closed;
+            batch.clear();
+            std::mem::swap(&mut batch, &mut state.lines);
+            drop(state);
+            if let Err(error) = target.write(&batch) {
+                tracing::warn!(%error, "the request log cannot be written");
+            }
+        }
+    }
+}
+
+enum Target {
+    Stdout,
+    File(LogFile),
+}
+
+impl Target {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Stdout => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(lines)?;
+                out.flush()
+            }
+            Self::File(file) => file.write(lines),
+        }
+    }
+}
+
+/// A file that moves aside when it is full.
+struct LogFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    limit: u64,
+    file: Box<dyn DiskFile>,
+    end: u64,
+}
+
+impl LogFile {
+    fn open(disk: Arc<dyn Disk>, path: PathBuf, limit: u64) -> std::io::Result<Self> {
+        let file = disk.open(&path, OpenMode::OpenOrCreate)?;
+        let end = file.len()?;
+        Ok(Self { disk, path, limit, file, end })
+    }
+
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        if self.end > 0 && self.end.saturating_add(lines.len() as u64) > self.limit {
+            self.disk.rename(&self.path, &older(&self.path))?;
+            self.file = self.disk.open(&self.path, OpenMode::OpenOrCreate)?;
+            self.end = 0;
+            self.disk.sync_dir(parent(&self.path))?;
+        }
+        self.file.write_at(self.end, lines)?;
+        self.end = self.end.saturating_add(lines.len() as u64);
+        Ok(())
+    }
+}
+
+fn older(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    PathBuf::from(name)
+}
+
+/// At most [`LONGEST`] bytes of `text`.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or(text)
+}
+
+/// Parts of parameter names whose values stay out of the log.
+const SECRET_PARTS: [&str; 12] =
+    ["token", "secret", "passw", "signature", "credential", "key", "auth", "code", "session", "sig", "otp", "jwt"];
+
+/// `target` with the values of parameters that look like credentials replaced.
+fn redacted(target: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+    let mut out = String::with_capacity(target.len());
+    out.push_str(path);
+    for (index, pair) in query.split('&').enumerate() {
+        out.push(if index == 0 { '?' } else { '&' });
+        match pair.split_once('=') {
+            Some((name, _)) if is_secret(name) => {
+                out.push_str(name);
+                out.push_str("=redacted");
+            }
+            _ => out.push_str(pair),
+        }
+    }
+    out
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
+    SECRET_PARTS.iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{LocalDisk, Shutdown};
+    use crate::testing::TestClock;
+
+    #[test]
+    fn credentials_in_queries_are_not_written() {
+        assert_eq!(
+            redacted("/b/o?X-Amz-Signature=abc&X-Amz-Credential=AK%2F1&partNumber=1&%74oken=x&flag&access_token="),
+            "/b/o?X-Amz-Signature=redacted&X-Amz-Credential=redacted&partNumber=1&%74oken=redacted&flag&access_token=redacted"
+        );
+        assert_eq!(redacted("/plain"), "/plain");
+    }
+
+    /// The log files after `count` requests, the newer first.
+    fn written(count: usize, limit: u64) -> (String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let supervisor = Supervisor::new(Shutdown::new());
+        let clock: Arc<dyn Clock> = Arc::new(TestClock::default());
+        let disk: Arc<dyn Disk> = Arc::new(LocalDisk);
+        let config = EdgeConfig {
+            access_log: path.display().to_string(),
+            access_log_size: crate::base::ByteSize(limit),
+            ..EdgeConfig::default()
+        };
+        for _ in 0..count {
+            let log = AccessLog::start(&config, &disk, &clock, &supervisor, &Counter::default()).unwrap().unwrap();
+            let request = http::Request::builder().uri("/a?token=x").header("user-agent", "a\"b").body(Body::empty());
+            let mut entry = log.begin(&request.unwrap());
+            entry.client = Some("192.0.2.1".parse().unwrap());
+            entry.host = "example.com".to_owned();
+            entry.status = 200;
+            entry.upstream = Some(Duration::from_micros(1100));
+            drop((entry, log));
+            supervisor.join_threads();
+        }
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        (read(&path), read(&older(&path)))
+    }
+
+    #[test]
+    fn a_line_holds_the_request() {
+        let (text, _) = written(1, 1000);
+        assert_eq!(
+            text,
+            "{\"time\":\"2026-01-01T00:00:00.000Z\",\"client\":\"192.0.2.1\",\"method\":\"GET\",\"host\":\"example.com\",\
+             \"path\":\"/a?token=redacted\",\"status\":200,\"bytes\":0,\"ms\":0,\"upstream_ms\":1.1,\"agent\":\"a\\\"b\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_full_file_moves_aside_and_only_one_old_one_is_kept() {
+        let (new, old) = written(5, 450);
+        assert_eq!((new.lines().count(), old.lines().count()), (1, 2));
+    }
+}

@@ -1,0 +1,178 @@
+//! Listening sockets: one per worker on the same port (SO_REUSEPORT), or one from outside shared by all.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Socket, Type};
+
+use super::config::{EdgeConfig, MAX_WORKERS};
+use super::error::EdgeError;
+
+/// Connections the kernel keeps waiting for each worker.
+const BACKLOG: i32 = 1024;
+
+/// The edge's bound sockets; nothing is accepted yet, but clients may already connect and wait.
+#[derive(Debug)]
+pub struct Listeners {
+    workers: usize,
+    http: Option<Shared>,
+    https: Option<Shared>,
+}
+
+/// One address, a socket for each worker.
+#[derive(Debug)]
+struct Shared {
+    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+}
+
+/// One worker's sockets.
+#[derive(Debug)]
+pub struct WorkerListeners {
+    /// Plain HTTP.
+    pub http: Option<TcpListener>,
+    /// HTTPS.
+    pub https: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what `config` names. Port 0 takes a free port, the same for every worker.
+    ///
+    /// # Errors
+    /// [`EdgeError::PortTaken`], [`EdgeError::PortForbidden`], [`EdgeError::Listen`]; no socket is left open.
+    pub fn bind(config: &EdgeConfig) -> Result<Self, EdgeError> {
+        let workers = workers(config);
+        let bound = |listen: crate::base::Listen, key| listen.address().map(|at| bind(at, key, workers)).transpose();
+        Ok(Self { workers, http: bound(config.http, "edge.http")?, https: bound(config.https, "edge.https")? })
+    }
+
+    /// Takes over sockets bound outside (systemd's LISTEN_FDS), in place of what `config` names.
+    ///
+    /// # Errors
+    /// [`EdgeError::System`]: a socket cannot be shared or is none.
+    pub fn adopt(
+        config: &EdgeConfig,
+        http: Option<TcpListener>,
+        https: Option<TcpListener>,
+    ) -> Result<Self, EdgeError> {
+        let workers = workers(config);
+        let share = |socket: TcpListener| -> io::Result<Shared> {
+            let address = socket.local_addr()?;
+            let sockets = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
+            Ok(Shared { address, sockets })
+        };
+        let shared = |socket: Option<TcpListener>| {
+            let failed = |source| EdgeError::System { what: "cannot use the sockets handed in", source };
+            socket.map(share).transpose().map_err(failed)
+        };
+        Ok(Self { workers, http: shared(http)?, https: shared(https)? })
+    }
+
+    /// Where plain HTTP really listens.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|shared| shared.address)
+    }
+
+    /// Where HTTPS really listens.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(|shared| shared.address)
+    }
+
+    /// The sockets, worker by worker.
+    pub fn split(self) -> Vec<WorkerListeners> {
+        let sockets = |shared: Option<Shared>| shared.map(|shared| shared.sockets).unwrap_or_default().into_iter();
+        let (mut http, mut https) = (sockets(self.http), sockets(self.https));
+        (0..self.workers).map(|_| WorkerListeners { http: http.next(), https: https.next() }).collect()
+    }
+}
+
+/// Workers to start: as configured, else one for each core.
+fn workers(config: &EdgeConfig) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let asked = if config.workers == 0 { cores() } else { config.workers as usize };
+    asked.clamp(1, MAX_WORKERS)
+}
+
+fn bind(address: SocketAddr, key: &'static str, workers: usize) -> Result<Shared, EdgeError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = if address.port() < 1024 { address.port() + 8000 } else { address.port().wrapping_add(100) };
+            EdgeError::PortTaken { key, address, suggestion: SocketAddr::new(address.ip(), port) }
+        }
+        io::ErrorKind::PermissionDenied => EdgeError::PortForbidden { key, address },
+        _ => EdgeError::Listen { key, address, source },
+    };
+    if address.port() != 0 {
+        // With SO_REUSEPORT alone a second Mainstay of the same user would silently take half of the connections.
+        // Without it the kernel tells; the moment between the two is too short to matter.
+        drop(socket(address, Reuse::Address).map_err(failed)?);
+    }
+    let first = socket(address, Reuse::Port).map_err(failed)?;
+    let address = first.local_addr().map_err(failed)?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(socket(address, Reuse::Port).map_err(failed)?);
+    }
+    Ok(Shared { address, sockets })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reuse {
+    /// Ports whose last connections are still in TIME_WAIT.
+    Address,
+    /// The same, and ports on which this user listens already.
+    Port,
+}
+
+fn socket(address: SocketAddr, reuse: Reuse) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse == Reuse::Port)?;
+    if address.is_ipv6() {
+        // `[::]` and `0.0.0.0` are two listeners here, whatever the host's default.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Listen;
+
+    fn config(http: Listen) -> EdgeConfig {
+        EdgeConfig { http, https: Listen::loopback(0), workers: 3, ..EdgeConfig::default() }
+    }
+
+    #[test]
+    fn port_zero_takes_one_free_port_for_all_workers() {
+        let listeners = Listeners::bind(&config(Listen::OFF)).unwrap();
+        assert_eq!(listeners.http(), None);
+        let address = listeners.https().unwrap();
+        assert_ne!(address.port(), 0);
+        let workers = listeners.split();
+        assert_eq!(workers.len(), 3);
+        for worker in workers {
+            assert_eq!(worker.https.unwrap().local_addr().unwrap(), address);
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_told_with_its_setting_even_when_the_taker_shares() {
+        let first = Listeners::bind(&config(Listen::loopback(0))).unwrap();
+        let taken = Listen(first.http());
+        let error = Listeners::bind(&config(taken)).unwrap_err().to_string();
+        assert!(error.contains("edge.http") && error.contains(&taken.to_string()), "{error}");
+    }
+
+    #[test]
+    fn sockets_from_outside_are_shared_by_all_workers() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let listeners = Listeners::adopt(&config(Listen::OFF), Some(socket), None).unwrap();
+        assert_eq!((listeners.http(), listeners.https()), (Some(address), None));
+        assert!(listeners.split().iter().all(|worker| worker.http.is_some()));
+    }
+}

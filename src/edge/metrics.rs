@@ -1,0 +1,79 @@
+//! What the edge counts beyond what every HTTP listener does (`mainstay_http_*` with `door="edge"`).
+
+use super::pool::Failure;
+use crate::telemetry::metrics::LATENCY_SECONDS;
+use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
+
+/// The edge's counters. Clones are the same counters.
+#[derive(Clone, Debug)]
+pub struct EdgeMetrics {
+    /// Finished TLS handshakes.
+    pub tls_handshakes: Counter,
+    /// Handshakes that failed or took too long.
+    pub tls_errors: Counter,
+    /// Connections closed at once for want of a place.
+    pub connections_refused: Counter,
+    /// Requests answered here because of their head or body (400, 408, 413, 417, 501, 508).
+    pub refused: Counter,
+    /// Headers dropped for an underscore in their name.
+    pub dropped_headers: Counter,
+    /// Time from sending a request to the app to its response head.
+    pub upstream_seconds: Histogram,
+    /// Requests sent a second time, on a fresh connection.
+    pub upstream_retries: Counter,
+    /// WebSockets open now.
+    pub upgraded: Gauge,
+    /// Lines of the request log dropped because the disk was too slow.
+    pub log_dropped: Counter,
+    connect: Counter,
+    broken: Counter,
+    timeout: Counter,
+}
+
+impl EdgeMetrics {
+    /// Registers everything.
+    pub fn new(metrics: &Metrics) -> Self {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        let upstream = |error| {
+            let help = "Requests the app did not answer, by reason.";
+            metrics.counter("mainstay_edge_upstream_errors_total", help, &[("error", error)])
+        };
+        Self {
+            tls_handshakes: counter("mainstay_edge_tls_handshakes_total", "Finished TLS handshakes."),
+            tls_errors: counter("mainstay_edge_tls_errors_total", "TLS handshakes that failed or took too long."),
+            connections_refused: counter(
+                "mainstay_edge_connections_refused_total",
+                "Connections closed at once because of edge.limits.connections or connections_per_ip.",
+            ),
+            refused: counter("mainstay_edge_refused_total", "Requests refused for their head or body."),
+            dropped_headers: counter(
+                "mainstay_edge_dropped_headers_total",
+                "Request headers dropped because their name has an underscore.",
+            ),
+            upstream_seconds: metrics.histogram(
+                "mainstay_edge_upstream_seconds",
+                "Time from sending a request to the app to its response head.",
+                &[],
+                LATENCY_SECONDS,
+            ),
+            upstream_retries: counter(
+                "mainstay_edge_upstream_retries_total",
+                "Requests sent again because a kept connection had gone stale.",
+            ),
+            upgraded: metrics.gauge("mainstay_edge_upgraded", "WebSockets open now.", &[]),
+            log_dropped: counter("mainstay_edge_log_dropped_total", "Request log lines dropped."),
+            connect: upstream("connect"),
+            broken: upstream("broken"),
+            timeout: upstream("timeout"),
+        }
+    }
+
+    /// Counts an upstream's failure.
+    pub fn failed(&self, failure: &Failure) {
+        match failure {
+            Failure::Connect(_) => self.connect.inc(),
+            Failure::Broken(_) => self.broken.inc(),
+            Failure::ConnectTimeout | Failure::ResponseTimeout => self.timeout.inc(),
+        }
+    }
+}

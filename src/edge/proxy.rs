@@ -1,0 +1,215 @@
+//! The life of a request, top to bottom, in [`Proxy::answer`].
+
+use std::sync::Arc;
+
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::access::{AccessLog, Entry, Logged};
+use super::body::{RequestBody, ResponseBody};
+use super::client::{Client, Network};
+use super::doors::{Doors, OnPlainHttp};
+use super::head::{self, Refusal};
+use super::host::Host;
+use super::metrics::EdgeMetrics;
+use super::pages::{self, Form};
+use super::pool::{Failure, Lease, Pools};
+use super::security::SecurityHeaders;
+use super::sites::{Miss, Sites};
+use super::upgrade::Tunnels;
+use crate::base::Clock;
+use crate::http::handler::Answer;
+use crate::http::{Body, Handler, Peer};
+
+/// Challenges of certificate authorities (RFC 8555 section 8.3) are answered before any redirect or site.
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+/// What all workers share and no request changes.
+#[derive(Debug)]
+pub struct Rules {
+    /// Which site answers what.
+    pub sites: Sites,
+    /// Mainstay's own doors.
+    pub doors: Doors,
+    /// Proxies in front that are believed.
+    pub trusted: Vec<Network>,
+    /// Headers added to responses.
+    pub security: SecurityHeaders,
+    /// The port plain HTTP is sent on to; `None` serves it.
+    pub redirect_to: Option<u16>,
+}
+
+/// One worker's handler of requests.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Shared by all workers.
+    pub rules: Arc<Rules>,
+    /// This worker's connections to apps.
+    pub pools: Pools,
+    /// Where WebSockets go.
+    pub tunnels: Tunnels,
+    /// The request log, when on.
+    pub log: Option<AccessLog>,
+    /// For measuring upstreams.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: EdgeMetrics,
+}
+
+impl Handler for Proxy {
+    fn call(&self, request: Request<Body>, peer: Peer) -> Answer<'_> {
+        Box::pin(async move {
+            let Some(log) = &self.log else { return self.answer(request, peer, &mut None).await };
+            let mut entry = Some(log.begin(&request));
+            let response = self.answer(request, peer, &mut entry).await;
+            let Some(mut entry) = entry else { return response };
+            entry.status = response.status().as_u16();
+            response.map(|inner| Body::new(Logged { inner, entry }))
+        })
+    }
+}
+
+impl Proxy {
+    /// Closes upstream connections past their time.
+    pub fn purge(&self) {
+        self.pools.purge();
+    }
+
+    async fn answer(&self, request: Request<Body>, peer: Peer, entry: &mut Option<Entry>) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        let form = Form::of(&parts.headers, parts.version);
+
+        // 1. Who asks for what, or why this is no request.
+        let client = Client::behind(peer.address, peer.secure, &self.rules.trusted, &parts.headers);
+        if let Some(entry) = entry {
+            entry.client = Some(client.address.ip());
+        }
+        let host = match head::check(&parts) {
+            Ok(host) => host,
+            Err(refusal) => return self.refused(refusal, form),
+        };
+        if let Some(entry) = entry {
+            host.as_str().clone_into(&mut entry.host);
+        }
+
+        // 2. Challenges, own doors, the way to HTTPS.
+        if !peer.secure && parts.uri.path().starts_with(CHALLENGES) {
+            return pages::page(StatusCode::NOT_FOUND, "No challenge is under way.", form);
+        }
+        let door = self.rules.doors.find(&host);
+        let stays = door.is_some_and(|door| door.plain == OnPlainHttp::Serve);
+        if let Some(port) = self.rules.redirect_to
+            && !client.secure
+            && !stays
+        {
+            return pages::redirect(&parts.method, &secure_address(&host, port, &parts.uri), form);
+        }
+        if let Some(door) = door {
+            let peer = Peer { address: client.address, secure: client.secure, ..peer };
+            let answer = self.rules.doors.answer(door, Request::from_parts(parts, body), peer).await;
+            return answer.unwrap_or_else(|| pages::internal(form));
+        }
+
+        // 3. Which site, and whether it takes a body this long.
+        let site = match self.rules.sites.find(&host, parts.uri.path()) {
+            Ok(site) => site,
+            Err(Miss::Ambiguous) => return self.refused(Refusal::Ambiguous, form),
+            Err(Miss::Unknown) => return pages::no_site(!self.rules.sites.is_empty(), form),
+        };
+        if body.size_hint().lower() > site.body {
+            return self.refused(Refusal::TooLarge, form);
+        }
+
+        // 4. The head the app sees.
+        let upgrade = head::is_websocket(&parts).then(|| parts.extensions.remove()).flatten();
+        let dropped = head::for_upstream(&mut parts, &host, &client, upgrade.is_some());
+        self.metrics.dropped_headers.add(dropped);
+        let Ok(target) = origin_form(&parts.uri) else { return self.refused(Refusal::Target, form) };
+        let mut outgoing = Request::new(RequestBody::new(body, site.body));
+        *outgoing.method_mut() = parts.method;
+        *outgoing.uri_mut() = target;
+        *outgoing.headers_mut() = parts.headers;
+        if let Some(length) = outgoing.body().size_hint().exact()
+            && !outgoing.body().is_end_stream()
+        {
+            outgoing.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+
+        // 5. The app.
+        let progress = outgoing.body().progress();
+        let asked = self.clock.monotonic();
+        let outcome = self.pools.send(site.pool, outgoing).await;
+        let took = self.clock.monotonic().saturating_sub(asked);
+        if let Some(entry) = entry {
+            entry.upstream = Some(took);
+        }
+        let (response, lease) = match outcome {
+            Ok(answered) => answered,
+            Err(failure) => match progress.refusal() {
+                Some(refusal) => return self.refused(refusal, form),
+                None => return self.failed(&failure, site.authority.to_str().unwrap_or(""), form),
+            },
+        };
+
+        // 6. The answer.
+        self.metrics.upstream_seconds.observe(took.as_secs_f64());
+        let mut response = match (response.status() == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
+            (true, Some(client)) => self.switch(response, client),
+            (true, None) => return pages::unavailable(StatusCode::BAD_GATEWAY, form),
+            (false, _) => Self::stream(response, lease),
+        };
+        if site.security_headers {
+            self.rules.security.add(response.headers_mut(), &host, client.secure);
+        }
+        response
+    }
+
+    /// An ordinary response: head cleaned, body passed on as it comes.
+    fn stream(response: Response<Incoming>, lease: Lease) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        head::for_client(&mut parts.headers, false);
+        parts.version = http::Version::HTTP_11;
+        Response::from_parts(parts, Body::new(ResponseBody::new(body, lease)))
+    }
+
+    /// A 101: both connections leave HTTP.
+    fn switch(&self, mut response: Response<Incoming>, client: hyper::upgrade::OnUpgrade) -> Response<Body> {
+        self.tunnels.start(client, hyper::upgrade::on(&mut response));
+        let (mut parts, _) = response.into_parts();
+        head::for_client(&mut parts.headers, true);
+        Response::from_parts(parts, Body::empty())
+    }
+
+    fn refused(&self, refusal: Refusal, form: Form) -> Response<Body> {
+        self.metrics.refused.inc();
+        pages::refusal(refusal, form)
+    }
+
+    fn failed(&self, failure: &Failure, upstream: &str, form: Form) -> Response<Body> {
+        self.metrics.failed(failure);
+        tracing::debug!(upstream, %failure, "an app did not answer");
+        let status = match failure {
+            Failure::Connect(_) | Failure::Broken(_) => StatusCode::BAD_GATEWAY,
+            Failure::ConnectTimeout | Failure::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+        };
+        pages::unavailable(status, form)
+    }
+}
+
+/// The same place over HTTPS on `port`.
+fn secure_address(host: &Host, port: u16, uri: &Uri) -> String {
+    let target = uri.path_and_query().map_or("/", |target| if target.path() == "*" { "/" } else { target.as_str() });
+    match port {
+        443 => format!("https://{}{target}", host.name()),
+        port => format!("https://{}:{port}{target}", host.name()),
+    }
+}
+
+/// Path and query exactly as the client sent them, without scheme and host.
+fn origin_form(uri: &Uri) -> Result<Uri, http::uri::InvalidUriParts> {
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = uri.path_and_query().cloned();
+    Uri::from_parts(parts)
+}

@@ -1,0 +1,108 @@
+//! TLS: versions, groups, tickets, and which certificate answers which name.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+
+/// The certificates in use. Handshakes read it without a lock; a new set replaces the old one whole.
+pub struct Certificates(ArcSwap<Set>);
+
+/// Certificates by name, and the one for everybody else.
+#[derive(Debug)]
+pub struct Set {
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+    fallback: Arc<CertifiedKey>,
+}
+
+impl Set {
+    /// `fallback` for names that no other certificate of the set has.
+    pub fn new(fallback: Arc<CertifiedKey>) -> Self {
+        Self { by_name: HashMap::new(), fallback }
+    }
+
+    /// Adds a certificate for `names`, each exact or `*.` with one label left open (RFC 9525 section 6.3).
+    #[must_use]
+    pub fn with(mut self, names: &[String], key: &Arc<CertifiedKey>) -> Self {
+        self.by_name.extend(names.iter().map(|name| (name.to_ascii_lowercase(), Arc::clone(key))));
+        self
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let name = name.to_ascii_lowercase();
+        self.by_name.get(&name).or_else(|| {
+            let (_, parent) = name.split_once('.')?;
+            self.by_name.get(&format!("*.{parent}"))
+        })
+    }
+}
+
+impl Certificates {
+    /// Begins with `set`.
+    pub fn new(set: Set) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(set)))
+    }
+
+    /// Puts `set` in place of what is used now; running connections keep theirs.
+    pub fn replace(&self, set: Set) {
+        self.0.store(Arc::new(set));
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let set = self.0.load();
+        let named = hello.server_name().and_then(|name| set.find(name));
+        Some(Arc::clone(named.unwrap_or(&set.fallback)))
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificates")
+    }
+}
+
+/// The configuration every worker shares, so that a session begun at one is resumed at another.
+///
+/// TLS 1.2 and 1.3, X25519MLKEM768 first (rustls feature `prefer-post-quantum`), tickets instead of a session table, no
+/// early data: a replayed request is not safe to pass on.
+///
+/// # Errors
+/// The kernel's generator gives no ticket key.
+pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::certificate::SelfSigned;
+
+    #[test]
+    fn a_certificate_is_found_by_exact_name_then_by_wildcard() {
+        let now = crate::base::Timestamp::from_seconds(1_767_225_600);
+        let key = |domain| SelfSigned::make(domain, now).unwrap().key().unwrap();
+        let (exact, wild, fallback) = (key("a.example"), key("example"), key("localhost"));
+        let set = Set::new(fallback).with(&["*.Example".to_owned()], &wild).with(&["a.example".to_owned()], &exact);
+        let found = |name| set.find(name).map(Arc::as_ptr);
+        assert_eq!(found("A.example"), Some(Arc::as_ptr(&exact)));
+        assert_eq!(found("b.example"), Some(Arc::as_ptr(&wild)));
+        assert_eq!(found("c.b.example"), None);
+        assert_eq!(found("example"), None);
+    }
+}

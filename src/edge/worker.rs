@@ -1,0 +1,222 @@
+//! A worker: one thread, one runtime, its own sockets, connections and upstream pools. Workers share nothing that a
+//! request touches but atomic counters.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::client::counted_as;
+use super::listen::WorkerListeners;
+use super::metrics::EdgeMetrics;
+use super::proxy::Proxy;
+use crate::base::Supervisor;
+use crate::base::supervise::Role;
+use crate::http::{Peer, Server};
+
+/// Wait after an accept that failed for want of descriptors or memory: the connection stays in the queue, and the loop
+/// would spin.
+const BREATH: Duration = Duration::from_millis(100);
+/// How often upstream connections past their time are closed.
+const PURGE: Duration = Duration::from_secs(1);
+/// The door's name in metrics and for handlers.
+pub const DOOR: &str = "edge";
+
+/// What the accept loop of one worker needs.
+pub struct Worker {
+    /// Its sockets.
+    pub listeners: WorkerListeners,
+    /// What TLS is spoken with.
+    pub tls: TlsAcceptor,
+    /// Longest handshake.
+    pub tls_timeout: Duration,
+    /// Serves connections.
+    pub server: Arc<Server>,
+    /// Answers requests; also `server`'s handler.
+    pub proxy: Arc<Proxy>,
+    /// Places for connections, shared by all workers.
+    pub places: Arc<Places>,
+    /// Connections and tunnels of this worker.
+    pub tracker: TaskTracker,
+    /// Starts the connections' tasks.
+    pub supervisor: Supervisor,
+    /// What is counted.
+    pub metrics: EdgeMetrics,
+}
+
+/// Room for connections: in all, and for each address.
+#[derive(Debug)]
+pub struct Places {
+    all: Arc<Semaphore>,
+    per_address: usize,
+    /// Open connections by address; has at most as many entries as there are places. Empty without a limit.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One connection's place, given back when dropped.
+#[derive(Debug)]
+struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    address: Option<(Arc<Places>, IpAddr)>,
+}
+
+impl Places {
+    /// Room for `all` connections, of which `per_address` from one address; 0 sets no such limit.
+    pub fn new(all: u32, per_address: u32) -> Arc<Self> {
+        Arc::new(Self {
+            all: Arc::new(Semaphore::new(all as usize)),
+            per_address: per_address as usize,
+            addresses: Mutex::new(HashMap::new()),
+        })
+    }
+
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let mut place = Place { permit: Some(permit), address: None };
+        if self.per_address > 0 {
+            let address = counted_as(address);
+            let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = addresses.entry(address).or_insert(0);
+            if *open >= self.per_address {
+                return None;
+            }
+            *open += 1;
+            place.address = Some((Arc::clone(self), address));
+        }
+        Some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((places, address)) = self.address.take() else { return };
+        let mut addresses = places.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = addresses.get_mut(&address) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                addresses.remove(&address);
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Accepts until the server drains, then waits for the connections, which end by themselves or by force.
+    pub async fn run(mut self) {
+        let (http, https) = match (adopt(self.listeners.http.take()), adopt(self.listeners.https.take())) {
+            (Ok(http), Ok(https)) => (http, https),
+            (Err(error), _) | (_, Err(error)) => {
+                return tracing::error!(%error, "an edge worker cannot use its sockets");
+            }
+        };
+        let shutdown = self.supervisor.shutdown().clone();
+        {
+            let mut draining = std::pin::pin!(shutdown.draining());
+            let mut purge = interval(PURGE);
+            purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = draining.as_mut() => break,
+                    accepted = accept(http.as_ref()) => self.welcome(accepted, false).await,
+                    accepted = accept(https.as_ref()) => self.welcome(accepted, true).await,
+                    _ = purge.tick() => self.proxy.purge(),
+                }
+            }
+        }
+        drop((http, https));
+        self.tracker.close();
+        tokio::select! {
+            () = self.tracker.wait() => {}
+            () = shutdown.forced() => {}
+        }
+    }
+
+    async fn welcome(&self, accepted: io::Result<(TcpStream, SocketAddr)>, secure: bool) {
+        match accepted {
+            Ok((stream, address)) => self.open(stream, address, secure),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the edge cannot accept connections");
+                sleep(BREATH).await;
+            }
+        }
+    }
+
+    fn open(&self, stream: TcpStream, address: SocketAddr, secure: bool) {
+        let Some(mut place) = self.places.take(address.ip()) else {
+            self.metrics.connections_refused.inc();
+            return;
+        };
+        // Small answers must not wait for the client's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let peer = Peer { address, secure, door: DOOR };
+        let permit = place.permit.take();
+        let server = Arc::clone(&self.server);
+        let (tls, limit, metrics) = (self.tls.clone(), self.tls_timeout, self.metrics.clone());
+        let connection = async move {
+            let _place = place;
+            if !secure {
+                return server.connection(stream, peer, permit).await;
+            }
+            match timeout(limit, tls.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    metrics.tls_handshakes.inc();
+                    server.connection(stream, peer, permit).await;
+                }
+                Ok(Err(error)) => {
+                    metrics.tls_errors.inc();
+                    // Scanners do this all day; it is no news to the operator.
+                    tracing::debug!(client = %peer.address, %error, "a TLS handshake failed");
+                }
+                Err(_) => metrics.tls_errors.inc(),
+            }
+        };
+        self.supervisor.task("edge connection", Role::Ordinary, self.tracker.track_future(connection));
+    }
+}
+
+fn adopt(socket: Option<std::net::TcpListener>) -> io::Result<Option<TcpListener>> {
+    let Some(socket) = socket else { return Ok(None) };
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket).map(Some)
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Errors of `accept` that belong to the connection that was to come, not to the listener (accept(2)).
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::ConnectionRefused | K::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_in_all_and_by_address() {
+        let places = Places::new(3, 2);
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let (first, second) = (places.take(a).unwrap(), places.take(a));
+        assert!(second.is_some());
+        assert!(places.take(a).is_none());
+        let other = places.take(b).unwrap();
+        drop(first);
+        assert!(places.take(a).is_some());
+        drop((second, other));
+        assert!(places.addresses.lock().unwrap().is_empty());
+        assert_eq!(places.all.available_permits(), 3);
+    }
+}
