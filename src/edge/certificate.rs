@@ -20,13 +20,14 @@ use zeroize::Zeroize as _;
 use super::error::EdgeError;
 use crate::base::{Disk, Span, Timestamp, disk};
 use crate::store::record::{self, Record};
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Store, StoreError, Table, WriteTx};
 
 const CERTIFICATES: Table = Table::new("edge.certificates");
 const SELF_SIGNED: &[u8] = b"self-signed";
 
-/// How long a certificate is good for. Browsers and macOS refuse more than 398 days.
-const LIFETIME: Span = Span::days(397);
+/// How long a certificate is good for from now on. With [`BACKDATED`] it must stay below 398 days, which is the most
+/// that browsers and macOS accept.
+const LIFETIME: Span = Span::days(396);
 /// A certificate with less time left is made anew.
 const RENEW_BEFORE: Span = Span::days(30);
 /// Clients' clocks may be behind.
@@ -75,7 +76,7 @@ impl SelfSigned {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let expires = now.after(LIFETIME.duration() - BACKDATED.duration());
+        let expires = now.after(LIFETIME.duration());
         let (year, month, day) = date(Timestamp(now.millis().saturating_sub(BACKDATED.duration().as_millis() as u64)));
         params.not_before = date_time_ymd(year, month, day);
         let (year, month, day) = date(expires);
@@ -149,16 +150,15 @@ pub async fn ensure(
         Ok(known) => known.filter(|known| known.is_good(domain, now)),
         Err(error) => return Err(EdgeError::Certificate(error.to_string())),
     };
-    let certificate = match known {
-        Some(known) => known,
-        None => {
-            let made = SelfSigned::make(domain, now)?;
-            let bytes = record::encode(&made);
-            let put = move |tx: &mut dyn crate::store::WriteTx| tx.put(CERTIFICATES, SELF_SIGNED, &bytes);
-            store.write::<(), StoreError>(put).await?;
-            tracing::info!(domain, "made a self-signed certificate");
-            made
-        }
+    let certificate = if let Some(known) = known {
+        known
+    } else {
+        let made = SelfSigned::make(domain, now)?;
+        let bytes = record::encode(&made);
+        let put = move |tx: &mut dyn WriteTx| tx.put(CERTIFICATES, SELF_SIGNED, &bytes);
+        store.write::<(), StoreError>(put).await?;
+        tracing::info!(domain, "made a self-signed certificate");
+        made
     };
     let (disk, path, pem) = (Arc::clone(disk), exported_path(data_dir), certificate.pem());
     let exported = tokio::task::spawn_blocking(move || export(disk.as_ref(), &path, pem.as_bytes())).await;

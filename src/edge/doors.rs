@@ -144,7 +144,7 @@ impl http_body::Body for Carried {
 
     /// What was known before the first frame; hyper asks once, for the head.
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 

@@ -46,7 +46,7 @@ impl Listeners {
         Ok(Self { workers, http: bound(config.http, "edge.http")?, https: bound(config.https, "edge.https")? })
     }
 
-    /// Takes over sockets bound outside (systemd's LISTEN_FDS), in place of what `config` names.
+    /// Takes over sockets bound outside (systemd's `LISTEN_FDS`), in place of what `config` names.
     ///
     /// # Errors
     /// [`EdgeError::System`]: a socket cannot be shared or is none.
@@ -118,7 +118,7 @@ fn bind(address: SocketAddr, key: &'static str, workers: usize) -> Result<Shared
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reuse {
-    /// Ports whose last connections are still in TIME_WAIT.
+    /// Ports whose last connections are still in `TIME_WAIT`.
     Address,
     /// The same, and ports on which this user listens already.
     Port,

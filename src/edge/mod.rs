@@ -66,7 +66,7 @@ use crate::telemetry::Metrics;
 /// Threads a worker may add for name look-ups of upstreams.
 const LOOKUP_THREADS: usize = 2;
 /// How often the certificate's age is looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(12 * 3600);
+const CERTIFICATE_CHECK: Duration = Duration::from_hours(12);
 /// Threads' names; the kernel wants them short, the supervisor wants them static.
 const NAMES: [&str; config::MAX_WORKERS] = [
     "edge-0", "edge-1", "edge-2", "edge-3", "edge-4", "edge-5", "edge-6", "edge-7", "edge-8", "edge-9", "edge-10",

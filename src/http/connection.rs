@@ -183,12 +183,17 @@ impl Server {
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer, flight: Flight) -> Response<Tracked> {
-        let began = Instant::now();
+        let (began, version) = (Instant::now(), request.version());
         let response = match check_authority(&request) {
             Ok(()) => self.handled(request, peer).await,
             Err(problem) => {
                 self.counts.malformed.inc();
-                plain(StatusCode::BAD_REQUEST, problem)
+                let mut response = plain(StatusCode::BAD_REQUEST, problem);
+                if version < Version::HTTP_2 {
+                    // Whoever wrote such a head may mean something else by what follows it.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
         };
         self.counts.response(response.status());

@@ -152,6 +152,16 @@ impl Trial {
         read_all(&mut stream).await
     }
 
+    /// Waits until the metrics show `line`.
+    async fn shows(&self, line: &str) {
+        let seen = async {
+            while !self.metrics.exposition().contains(line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("{line} not in {}", self.metrics.exposition()));
+    }
+
     /// The only request the origin saw.
     fn only_request(&self) -> String {
         let requests = self.origin.requests();

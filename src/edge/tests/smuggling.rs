@@ -195,7 +195,8 @@ async fn pipelined_requests_are_answered_in_order_and_apart() {
     assert!(answer.find("/1").unwrap() < answer.find("/2").unwrap(), "{answer}");
     let seen = trial.origin.requests();
     assert_eq!(seen.len(), 2);
-    seen.iter().for_each(|request| assert_clean(request));
+    assert_clean(&seen[0]);
+    assert_clean(&seen[1]);
     assert!(seen[0].ends_with("abc"));
 }
 

@@ -55,7 +55,7 @@ async fn noise_instead_of_a_hello_is_counted_and_closed() {
         stream.write_all(noise.as_bytes()).await.unwrap();
         read_all(&mut stream).await;
     }
-    assert!(trial.metrics.exposition().contains("mainstay_edge_tls_errors_total 2"));
+    trial.shows("mainstay_edge_tls_errors_total 2").await;
 }
 
 #[tokio::test]
