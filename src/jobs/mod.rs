@@ -147,7 +147,6 @@ impl Jobs {
     /// # Errors
     /// [`JobsError::PayloadTooLarge`] over [`PAYLOAD_MAX`], [`JobsError::TooMany`], [`JobsError::Name`], or what the
     /// store says. Nothing was put in.
-    #[expect(clippy::unused_self, reason = "only who was given the jobs of a store should put some in")]
     pub fn enqueue(
         &self,
         tx: &mut dyn WriteTx,
@@ -225,7 +224,7 @@ impl Jobs {
 
     /// The loop: takes due jobs while there are free workers, and sleeps until something is due.
     async fn work(&self) {
-        let mut trouble = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut trouble = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
         while let Err(error) = self.recover().await {
             tracing::error!(%error, "jobs of the last run could not be given back");
             tokio::time::sleep(trouble.next(self.0.random.as_ref())).await;
@@ -279,7 +278,7 @@ impl Jobs {
     async fn claim(&self, limit: usize) -> Result<Vec<Claimed>, JobsError> {
         self.put_in_scheduled().await?;
         let now = self.0.clock.now();
-        if !self.0.store.read(rows::next_due).await?.is_some_and(|due| due <= now) {
+        if self.0.store.read(rows::next_due).await?.is_none_or(|due| due > now) {
             return Ok(Vec::new());
         }
         let known: BTreeSet<String> = lock(&self.0.registered).keys().cloned().collect();
@@ -337,7 +336,7 @@ impl Jobs {
 
     /// The wait after the `attempts`th attempt.
     fn pause(&self, attempts: u32) -> Duration {
-        let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60 * 60));
+        let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_hours(1));
         let waits = (0..attempts.max(1)).map(|_| backoff.next(self.0.random.as_ref()));
         waits.last().unwrap_or(POLL)
     }

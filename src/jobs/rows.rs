@@ -40,13 +40,13 @@ const DEAD_MAX: u64 = 1_000;
 const NAME_MAX: usize = 512;
 
 /// How long a job belongs to whoever took it, unless they take it longer.
-const LEASE: Duration = Duration::from_secs(15 * 60);
+const LEASE: Duration = Duration::from_mins(15);
 
 /// Attempts after which a job is a dead letter. With the waits between them that is about half a day.
 pub(super) const ATTEMPTS_MAX: u32 = 20;
 
 /// How long a job of a kind nobody has registered is left alone: an older program runs, and a newer may come back.
-const UNKNOWN_PAUSE: Duration = Duration::from_secs(60 * 60);
+const UNKNOWN_PAUSE: Duration = Duration::from_hours(1);
 
 /// A job at rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

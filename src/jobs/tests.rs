@@ -5,7 +5,7 @@ use crate::base::Shutdown;
 use crate::store::{Store, StoreError};
 use crate::testing::{TestClock, TestRandom, memory_store};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Says what it is told to, and remembers what it was given.
 struct Told {
@@ -243,7 +243,7 @@ async fn jobs_of_unknown_kinds_wait_for_a_program_that_knows_them() {
 async fn payloads_and_names_have_limits() {
     let rig = Rig::new(JobOutcome::Done);
     let (jobs, at) = (rig.jobs.clone(), rig.clock.now());
-    let large = move |tx: &mut dyn WriteTx| jobs.enqueue(tx, "test", &[0; PAYLOAD_MAX + 1], at, None);
+    let large = move |tx: &mut dyn WriteTx| jobs.enqueue(tx, "test", &vec![0; PAYLOAD_MAX + 1], at, None);
     assert!(matches!(rig.store.write(large).await, Err(JobsError::PayloadTooLarge { .. })));
     for name in ["", "a\0b", "x".repeat(513).as_str()] {
         let (jobs, name) = (rig.jobs.clone(), name.to_owned());

@@ -36,6 +36,8 @@ pub struct DataFile {
     pub(super) name: &'static str,
     /// The name of its writer thread (the kernel shows 15 bytes).
     pub(super) thread: &'static str,
+    /// What the first step says the file holds.
+    format: &'static str,
     steps: &'static [Step],
 }
 
@@ -57,13 +59,21 @@ impl DataFile {
 }
 
 /// Accounts, certificates, jobs.
-pub const STATE: DataFile = DataFile { name: "state.redb", thread: "store-state", steps: steps::STATE };
+pub const STATE: DataFile =
+    DataFile { name: "state.redb", thread: "store-state", format: "mainstay state", steps: steps::STATE };
 
 /// The index of the object storage.
-pub const OBJECTS: DataFile = DataFile { name: "objects.redb", thread: "store-objects", steps: steps::OBJECTS };
+pub const OBJECTS: DataFile =
+    DataFile { name: "objects.redb", thread: "store-objects", format: "mainstay objects", steps: steps::OBJECTS };
 
-/// Refuses a file from a newer Mainstay.
-pub(super) fn refuse_newer(tx: &dyn ReadTx, file: &DataFile) -> Result<(), StoreError> {
+/// Refuses a file from a newer Mainstay, and one that holds something else.
+pub(super) fn check(tx: &dyn ReadTx, file: &DataFile) -> Result<(), StoreError> {
+    if let Some(format) = tx.get(FORMAT, b"format")?
+        && format != file.format.as_bytes()
+    {
+        let reason = format!("it holds \"{}\", not \"{}\"", String::from_utf8_lossy(&format), file.format);
+        return Err(StoreError::Engine { file: file.name, reason });
+    }
     let found = version(tx)?;
     if found > file.newest() {
         return Err(StoreError::Newer { file: file.name, found, known: file.newest() });
@@ -100,6 +110,12 @@ fn version(tx: &dyn ReadTx) -> Result<u32, StoreError> {
     bytes.as_slice().try_into().map(u32::from_be_bytes).map_err(damaged)
 }
 
+/// Leaves a version in the file as a newer Mainstay would.
+#[cfg(test)]
+pub(super) fn pretend_newer(store: &Store, version: u32) {
+    store.write_blocking::<_, StoreError>(move |tx| tx.put(FORMAT, VERSION, &version.to_be_bytes())).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +127,7 @@ mod tests {
     const GROWN: DataFile = DataFile {
         name: "test.redb",
         thread: "test",
+        format: "test",
         steps: &[
             Step { number: 1, run: |tx| tx.put(T, b"k", b"x") },
             Step {
@@ -124,7 +141,7 @@ mod tests {
     };
 
     const YOUNG: DataFile =
-        DataFile { name: "test.redb", thread: "test", steps: &[Step { number: 1, run: |_| Ok(()) }] };
+        DataFile { name: "test.redb", thread: "test", format: "test", steps: &[Step { number: 1, run: |_| Ok(()) }] };
 
     fn get(store: &Store, table: Table, key: &'static [u8]) -> Option<Vec<u8>> {
         store.read_blocking::<_, StoreError>(|tx| tx.get(table, key)).unwrap()
@@ -145,7 +162,7 @@ mod tests {
     fn a_file_from_a_newer_program_is_refused_with_advice() {
         let store = memory_store();
         run(&store, &GROWN).unwrap();
-        let error = store.read_blocking(|tx| refuse_newer(tx, &YOUNG)).unwrap_err();
+        let error = store.read_blocking(|tx| check(tx, &YOUNG)).unwrap_err();
         assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }));
         assert!(error.to_string().contains("start the newer Mainstay again"));
     }
@@ -155,6 +172,7 @@ mod tests {
         const FAILING: DataFile = DataFile {
             name: "test.redb",
             thread: "test",
+            format: "test",
             steps: &[Step {
                 number: 1,
                 run: |tx| {

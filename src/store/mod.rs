@@ -183,3 +183,5 @@ fn take<T, E>(answer: &Answer<T, E>) -> Option<Result<T, E>> {
 
 #[cfg(test)]
 mod contract_tests;
+#[cfg(test)]
+mod crash_tests;

@@ -1,5 +1,6 @@
 //! The engine that keeps a store in one redb file.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,7 +69,13 @@ impl Store {
             cache_bytes: config.cache.as_usize(),
             trouble: Arc::default(),
         };
-        let opened = Arc::new(RedbFile::open(place, key, clock, random, |tx| migrate::refuse_newer(tx, file))?);
+        // redb may panic on a damaged file, also while it drops one that it could not open.
+        let opening = AssertUnwindSafe(|| RedbFile::open(place, key, clock, random, |tx| migrate::check(tx, file)));
+        let opened = catch_unwind(opening).map_err(|_panic| StoreError::Engine {
+            file: file.name,
+            reason: "it is damaged: redb panicked while opening it; restore a backup".to_owned(),
+        })?;
+        let opened = Arc::new(opened?);
         let (sender, queue) = mpsc::channel(QUEUE);
         let (writers_file, counts) = (Arc::clone(&opened), WriterMetrics::new(metrics, file.name));
         supervisor
