@@ -9,12 +9,12 @@ use super::effect::Effect;
 use super::entry::Entry;
 use super::keyspace::{Database, Keyspace};
 use super::table::Hashing;
-use super::value::Kind;
+use super::value::{Kind, Limits};
 
 impl Keyspace {
     /// Replays one effect; records none.
     pub fn apply(&mut self, effect: &Effect<'_>) {
-        let second = self.clock.second();
+        let (limits, second) = (Limits::of(&self.config), self.clock.second());
         let most = self.config.max_value.as_usize();
         let Self { databases, hashing, stores, .. } = self;
         match *effect {
@@ -56,9 +56,98 @@ impl Keyspace {
                     target.edit(Kind::String, second, |entry| entry.set_range(offset, bytes, most));
                 }
             }
-            _ => {}
+            Effect::Push { store, key, .. }
+            | Effect::Pop { store, key, .. }
+            | Effect::ListSet { store, key, .. }
+            | Effect::ListInsert { store, key, .. }
+            | Effect::ListRemove { store, key, .. }
+            | Effect::ListKeep { store, key, .. } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::List, second, |entry| change_list(entry, effect, limits));
+                }
+            }
+            Effect::HashSet { store, key, ref pairs } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::Hash, second, |entry| {
+                        let mut pairs = pairs.clone();
+                        while let (Some(field), Some(value)) = (pairs.next(), pairs.next()) {
+                            entry.hash_set(field, value, limits, hashing);
+                        }
+                    });
+                }
+            }
+            Effect::HashDelete { store, key, ref fields } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::Hash, second, |entry| {
+                        fields.clone().for_each(|field| {
+                            entry.hash_delete(field, hashing);
+                        });
+                    });
+                }
+            }
+            Effect::SetAdd { store, key, ref members } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::Set, second, |entry| {
+                        members.clone().for_each(|member| {
+                            entry.set_add(member, limits, hashing);
+                        });
+                    });
+                }
+            }
+            Effect::SetRemove { store, key, ref members } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::Set, second, |entry| {
+                        members.clone().for_each(|member| {
+                            entry.set_remove(member, hashing);
+                        });
+                    });
+                }
+            }
+            Effect::ZSetAdd { store, key, ref members } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::ZSet, second, |entry| {
+                        members.clone().for_each(|(score, member)| {
+                            entry.zset_set(member, score, limits, hashing);
+                        });
+                    });
+                }
+            }
+            Effect::ZSetRemove { store, key, ref members } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::ZSet, second, |entry| {
+                        members.clone().for_each(|member| {
+                            entry.zset_remove(member, hashing);
+                        });
+                    });
+                }
+            }
         }
     }
+}
+
+/// What an effect does to a list.
+fn change_list(entry: &mut Entry, effect: &Effect<'_>, limits: Limits) {
+    match *effect {
+        Effect::Push { end, ref items, .. } => items.clone().for_each(|item| entry.list_push(end, item, limits)),
+        Effect::Pop { end, count, .. } => {
+            for _ in 0..count {
+                if entry.list_pop(end).is_none() {
+                    return;
+                }
+            }
+        }
+        Effect::ListSet { index, value, .. } => entry.list_set(saturate(index), value, limits),
+        Effect::ListInsert { index, value, .. } => entry.list_insert(saturate(index), value, limits),
+        Effect::ListRemove { count, value, .. } => {
+            entry.list_remove(count, value);
+        }
+        Effect::ListKeep { start, len, .. } => entry.list_keep(saturate(start), saturate(len)),
+        _ => {}
+    }
+}
+
+fn saturate(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// A key of a store.

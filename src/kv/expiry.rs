@@ -24,6 +24,11 @@ impl Keyspace {
     ///
     /// Also frees a part of what `FLUSHDB` put aside.
     pub fn tick(&mut self, budget: usize) -> bool {
+        if let Some(table) = self.dying.last_mut() {
+            if table.drop_some(budget) {
+                self.dying.pop();
+            }
+        }
         let mut left = budget;
         for _ in 0..=DATABASES {
             let mut many = true;
@@ -36,15 +41,15 @@ impl Keyspace {
                 }
             }
             if left == 0 {
-                return many;
+                return many || !self.dying.is_empty();
             }
             if self.sweep.cursor == 0 || self.database(self.sweep.db).expiring == 0 {
                 self.sweep = Sweep { db: (self.sweep.db + 1) % DATABASES, cursor: 0 };
             } else if !many {
-                return false;
+                return !self.dying.is_empty();
             }
         }
-        false
+        !self.dying.is_empty()
     }
 
     /// Looks at some buckets; returns entries seen, expiring ones alive, and expired ones deleted.

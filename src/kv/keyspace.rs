@@ -35,6 +35,8 @@ pub struct Keyspace {
     pub(super) deliveries: Vec<Delivery>,
     pub(super) sweep: super::expiry::Sweep,
     pub(super) counts: Counts,
+    /// Tables of flushed databases, to be dropped in slices.
+    pub(super) dying: Vec<Table<Entry>>,
 }
 
 /// The moment of the current loop turn.
@@ -153,6 +155,7 @@ impl Keyspace {
             deliveries: Vec::new(),
             sweep: super::expiry::Sweep::default(),
             counts: Counts::default(),
+            dying: Vec::new(),
         }
     }
 
@@ -245,17 +248,24 @@ impl Keyspace {
         self.database(db).entries.get(place)
     }
 
-    /// A live key, for a reading command: notes the use and counts hit or miss.
-    pub(super) fn read(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
+    /// Where a live key is, for a reading command: notes the use and counts hit or miss.
+    pub(super) fn read_place(&mut self, db: u8, key: &[u8]) -> Option<Place> {
         let Some(place) = self.find(db, key) else {
             self.counts.misses += 1;
             return None;
         };
         self.counts.hits += 1;
         let second = self.clock.second();
-        let entry = self.database_mut(db).entries.get_mut(place)?;
-        entry.set_access(second);
-        Some(entry)
+        if let Some(entry) = self.database_mut(db).entries.get_mut(place) {
+            entry.set_access(second);
+        }
+        Some(place)
+    }
+
+    /// A live key, as [`Keyspace::read_place`].
+    pub(super) fn read(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
+        let place = self.read_place(db, key)?;
+        self.database(db).entries.get(place)
     }
 
     /// As [`Keyspace::read`], of one type only.

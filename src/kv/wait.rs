@@ -150,12 +150,3 @@ impl Keyspace {
         waited
     }
 }
-
-impl Keyspace {
-    /// Serves clients that wait for keys which came to life.
-    pub(super) fn serve_waits(&mut self) {
-        while let Some(key) = self.waits.next_ready() {
-            let _ = key;
-        }
-    }
-}

@@ -3,14 +3,31 @@
 //! Each family lists its commands with what `COMMAND` tells about them. A command gets a [`Call`](super::execute::Call), writes one reply and
 //! returns a [`Fault`](super::Fault) instead when it fails; it must not have written or changed anything by then.
 
+mod blocking;
 mod connection;
+mod databases;
 mod expiry;
+mod hashes;
+mod keys;
+mod lists;
+mod pubsub;
+mod scan;
 mod server;
+mod sets;
 mod strings;
 mod transactions;
+mod zset_algebra;
+mod zset_ranges;
+mod zsets;
 
+use super::entry::Entry;
 use super::error::Fault;
 use super::execute::Call;
+use super::number;
+use super::reply::Reply;
+use super::table::Hashing;
+use super::value::Kind;
+use crate::base::{Random, random};
 
 /// How a command runs.
 pub type Run = fn(&mut Call<'_>) -> Result<(), Fault>;
@@ -135,8 +152,24 @@ const fn door(name: &'static str, arity: i32, flags: Flags) -> Command {
 }
 
 /// All families.
-static FAMILIES: &[&[Command]] =
-    &[connection::COMMANDS, expiry::COMMANDS, server::COMMANDS, strings::COMMANDS, transactions::COMMANDS];
+static FAMILIES: &[&[Command]] = &[
+    blocking::COMMANDS,
+    connection::COMMANDS,
+    databases::COMMANDS,
+    expiry::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    pubsub::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    sets::COMMANDS,
+    strings::COMMANDS,
+    transactions::COMMANDS,
+    zset_algebra::COMMANDS,
+    zset_ranges::COMMANDS,
+    zsets::COMMANDS,
+];
 
 /// Longest command name.
 const LONGEST: usize = 24;
@@ -208,4 +241,50 @@ fn range(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
     }
     let (start, end) = (from_end(start), if end < 0 { end.saturating_add(whole) } else { end.min(whole - 1) });
     if start > end || start >= whole { 0..0 } else { start as usize..end as usize + 1 }
+}
+
+/// Runs `work` with the entry at argument `index`, if it is there and of `kind`, and with the rest of the call.
+fn with_entry<R>(
+    call: &mut Call<'_>,
+    index: usize,
+    kind: Kind,
+    work: impl FnOnce(Option<&Entry>, &mut dyn Reply, &Hashing) -> R,
+) -> Result<R, Fault> {
+    let place = call.keyspace.read_place(call.client.db, call.arg(index)?);
+    let keyspace = &*call.keyspace;
+    let entry = place.and_then(|place| keyspace.database(call.client.db).entries.get(place));
+    if entry.is_some_and(|entry| entry.kind() != kind) {
+        return Err(Fault::WrongType);
+    }
+    Ok(work(entry, call.reply, &keyspace.hashing))
+}
+
+/// A count that must not be negative.
+fn count(call: &Call<'_>, index: usize) -> Result<usize, Fault> {
+    number::integer(call.arg(index)?).and_then(|count| usize::try_from(count).ok()).ok_or(Fault::NotPositive)
+}
+
+/// Most draws with repetition one command answers (`SRANDMEMBER key -n`); the reply must fit in memory.
+const MOST_DRAWN: usize = 10_000_000;
+
+/// Keeps `count` of the items, drawn without repetition, in random order.
+fn keep_random<T>(items: &mut Vec<T>, count: usize, random: &dyn Random) {
+    let count = count.min(items.len());
+    for at in 0..count {
+        let other = at + random::below(random, (items.len() - at) as u64) as usize;
+        items.swap(at, other);
+    }
+    items.truncate(count);
+}
+
+/// The error of a subcommand nobody knows.
+fn unknown_subcommand(name: &[u8], command: &str) -> Fault {
+    let shown: Vec<u8> = name.iter().take(128).copied().collect();
+    Fault::Told(format!("ERR unknown subcommand '{}'. Try {command} HELP.", String::from_utf8_lossy(&shown)))
+}
+
+/// Answers the lines of a `HELP` subcommand, and the one about `HELP` itself.
+fn answer_help(reply: &mut dyn Reply, lines: &[&str]) {
+    reply.array(lines.len() + 2);
+    lines.iter().chain(&["HELP", "    Print this help."]).for_each(|line| reply.simple(line));
 }

@@ -1,9 +1,15 @@
 //! The types of values: small ones as packed records, large ones as structures.
 
-pub(super) mod string;
+pub mod hash;
+pub mod list;
+pub mod set;
+pub mod string;
+pub mod tree;
+pub mod zset;
 
 use super::config::KvConfig;
 use super::entry::Entry;
+use super::packed;
 use super::table::Hashing;
 
 /// The type of a value.
@@ -64,38 +70,73 @@ impl Limits {
 
 /// A value that outgrew the packed form.
 #[derive(Debug)]
-pub enum Collection {}
+pub enum Collection {
+    /// See [`list`].
+    List(list::List),
+    /// See [`set`].
+    Set(set::Set),
+    /// See [`hash`].
+    Hash(hash::Hash),
+    /// See [`zset`].
+    ZSet(zset::ZSet),
+}
 
 impl Collection {
     /// The type.
     pub const fn kind(&self) -> Kind {
-        match *self {}
+        match self {
+            Self::List(_) => Kind::List,
+            Self::Set(_) => Kind::Set,
+            Self::Hash(_) => Kind::Hash,
+            Self::ZSet(_) => Kind::ZSet,
+        }
     }
 
-    /// Bytes it takes.
-    pub const fn memory(&self) -> usize {
-        match *self {}
-    }
-
-    /// Appends the records of its dump.
-    pub const fn dump(&self, _target: &mut Vec<u8>) {
-        match *self {}
+    /// Bytes it takes; known without walking it.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::List(list) => list.memory(),
+            Self::Set(set) => set.memory(),
+            Self::Hash(hash) => hash.memory(),
+            Self::ZSet(set) => set.memory(),
+        }
     }
 
     /// Whether nothing is left in it.
     pub const fn is_empty(&self) -> bool {
-        match *self {}
+        match self {
+            Self::List(list) => list.is_empty(),
+            Self::Set(set) => set.is_empty(),
+            Self::Hash(hash) => hash.is_empty(),
+            Self::ZSet(set) => set.is_empty(),
+        }
+    }
+
+    /// Appends the body of its dump.
+    pub fn dump(&self, target: &mut Vec<u8>) {
+        match self {
+            Self::List(list) => list.dump(target),
+            Self::Set(set) => set.dump(target),
+            Self::Hash(hash) => hash.dump(target),
+            Self::ZSet(set) => set.dump(target),
+        }
     }
 }
 
 /// Makes a collection from the body of a dump; `None` when it is malformed or empty.
-pub(super) fn load(
-    _form: u8,
-    _key: &[u8],
-    _body: &[u8],
-    _access: u32,
-    _limits: Limits,
-    _hashing: &Hashing,
-) -> Option<Entry> {
-    None
+pub(super) fn load(form: u8, key: &[u8], body: &[u8], access: u32, limits: Limits, hashing: &Hashing) -> Option<Entry> {
+    match form {
+        1 => list::load(key, body, access, limits, hashing),
+        2 => set::load(key, body, access, limits, hashing),
+        3 => hash::load(key, body, access, limits, hashing),
+        4 => zset::load(key, body, access, limits, hashing),
+        _ => None,
+    }
+}
+
+/// How many records `body` holds; `None` when something else is in it.
+fn whole_records(body: &[u8]) -> Option<usize> {
+    let mut records = packed::Records::new(body);
+    let count = records.by_ref().count();
+    (records.at() == body.len()).then_some(count)
 }
