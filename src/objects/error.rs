@@ -2,6 +2,9 @@
 
 use std::io;
 
+use crate::jobs::JobsError;
+use crate::store::StoreError;
+
 /// Why a body's stream ended early, in the words of whoever made the stream (the door takes its own type back out with
 /// `downcast`).
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +20,14 @@ impl BodyError {
     /// The cause, where it is a `T`.
     pub fn cause<T: std::error::Error + 'static>(&self) -> Option<&T> {
         self.0.downcast_ref()
+    }
+
+    /// The cause itself.
+    ///
+    /// # Errors
+    /// The cause is no `T`; here is the error as it was.
+    pub fn into_cause<T: std::error::Error + 'static>(self) -> Result<T, Self> {
+        self.0.downcast().map(|cause| *cause).map_err(Self)
     }
 }
 
@@ -122,10 +133,25 @@ pub enum ObjectError {
     /// The blobs' file system failed.
     #[error("blob storage: {0}")]
     Disk(#[from] io::Error),
+    /// The index failed. After [`StoreError::Unknown`] the change may or may not be there.
+    #[error("object index: {0}")]
+    Store(#[from] StoreError),
+    /// The removal of what the operation lets go of cannot be put in line.
+    #[error("object removal: {0}")]
+    Jobs(#[source] JobsError),
     /// A bucket's key cannot be unwrapped.
     #[error("key of a bucket: {0}")]
     Key(#[from] crate::crypto::keyring::KeyringError),
     /// The server is stopping, or others changed the same thing again and again; a later try may succeed.
     #[error("try again later: {0}")]
     Unavailable(&'static str),
+}
+
+impl From<JobsError> for ObjectError {
+    fn from(error: JobsError) -> Self {
+        match error {
+            JobsError::Store(error) => Self::Store(error),
+            other => Self::Jobs(other),
+        }
+    }
 }

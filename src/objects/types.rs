@@ -255,6 +255,7 @@ pub struct CopySource {
 
 /// What a copy says about itself (`x-amz-metadata-directive`).
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a request, moved twice")]
 pub enum CopyMetadata {
     /// What the source says.
     Keep,

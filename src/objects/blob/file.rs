@@ -1,0 +1,278 @@
+//! Blobs as files: `blobs/ab/<id>`, `ab` being the first two digits of the id.
+//!
+//! A blob grows under `blobs/ab/<id>.tmp` and gets its name when it is whole and synced. The temporary name lies in the
+//! same folder, so that one folder sync makes the new name durable on any file system; a name in another folder would
+//! need a second one. All functions block.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::open::Opened;
+use super::seal::{Batch, Sealer};
+use super::{BucketKey, Fault, Footer, HEADER, RECORD_MAX, Record};
+use crate::base::{Disk, DiskFile, Entry, EntryKind, Id128, OpenMode, Random, Timestamp, disk};
+use crate::objects::types::Checksum;
+
+/// Ending of a blob that is not whole yet.
+const TEMPORARY: &str = "tmp";
+
+/// The folder of blobs.
+#[derive(Clone, Debug)]
+pub(in crate::objects) struct BlobFolder {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+}
+
+/// What a name below the folder is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::objects) enum Named {
+    /// A whole blob.
+    Blob(Id128),
+    /// One in the making, or the leftover of one.
+    Temporary(Id128),
+    /// Nothing of ours.
+    Foreign,
+}
+
+impl BlobFolder {
+    /// The folder `root`, with its 256 inner folders made durable.
+    pub fn open(disk: Arc<dyn Disk>, root: PathBuf) -> io::Result<Self> {
+        let folder = Self { disk, root };
+        for inner in folder.inner() {
+            folder.disk.create_dir(&inner)?;
+        }
+        folder.disk.sync_dir(&folder.root)?;
+        Ok(folder)
+    }
+
+    /// The inner folders.
+    pub fn inner(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        (0..=u8::MAX).map(|first| self.root.join(format!("{first:02x}")))
+    }
+
+    /// What `entry` of an inner folder is.
+    pub fn identify(entry: &Entry) -> Named {
+        let name = entry.path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        let ending = entry.path.extension().map(|ending| ending.to_str());
+        match (entry.kind, name, ending) {
+            (EntryKind::File, Some(id), None) => Named::Blob(id),
+            (EntryKind::File, Some(id), Some(Some(TEMPORARY))) => Named::Temporary(id),
+            _ => Named::Foreign,
+        }
+    }
+
+    /// Where the blob `id` lies.
+    pub fn path(&self, id: Id128) -> PathBuf {
+        let name = id.to_string();
+        self.root.join(name.get(..2).unwrap_or_default()).join(name)
+    }
+
+    /// Where the blob `id` grows.
+    pub fn temporary(&self, id: Id128) -> PathBuf {
+        self.path(id).with_extension(TEMPORARY)
+    }
+
+    /// The disk underneath.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Removes the blob `id` and tells how many bytes that freed; 0 when it is not there. Not durable by itself: a blob
+    /// that comes back after a power cut is found by the sweep.
+    pub fn remove(&self, id: Id128) -> io::Result<u64> {
+        let path = self.path(id);
+        let Some(entry) = self.disk.entry(&path)? else { return Ok(0) };
+        remove_if_there(self.disk.as_ref(), &path)?;
+        Ok(entry.len)
+    }
+}
+
+/// Removes the file at `path`; fine when there is none.
+pub(in crate::objects) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A blob whole and synced under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::objects) struct Written {
+    /// Plaintext bytes.
+    pub size: u64,
+    /// MD5 of the plaintext.
+    pub md5: [u8; 16],
+    /// Bytes of the file.
+    pub stored: u64,
+}
+
+/// A blob file in the making. Dropped before [`BlobWriter::finish`], it removes its file.
+pub(in crate::objects) struct BlobWriter {
+    folder: BlobFolder,
+    id: Id128,
+    file: Option<Box<dyn DiskFile>>,
+    sealer: Sealer,
+    offset: u64,
+}
+
+impl BlobWriter {
+    /// Creates the temporary file of `id` and writes the blob's head.
+    pub fn create(
+        folder: BlobFolder,
+        id: Id128,
+        key: &BucketKey,
+        record: &Record,
+        random: &dyn Random,
+    ) -> io::Result<Self> {
+        let sealer = Sealer::new(id, key, record, random);
+        let file = folder.disk.open(&folder.temporary(id), OpenMode::CreateNew)?;
+        let mut writer = Self { folder, id, file: Some(file), sealer, offset: 0 };
+        let head = writer.sealer.head().to_vec();
+        writer.append(&head)?;
+        Ok(writer)
+    }
+
+    /// Hashes, seals and writes the batch and empties it. `last`: the body ends with it.
+    pub fn write(&mut self, batch: &mut Batch, last: bool) -> io::Result<()> {
+        let segments = batch.segments();
+        let count = segments.len();
+        for (index, segment) in segments.iter_mut().enumerate() {
+            self.sealer.segment(last && index + 1 == count, segment);
+            self.append(segment)?;
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    /// MD5 of the plaintext so far.
+    pub fn md5(&self) -> [u8; 16] {
+        self.sealer.md5()
+    }
+
+    /// Writes the footer, syncs, gives the blob its name and makes that durable.
+    pub fn finish(mut self, finished: Timestamp, checksum: Option<Checksum>) -> io::Result<Written> {
+        let (footer, md5) = self.sealer.footer(finished, checksum);
+        self.append(&footer)?;
+        if let Some(file) = &self.file {
+            file.sync_data()?;
+        }
+        let path = self.folder.path(self.id);
+        self.folder.disk.rename(&self.folder.temporary(self.id), &path)?;
+        self.file = None;
+        self.folder.disk.sync_dir(disk::parent(&path))?;
+        Ok(Written { size: self.sealer.size(), md5, stored: self.offset })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.write_at(self.offset, bytes)?;
+        }
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if self.file.take().is_none() {
+            return;
+        }
+        let (disk, path) = (Arc::clone(&self.folder.disk), self.folder.temporary(self.id));
+        // A failure is no harm: the sweep at the next start removes what is left.
+        let remove = move || drop(disk.remove_file(&path));
+        // A request that is cancelled drops this on an async thread, and unlinking a large file takes milliseconds.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_outside) => remove(),
+        }
+    }
+}
+
+/// Why a blob file cannot be read.
+#[derive(Debug)]
+pub(in crate::objects) enum OpenFault {
+    /// There is no such file.
+    Missing,
+    /// It is not what was written.
+    Corrupt(Fault),
+    /// The disk failed.
+    Disk(io::Error),
+}
+
+impl From<io::Error> for OpenFault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::UnexpectedEof => Self::Corrupt(Fault::CUT),
+            _ => Self::Disk(error),
+        }
+    }
+}
+
+impl From<Fault> for OpenFault {
+    fn from(fault: Fault) -> Self {
+        Self::Corrupt(fault)
+    }
+}
+
+/// A blob file open for reading, its header proven. Removing the file's name does not disturb it.
+#[derive(Debug)]
+pub(in crate::objects) struct BlobFile {
+    file: Box<dyn DiskFile>,
+    opened: Opened,
+}
+
+impl BlobFile {
+    /// Opens the blob `id`, which has `size` plaintext bytes.
+    pub fn open(folder: &BlobFolder, id: Id128, key: &BucketKey, size: u64) -> Result<Self, OpenFault> {
+        let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+        let mut header = [0; HEADER];
+        disk::read_exact_at(file.as_ref(), 0, &mut header)?;
+        let opened = Opened::new(&header, id, key, size)?;
+        if file.len()? < opened.body_end() {
+            return Err(Fault::CUT.into());
+        }
+        Ok(Self { file, opened })
+    }
+
+    /// The plaintext of segment `index`, verified.
+    pub fn segment(&self, index: u32) -> Result<Vec<u8>, OpenFault> {
+        let mut buffer = vec![0; self.opened.segment_len(index)];
+        disk::read_exact_at(self.file.as_ref(), self.opened.segment_offset(index), &mut buffer)?;
+        self.opened.segment(index, &mut buffer)?;
+        Ok(buffer)
+    }
+}
+
+/// What the blob file `id` says about itself, verified; for whoever finds it without an index. `key` gives the key of
+/// the bucket the header names.
+pub(in crate::objects) fn describe(
+    folder: &BlobFolder,
+    id: Id128,
+    key: impl FnOnce(Id128) -> Option<BucketKey>,
+) -> Result<(Record, Footer), OpenFault> {
+    let mut bucket = [0; 16];
+    disk::read_exact_at(folder.disk.open(&folder.path(id), OpenMode::Read)?.as_ref(), BUCKET_AT, &mut bucket)?;
+    let key = key(Id128::from_bytes(bucket)).ok_or(Fault("its bucket's key is gone"))?;
+    let blob = BlobFile::open(folder, id, &key, 0)?;
+    let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
+    let end = blob.file.len()?;
+    let tail = blob.read(end.saturating_sub(TAIL), end)?;
+    Ok((blob.opened.record(&record)?, blob.opened.footer(&tail)?))
+}
+
+/// Where a header names its bucket.
+const BUCKET_AT: u64 = 32;
+
+/// Bytes read from a blob's end to find its footer in.
+const TAIL: u64 = 4 << 10;
+
+impl BlobFile {
+    fn read(&self, from: u64, to: u64) -> Result<Vec<u8>, OpenFault> {
+        let len = usize::try_from(to.saturating_sub(from)).ok().filter(|len| *len <= RECORD_MAX);
+        let mut bytes = vec![0; len.ok_or(Fault("its record or footer is too long"))?];
+        disk::read_exact_at(self.file.as_ref(), from, &mut bytes)?;
+        Ok(bytes)
+    }
+}
