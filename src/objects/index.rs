@@ -1,0 +1,264 @@
+//! The index: tables, keys and rows.
+//!
+//! Keys are made so that their byte order is the order wanted (integers big endian); values are
+//! [records](crate::store::record), so each row carries its version. Ids are 16 bytes.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `objects.buckets` | bucket name | [`BucketRow`] |
+//! | `objects.current` | bucket id ‖ object key | [`ObjectRow`] |
+//! | `objects.inline` | content id | a whole small blob (see [`super::blob`]), not a record |
+//! | `objects.manifests` | content id ‖ offset of the first part (8) | [`ManifestRow`]: parts of a multipart object |
+//! | `objects.blobs` | blob id | [`BlobRow`]: every blob file something refers to |
+//! | `objects.uploads` | bucket id ‖ object key, escaped ‖ 00 01 ‖ upload id | [`UploadRow`] |
+//! | `objects.parts` | upload id ‖ part number (2) | [`PartRow`] |
+//! | `objects.garbage` | kind (1) ‖ id | [`Garbage`](super::garbage::Garbage): what waits to be removed |
+//! | `objects.orphans` | blob id | [`OrphanRow`]: blob files a sweep found without a row in `objects.blobs` |
+//!
+//! Escaped: the byte 00 is written 00 FF, so that the end mark 00 01 sorts before every longer key.
+//!
+//! Bodies are not in `objects.current`, so a page of a listing reads no bodies. A manifest is cut into rows of at most
+//! [`MANIFEST_PARTS`] parts, each found by the offset it starts at: a range of an object of 10,000 parts reads one row.
+//!
+//! Room for what is to come: the content id of an object is unique, so it can serve as version id, with the rows written
+//! so far as S3's `null` versions and older ones in a table beside `objects.current`, which keeps the newest of each key
+//! (a delete marker takes its row away). A copy by reference is a count in [`BlobRow`].
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ObjectError;
+use super::names::ObjectKey;
+use super::types::{Checksum, Etag, Metadata, ObjectInfo, ObjectSummary};
+use crate::base::{Id128, Timestamp};
+use crate::store::{ReadTx, Record, StoreError, Table, record};
+
+pub(super) const BUCKETS: Table = Table::new("objects.buckets");
+pub(super) const CURRENT: Table = Table::new("objects.current");
+pub(super) const INLINE: Table = Table::new("objects.inline");
+pub(super) const MANIFESTS: Table = Table::new("objects.manifests");
+pub(super) const BLOBS: Table = Table::new("objects.blobs");
+pub(super) const UPLOADS: Table = Table::new("objects.uploads");
+pub(super) const PARTS: Table = Table::new("objects.parts");
+pub(super) const GARBAGE: Table = Table::new("objects.garbage");
+pub(super) const ORPHANS: Table = Table::new("objects.orphans");
+
+/// Most parts in one row of a manifest.
+pub(super) const MANIFEST_PARTS: usize = 256;
+
+/// A bucket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct BucketRow {
+    /// Its id, never used again.
+    pub id: Id128,
+    /// Milliseconds since the Unix epoch.
+    pub created: u64,
+    /// Its key, wrapped by the keyring.
+    pub wrapped_key: Vec<u8>,
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Content {
+    /// In `objects.inline`.
+    Inline(Id128),
+    /// In one blob file.
+    Blob(Id128),
+    /// In several, listed in `objects.manifests`. The id is that of the upload.
+    Parts(Id128),
+}
+
+/// An object.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ObjectRow {
+    /// Milliseconds since the Unix epoch.
+    pub modified: u64,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// Its tag.
+    pub etag: Etag,
+    /// Where its bytes are.
+    pub content: Content,
+    /// What the client said about it.
+    pub metadata: Metadata,
+}
+
+/// A part of a multipart object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PartRef {
+    /// Its number.
+    pub number: u16,
+    /// Its blob file.
+    pub blob: Id128,
+    /// Plaintext bytes.
+    pub size: u64,
+}
+
+/// Consecutive parts of a multipart object; the first begins at the offset in the row's key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ManifestRow {
+    /// The parts.
+    pub parts: Vec<PartRef>,
+}
+
+/// A blob file something refers to.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct BlobRow {
+    /// The bucket whose key wraps its data key.
+    pub bucket: Id128,
+}
+
+/// An upload in progress.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct UploadRow {
+    /// Milliseconds since the Unix epoch.
+    pub initiated: u64,
+    /// Counts the parts stored so far, replaced ones too: unchanged means that no part has changed.
+    pub revision: u64,
+    /// What the client said about the object to be.
+    pub metadata: Metadata,
+}
+
+/// A part of an upload in progress.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct PartRow {
+    /// Its blob file.
+    pub blob: Id128,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// MD5 of the plaintext.
+    pub md5: [u8; 16],
+    /// Milliseconds since the Unix epoch.
+    pub modified: u64,
+    /// The checksum the client sent with it.
+    pub checksum: Option<Checksum>,
+}
+
+/// A blob file that a sweep found without a reference.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct OrphanRow {
+    /// When it was first found so; milliseconds since the Unix epoch.
+    pub seen: u64,
+}
+
+macro_rules! records {
+    ($($row:ty),+ $(,)?) => { $( impl Record for $row { const VERSION: u8 = 1; } )+ };
+}
+records!(BucketRow, ObjectRow, ManifestRow, BlobRow, UploadRow, PartRow, OrphanRow);
+
+impl ObjectRow {
+    /// The object as callers see it.
+    pub fn info(self) -> ObjectInfo {
+        ObjectInfo { etag: self.etag, size: self.size, modified: Timestamp(self.modified), metadata: self.metadata }
+    }
+
+    /// The object as a listing shows it.
+    pub fn summary(&self, key: String) -> ObjectSummary {
+        ObjectSummary { key, etag: self.etag, size: self.size, modified: Timestamp(self.modified) }
+    }
+}
+
+/// The row in `bytes`.
+pub(super) fn decode<T: Record>(table: Table, bytes: &[u8]) -> Result<T, ObjectError> {
+    record::decode(bytes)
+        .map_err(|error| ObjectError::Store(StoreError::Corrupt { table: table.name(), reason: error.to_string() }))
+}
+
+/// The row at `key`.
+pub(super) fn row<T: Record>(tx: &dyn ReadTx, table: Table, key: &[u8]) -> Result<Option<T>, ObjectError> {
+    tx.get(table, key)?.map(|bytes| decode(table, &bytes)).transpose()
+}
+
+/// A key that is not of its table's form.
+pub(super) fn malformed_key(table: Table) -> ObjectError {
+    ObjectError::Store(StoreError::Corrupt { table: table.name(), reason: "a key is malformed".to_owned() })
+}
+
+/// Key of an object.
+pub(super) fn object_key(bucket: Id128, key: &ObjectKey) -> Vec<u8> {
+    [&bucket.as_bytes()[..], key.as_str().as_bytes()].concat()
+}
+
+/// Key of a part.
+pub(super) fn part_key(upload: Id128, number: u16) -> Vec<u8> {
+    [&upload.as_bytes()[..], &number.to_be_bytes()].concat()
+}
+
+/// Key of a manifest row.
+pub(super) fn manifest_key(content: Id128, offset: u64) -> Vec<u8> {
+    [&content.as_bytes()[..], &offset.to_be_bytes()].concat()
+}
+
+/// The number after the id in a part's or manifest's key.
+pub(super) fn number_after_id(table: Table, key: &[u8]) -> Result<u64, ObjectError> {
+    let digits = key.get(16..).filter(|digits| digits.len() <= 8).ok_or_else(|| malformed_key(table))?;
+    Ok(digits.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+/// Key of an upload.
+pub(super) fn upload_key(bucket: Id128, key: &str, upload: Id128) -> Vec<u8> {
+    let mut out = bucket.as_bytes().to_vec();
+    out.extend_from_slice(&escaped(key));
+    out.extend_from_slice(&END);
+    out.extend_from_slice(upload.as_bytes());
+    out
+}
+
+const END: [u8; 2] = [0, 1];
+
+/// `key` in escaped form, without its end mark: what it is a prefix of starts with this.
+pub(super) fn escaped(key: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(key.len() + END.len());
+    for byte in key.bytes() {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xff);
+        }
+    }
+    out
+}
+
+/// Object key and upload id of an upload's key.
+pub(super) fn parse_upload_key(key: &[u8]) -> Result<(String, Id128), ObjectError> {
+    let malformed = || malformed_key(UPLOADS);
+    let (rest, upload) = key.split_last_chunk::<16>().ok_or_else(malformed)?;
+    let escaped = rest.get(16..).and_then(|rest| rest.strip_suffix(&END)).ok_or_else(malformed)?;
+    let mut plain = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(byte) = bytes.next() {
+        plain.push(*byte);
+        if *byte == 0 && bytes.next() != Some(&0xff) {
+            return Err(malformed());
+        }
+    }
+    let key = String::from_utf8(plain).map_err(|_not_utf8| malformed())?;
+    Ok((key, Id128::from_bytes(*upload)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn upload_keys_come_back_and_sort_by_key_then_id(
+            keys in proptest::collection::vec(("[a\0\u{1}ÿ/]{1,6}", any::<[u8; 16]>()), 2)
+        ) {
+            let bucket = Id128::from_bytes([7; 16]);
+            let encode = |(key, id): &(String, [u8; 16])| upload_key(bucket, key, Id128::from_bytes(*id));
+            for pair in &keys {
+                let back = parse_upload_key(&encode(pair)).unwrap();
+                prop_assert_eq!(back, (pair.0.clone(), Id128::from_bytes(pair.1)));
+            }
+            prop_assert_eq!(keys[0].cmp(&keys[1]), encode(&keys[0]).cmp(&encode(&keys[1])));
+        }
+    }
+
+    #[test]
+    fn numbers_after_ids_come_back() {
+        let id = Id128::from_bytes([9; 16]);
+        assert_eq!(number_after_id(PARTS, &part_key(id, 10_000)).unwrap(), 10_000);
+        assert_eq!(number_after_id(MANIFESTS, &manifest_key(id, 5 << 40)).unwrap(), 5 << 40);
+    }
+}

@@ -1,0 +1,116 @@
+//! Keys of buckets: master key -> bucket key -> data key of each blob.
+//!
+//! A bucket's key is 32 random bytes, wrapped by the keyring for the context `objects/bucket/<id>`, and kept twice: in
+//! the bucket's row, and beside the blobs as `bucket-keys/<bucket id>`, so that blobs and the master key are enough to
+//! read everything without the index.
+//!
+//! Deleting a bucket destroys both, and with them every blob of it that still lies anywhere, also in copies of the blob
+//! files. Deleting an object removes its row and its file, with the wrapped data key in its header. Honest limits: freed
+//! blocks of the disk and pages of the index keep bytes until they are used again, and a backup holds what it holds; its
+//! bucket keys are out of reach only with that backup's own expiry.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::blob::{BucketKey, remove_if_there};
+use super::error::ObjectError;
+use super::index::{BUCKETS, BucketRow, row};
+use super::names::BucketName;
+use crate::base::{Disk, Id128, Random, disk};
+use crate::crypto::{Key, Keyring, KeyringError};
+use crate::store::ReadTx;
+
+/// Most bucket keys kept unwrapped.
+const CACHED: usize = 1024;
+
+/// Most bytes of a key file.
+const FILE_MAX: u64 = 1024;
+
+/// A bucket that was there when it was looked up; every change checks that it still is.
+#[derive(Debug)]
+pub(super) struct OpenBucket {
+    /// Its name.
+    pub name: BucketName,
+    /// Its id.
+    pub id: Id128,
+    /// Its key.
+    pub key: BucketKey,
+}
+
+impl OpenBucket {
+    /// Proves within a transaction that the bucket is still the same.
+    pub fn check(&self, tx: &dyn ReadTx) -> Result<(), ObjectError> {
+        match row::<BucketRow>(tx, BUCKETS, self.name.as_str().as_bytes())? {
+            Some(bucket) if bucket.id == self.id => Ok(()),
+            _ => Err(ObjectError::NoSuchBucket),
+        }
+    }
+}
+
+/// Makes, opens and destroys bucket keys.
+#[derive(Debug)]
+pub(super) struct BucketKeys {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    keyring: Arc<Keyring>,
+    open: Mutex<HashMap<BucketName, Arc<OpenBucket>>>,
+}
+
+impl BucketKeys {
+    /// Keys in `folder`, which is made. Blocks.
+    pub fn open(disk: Arc<dyn Disk>, folder: PathBuf, keyring: Arc<Keyring>) -> std::io::Result<Self> {
+        disk.create_dir(&folder)?;
+        disk.sync_dir(disk::parent(&folder))?;
+        Ok(Self { disk, folder, keyring, open: Mutex::default() })
+    }
+
+    /// A fresh key for the bucket `id`, wrapped, and durable beside the blobs. Blocks.
+    pub fn create(&self, id: Id128, random: &dyn Random) -> std::io::Result<Vec<u8>> {
+        let wrapped = self.keyring.wrap(&context(id), &Key::random(random));
+        disk::replace_file(self.disk.as_ref(), &self.path(id), &wrapped)?;
+        Ok(wrapped)
+    }
+
+    /// Removes the key of the bucket `id` from beside the blobs. Blocks.
+    pub fn destroy(&self, id: Id128) -> std::io::Result<()> {
+        remove_if_there(self.disk.as_ref(), &self.path(id))?;
+        self.disk.sync_dir(&self.folder)
+    }
+
+    /// The key of the bucket `id` from beside the blobs; `None` when there is none. Blocks.
+    pub fn beside_blobs(&self, id: Id128) -> Result<Option<BucketKey>, ObjectError> {
+        let Some(wrapped) = disk::read_file(self.disk.as_ref(), &self.path(id), FILE_MAX)? else { return Ok(None) };
+        Ok(Some(BucketKey::new(id, &self.keyring.unwrap(&context(id), &wrapped)?)))
+    }
+
+    /// The bucket called `name`, if it was opened before.
+    pub fn known(&self, name: &BucketName) -> Option<Arc<OpenBucket>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Opens the bucket called `name` from its row.
+    pub fn learn(&self, name: &BucketName, row: &BucketRow) -> Result<Arc<OpenBucket>, KeyringError> {
+        let key = BucketKey::new(row.id, &self.keyring.unwrap(&context(row.id), &row.wrapped_key)?);
+        let bucket = Arc::new(OpenBucket { name: name.clone(), id: row.id, key });
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= CACHED {
+            open.clear();
+        }
+        open.insert(name.clone(), Arc::clone(&bucket));
+        Ok(bucket)
+    }
+
+    /// Forgets the bucket called `name`: it was deleted, or is not what it was.
+    pub fn forget(&self, name: &BucketName) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    fn path(&self, id: Id128) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+}
+
+fn context(bucket: Id128) -> Vec<u8> {
+    format!("objects/bucket/{bucket}").into_bytes()
+}
