@@ -10,16 +10,42 @@
 //!
 //! Start reading at [`types`] (what goes in and out) and [`names`].
 
+mod background;
+mod blob;
 pub mod body;
+mod buckets;
 pub mod config;
+mod copy;
 pub mod error;
+mod garbage;
+mod get;
+mod guards;
+mod index;
+mod keys;
+mod list;
+mod metrics;
 pub mod names;
+mod parts;
+mod put;
+mod reader;
+mod receive;
+pub mod service;
+mod space;
+pub mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod types;
+mod uploads;
+mod walk;
 
 pub use body::ObjectBody;
 pub use config::ObjectsConfig;
 pub use error::{BodyError, ObjectError};
 pub use names::{BucketName, NameError, ObjectKey, PartNumber, UploadId};
+pub use parts::PART_LEAST;
+pub use put::DELETE_MANY_MAX;
+pub use service::Objects;
+pub use sweep::Swept;
 pub use types::{
     Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Etag, EtagError, Found, ListPage, ListQuery,
     Metadata, ObjectInfo, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec, UploadInfo, UploadPage,

@@ -1,0 +1,74 @@
+//! Work behind the scenes: removing garbage when there is some, sweeping at the start and once a day.
+
+use std::sync::{Arc, Weak};
+
+use futures_util::future::BoxFuture;
+
+use super::error::ObjectError;
+use super::garbage::{self, Collected};
+use super::service::{Inner, Objects, blocking};
+use crate::base::Supervisor;
+use crate::base::supervise::{Priority, Role};
+use crate::jobs::{Job, JobOutcome};
+
+/// The kind of the sweep's job. Part of the stored format.
+const SWEEP: &str = "objects.sweep";
+
+impl Objects {
+    /// Lets the jobs of this room be done by `jobs`.
+    pub(super) fn register_jobs(&self) {
+        for (kind, work) in [(garbage::KIND, Work::Garbage), (SWEEP, Work::Sweep)] {
+            // Weak: the service holds the jobs, so the jobs must not hold the service.
+            let task = Task { objects: Arc::downgrade(&self.0), work };
+            self.0.jobs.register(kind, Arc::new(task));
+        }
+    }
+
+    /// Starts the first sweep, on a thread of low priority, and has the others come around.
+    ///
+    /// # Errors
+    /// The operating system refuses another thread.
+    pub fn start(&self, supervisor: &Supervisor) -> std::io::Result<()> {
+        self.0.jobs.every(SWEEP, self.0.config.sweep_every);
+        let this = self.clone();
+        supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || match this.sweep() {
+            Ok(swept) => tracing::info!(?swept, "leftovers of the last run are swept"),
+            Err(error) => tracing::error!(%error, "the first sweep failed; the next one looks again"),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Garbage,
+    Sweep,
+}
+
+struct Task {
+    objects: Weak<Inner>,
+    work: Work,
+}
+
+impl Job for Task {
+    fn run<'a>(&'a self, _payload: &'a [u8]) -> BoxFuture<'a, JobOutcome> {
+        Box::pin(async {
+            let Some(objects) = self.objects.upgrade().map(Objects) else {
+                return JobOutcome::Retry("the object store is closed".to_owned());
+            };
+            let work = self.work;
+            let done: Result<Collected, ObjectError> = blocking(move || match work {
+                Work::Garbage => objects.collect_garbage(),
+                Work::Sweep => objects.sweep().map(|swept| {
+                    tracing::info!(?swept, "leftovers are swept");
+                    Collected::Gone
+                }),
+            })
+            .await;
+            match done {
+                Ok(Collected::Gone) => JobOutcome::Done,
+                Ok(Collected::InUse) => JobOutcome::Retry("parts of an object are still being read".to_owned()),
+                Err(error) => JobOutcome::Retry(error.to_string()),
+            }
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Buckets: create, look up, list, delete.
+
+use std::ops::Bound;
+
+use super::error::ObjectError;
+use super::garbage::Garbage;
+use super::index::{BUCKETS, BucketRow, CURRENT, decode, malformed_key, row};
+use super::names::BucketName;
+use super::service::{Objects, blocking};
+use super::types::{Bucket, Created};
+use crate::base::{Id128, Timestamp};
+use crate::store::{Direction, after_prefix, record};
+
+/// Rows read at once when buckets are listed.
+const PAGE: usize = 1000;
+
+impl Objects {
+    /// Creates a bucket with a key of its own; fine when it is there.
+    ///
+    /// # Errors
+    /// [`ObjectError::TooManyBuckets`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the bucket may be there or not.
+    pub async fn create_bucket(&self, name: &BucketName) -> Result<Created, ObjectError> {
+        match self.bucket(name).await {
+            Ok(_) => return Ok(Created::Already),
+            Err(ObjectError::NoSuchBucket) => {}
+            Err(error) => return Err(error),
+        }
+        let inner = &self.0;
+        let id = Id128::random(inner.random.as_ref());
+        let this = self.clone();
+        // The key is durable before the row that needs it.
+        let wrapped_key = blocking(move || Ok(this.0.keys.create(id, this.0.random.as_ref())?)).await?;
+        let value = record::encode(&BucketRow { id, created: inner.clock.now().millis(), wrapped_key });
+        let key = name.as_str().as_bytes().to_vec();
+        let limit = inner.config.max_buckets;
+        let created = inner
+            .store
+            .write(move |tx| {
+                if tx.get(BUCKETS, &key)?.is_some() {
+                    return Ok(Created::Already);
+                }
+                let most = usize::try_from(limit).unwrap_or(usize::MAX);
+                if tx.scan(BUCKETS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, most)?.len() >= most {
+                    return Err(ObjectError::TooManyBuckets { limit });
+                }
+                tx.put(BUCKETS, &key, &value)?;
+                Ok(Created::New)
+            })
+            .await;
+        if matches!(created, Ok(Created::Already) | Err(ObjectError::TooManyBuckets { .. })) {
+            let this = self.clone();
+            blocking(move || Ok(this.0.keys.destroy(id)?)).await?;
+        }
+        created
+    }
+
+    /// Looks a bucket up. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    pub async fn bucket(&self, name: &BucketName) -> Result<Bucket, ObjectError> {
+        let key = name.as_str().as_bytes().to_vec();
+        let found: Option<BucketRow> = self.0.store.read(move |tx| row(tx, BUCKETS, &key)).await?;
+        let found = found.ok_or(ObjectError::NoSuchBucket)?;
+        Ok(Bucket { name: name.clone(), created: Timestamp(found.created) })
+    }
+
+    /// All buckets in the order of their names; `objects.max_buckets` bounds their number. Cancel safe.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn buckets(&self) -> Result<Vec<Bucket>, ObjectError> {
+        let mut out: Vec<Bucket> = Vec::new();
+        loop {
+            let after = out.last().map(|bucket| bucket.name.as_str().as_bytes().to_vec());
+            let scan = move |tx: &dyn crate::store::ReadTx| {
+                let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                tx.scan(BUCKETS, from, Bound::Unbounded, Direction::Forward, PAGE)
+            };
+            let rows = self.0.store.read(scan).await?;
+            let full = rows.len() == PAGE;
+            for (key, value) in rows {
+                let name = std::str::from_utf8(&key).ok().and_then(|name| name.parse().ok());
+                let bucket: BucketRow = decode(BUCKETS, &value)?;
+                let name = name.ok_or_else(|| malformed_key(BUCKETS))?;
+                out.push(Bucket { name, created: Timestamp(bucket.created) });
+            }
+            if !full {
+                return Ok(out);
+            }
+        }
+    }
+
+    /// Deletes an empty bucket and destroys its key. Uploads in progress go with it.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`], [`ObjectError::BucketNotEmpty`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the bucket may be there or not.
+    pub async fn delete_bucket(&self, name: &BucketName) -> Result<(), ObjectError> {
+        let key = name.as_str().as_bytes().to_vec();
+        let this = self.clone();
+        let deleted = self
+            .0
+            .store
+            .write(move |tx| {
+                let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+                let all = bucket.id.as_bytes().as_slice();
+                let end = after_prefix(all);
+                let objects =
+                    tx.scan(CURRENT, Bound::Included(all), end.as_ref().map(Vec::as_slice), Direction::Forward, 1)?;
+                if !objects.is_empty() {
+                    return Err(ObjectError::BucketNotEmpty);
+                }
+                tx.delete(BUCKETS, &key)?;
+                this.discard(tx, &[Garbage::Bucket(bucket.id)])
+            })
+            .await;
+        self.0.keys.forget(name);
+        deleted
+    }
+}

@@ -1,0 +1,192 @@
+//! Bytes nothing refers to any more: what an overwrite, a deletion, a completion or an abort leaves behind.
+//!
+//! The transaction that lets go of something writes down what, and has a job put in that removes all there is, so work
+//! and cause are one commit, and a storm of overwrites is cleared in pages instead of one job each. Every step may be
+//! done again: a file that is gone is fine, a row that is gone too.
+
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ObjectError;
+use super::index::{BLOBS, GARBAGE, MANIFESTS, ManifestRow, PARTS, UPLOADS, decode, parse_upload_key, part_key};
+use super::service::Objects;
+use super::uploads::scan_parts;
+use crate::base::{Id128, Timestamp};
+use crate::store::{Direction, Record, WriteTx, after_prefix, record};
+
+/// The kind of the job. Part of the stored format.
+pub(super) const KIND: &str = "objects.garbage";
+
+/// Rows removed in one transaction.
+const PAGE: usize = 256;
+
+/// Something to remove. Part of the stored format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Garbage {
+    /// A blob file; its row is gone.
+    Blob(Id128),
+    /// A multipart object's list of parts, with their blobs and rows.
+    Manifest(Id128),
+    /// Rows of a completed upload's parts; the blobs are the object's now, or discarded on their own.
+    PartRows(Id128),
+    /// An aborted upload's parts, with their blobs and rows.
+    Upload(Id128),
+    /// What a deleted bucket leaves: uploads in progress, and its key.
+    Bucket(Id128),
+}
+
+impl Record for Garbage {
+    const VERSION: u8 = 1;
+}
+
+impl Garbage {
+    /// Key of its row: what kind it is, and its id.
+    fn key(self) -> [u8; 17] {
+        let (kind, id) = match self {
+            Self::Blob(id) => (0, id),
+            Self::Manifest(id) => (1, id),
+            Self::PartRows(id) => (2, id),
+            Self::Upload(id) => (3, id),
+            Self::Bucket(id) => (4, id),
+        };
+        let mut key = [kind; 17];
+        key[1..].copy_from_slice(id.as_bytes());
+        key
+    }
+}
+
+/// Whether something could be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Collected {
+    /// It is gone.
+    Gone,
+    /// Somebody is reading it.
+    InUse,
+}
+
+impl Objects {
+    /// Has `garbage` removed once the transaction is committed.
+    pub(super) fn discard(&self, tx: &mut dyn WriteTx, garbage: &[Garbage]) -> Result<(), ObjectError> {
+        for garbage in garbage {
+            tx.put(GARBAGE, &garbage.key(), &record::encode(garbage))?;
+        }
+        if !garbage.is_empty() {
+            self.0.jobs.enqueue(tx, KIND, &[], Timestamp::default(), Some("all"))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all garbage there is. Blocks.
+    pub(super) fn collect_garbage(&self) -> Result<Collected, ObjectError> {
+        let mut all = Collected::Gone;
+        let mut from = Bound::Unbounded;
+        loop {
+            let rows = self.0.store.read_blocking(|tx| {
+                tx.scan(GARBAGE, from.as_ref().map(Vec::as_slice), Bound::Unbounded, Direction::Forward, PAGE)
+            });
+            let rows = rows.map_err(ObjectError::Store)?;
+            let Some((last, _)) = rows.last() else { return Ok(all) };
+            from = Bound::Excluded(last.clone());
+            let mut gone = Vec::new();
+            for (at, value) in rows {
+                match self.collect(decode(GARBAGE, &value)?)? {
+                    Collected::Gone => gone.push(at),
+                    Collected::InUse => all = Collected::InUse,
+                }
+            }
+            let forget = move |tx: &mut dyn WriteTx| gone.iter().try_for_each(|at| tx.delete(GARBAGE, at).map(|_| ()));
+            self.0.store.write_blocking(forget).map_err(ObjectError::Store)?;
+        }
+    }
+
+    fn collect(&self, garbage: Garbage) -> Result<Collected, ObjectError> {
+        match garbage {
+            Garbage::Blob(id) => self.remove_blob(id)?,
+            Garbage::Manifest(id) if self.0.reading.holds(id) => return Ok(Collected::InUse),
+            Garbage::Manifest(id) => self.remove_manifest(id)?,
+            Garbage::PartRows(id) => while self.remove_parts(id, Blobs::Keep)? {},
+            Garbage::Upload(id) => while self.remove_parts(id, Blobs::Remove)? {},
+            Garbage::Bucket(id) => {
+                while self.remove_uploads(id)? {}
+                self.0.keys.destroy(id)?;
+            }
+        }
+        Ok(Collected::Gone)
+    }
+
+    fn remove_blob(&self, id: Id128) -> Result<(), ObjectError> {
+        let freed = self.0.blobs.remove(id)?;
+        self.0.metrics.used.add(-(freed as i64));
+        Ok(())
+    }
+
+    fn remove_manifest(&self, content: Id128) -> Result<(), ObjectError> {
+        let end = after_prefix(content.as_bytes());
+        loop {
+            let rows = self.0.store.read_blocking(|tx| {
+                let from = Bound::Included(content.as_bytes().as_slice());
+                tx.scan(MANIFESTS, from, end.as_ref().map(Vec::as_slice), Direction::Forward, 1)
+            });
+            let Some((at, value)) = rows.map_err(ObjectError::Store)?.into_iter().next() else { return Ok(()) };
+            let parts = decode::<ManifestRow>(MANIFESTS, &value)?.parts;
+            for part in &parts {
+                self.remove_blob(part.blob)?;
+            }
+            self.0
+                .store
+                .write_blocking(move |tx| {
+                    for part in &parts {
+                        tx.delete(BLOBS, part.blob.as_bytes())?;
+                    }
+                    tx.delete(MANIFESTS, &at).map(|_| ())
+                })
+                .map_err(ObjectError::Store)?;
+        }
+    }
+
+    /// Removes a page of an upload's parts; whether there were any.
+    fn remove_parts(&self, upload: Id128, blobs: Blobs) -> Result<bool, ObjectError> {
+        let parts = self.0.store.read_blocking(|tx| scan_parts(tx, upload, 0, PAGE))?;
+        if parts.is_empty() {
+            return Ok(false);
+        }
+        if blobs == Blobs::Remove {
+            for (_, part) in &parts {
+                self.remove_blob(part.blob)?;
+            }
+        }
+        self.0.store.write_blocking(move |tx| {
+            for (number, part) in &parts {
+                tx.delete(PARTS, &part_key(upload, *number))?;
+                if blobs == Blobs::Remove {
+                    tx.delete(BLOBS, part.blob.as_bytes())?;
+                }
+            }
+            Ok::<_, ObjectError>(true)
+        })
+    }
+
+    /// Turns a page of a deleted bucket's uploads into garbage; whether there were any.
+    fn remove_uploads(&self, bucket: Id128) -> Result<bool, ObjectError> {
+        let this = self.clone();
+        self.0.store.write_blocking(move |tx| {
+            let end = after_prefix(bucket.as_bytes());
+            let (from, to) = (Bound::Included(bucket.as_bytes().as_slice()), end.as_ref().map(Vec::as_slice));
+            let mut garbage = Vec::new();
+            for (at, _) in tx.scan(UPLOADS, from, to, Direction::Forward, PAGE)? {
+                garbage.push(Garbage::Upload(parse_upload_key(&at)?.1));
+                tx.delete(UPLOADS, &at)?;
+            }
+            this.discard(tx, &garbage)?;
+            Ok(!garbage.is_empty())
+        })
+    }
+}
+
+/// Whether an upload's blobs go with their rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blobs {
+    Keep,
+    Remove,
+}

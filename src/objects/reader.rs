@@ -1,0 +1,209 @@
+//! The blocking half of reading: an object's parts, opened one after the other, a batch of verified segments at a time.
+
+use std::collections::VecDeque;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+
+use super::blob::{BATCH_SEGMENTS, BlobFile, Fault, OpenFault};
+use super::error::ObjectError;
+use super::guards::Hold;
+use super::index::{MANIFESTS, ManifestRow, PartRef, decode, manifest_key, number_after_id};
+use super::keys::OpenBucket;
+use super::service::Objects;
+use crate::base::Id128;
+use crate::crypto::stream::SEGMENT;
+use crate::store::{Direction, after_prefix};
+
+/// Why reading ended early.
+pub(super) enum ReadFault {
+    /// A blob's file cannot be read.
+    Blob(Id128, OpenFault),
+    /// Something else.
+    Other(ObjectError),
+}
+
+impl<E: Into<ObjectError>> From<E> for ReadFault {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Reads a range of an object, front to back.
+pub(super) struct Reader {
+    objects: Objects,
+    bucket: Arc<OpenBucket>,
+    /// Parts not opened yet.
+    parts: VecDeque<PartRef>,
+    /// Where further parts are listed.
+    manifest: Option<Manifest>,
+    /// Bytes of `parts` to pass over before the first wanted one.
+    skip: u64,
+    /// Bytes still to give.
+    left: u64,
+    /// Whether a part was opened: an empty object still has a segment to verify.
+    started: bool,
+    open: Option<OpenPart>,
+}
+
+/// Rows of a multipart object's manifest, read as they are needed.
+struct Manifest {
+    content: Id128,
+    /// The last row read.
+    last: Vec<u8>,
+    /// Keeps the parts from being removed.
+    _hold: Hold,
+}
+
+struct OpenPart {
+    blob: Id128,
+    file: BlobFile,
+    wanted: Range<u64>,
+}
+
+impl Reader {
+    /// Reads `range` of the one blob `part`.
+    pub fn of_blob(objects: &Objects, bucket: &Arc<OpenBucket>, part: PartRef, range: &Range<u64>) -> Self {
+        Self {
+            objects: objects.clone(),
+            bucket: Arc::clone(bucket),
+            parts: VecDeque::from([part]),
+            manifest: None,
+            skip: range.start,
+            left: range.end - range.start,
+            started: false,
+            open: None,
+        }
+    }
+
+    /// Reads `range` of the multipart content that `hold` holds. Blocks.
+    pub fn of_parts(
+        objects: &Objects,
+        bucket: &Arc<OpenBucket>,
+        content: Id128,
+        range: &Range<u64>,
+        hold: Hold,
+    ) -> Result<Self, ReadFault> {
+        let upto = manifest_key(content, range.start);
+        let rows = objects.0.store.read_blocking(|tx| {
+            let (from, to) = (Bound::Included(content.as_bytes().as_slice()), Bound::Included(upto.as_slice()));
+            Ok::<_, ObjectError>(tx.scan(MANIFESTS, from, to, Direction::Backward, 1)?)
+        })?;
+        let Some((key, value)) = rows.into_iter().next() else {
+            return Err(ReadFault::Blob(content, Fault("its list of parts is missing").into()));
+        };
+        Ok(Self {
+            objects: objects.clone(),
+            bucket: Arc::clone(bucket),
+            parts: decode::<ManifestRow>(MANIFESTS, &value)?.parts.into(),
+            skip: range.start.saturating_sub(number_after_id(MANIFESTS, &key)?),
+            manifest: Some(Manifest { content, last: key, _hold: hold }),
+            left: range.end - range.start,
+            started: false,
+            open: None,
+        })
+    }
+
+    /// Whether everything was given.
+    pub fn is_done(&self) -> bool {
+        self.started && self.left == 0
+    }
+
+    /// The next verified bytes, at most [`BATCH_SEGMENTS`] chunks; none at the end. Blocks.
+    pub fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
+        let mut out = Vec::with_capacity(BATCH_SEGMENTS);
+        for _ in 0..BATCH_SEGMENTS {
+            if self.is_done() {
+                break;
+            }
+            let mut part = match self.open.take() {
+                Some(part) => part,
+                None => self.open_next()?,
+            };
+            let chunk = part.next_chunk().map_err(|fault| ReadFault::Blob(part.blob, fault))?;
+            self.left -= chunk.len() as u64;
+            if !part.wanted.is_empty() {
+                self.open = Some(part);
+            }
+            if !chunk.is_empty() {
+                out.push(chunk);
+            }
+        }
+        Ok(out)
+    }
+
+    /// The rest as a stream that reads one batch ahead of what is asked for; `first` comes first.
+    pub fn stream(self, first: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static {
+        let ready = VecDeque::from(first);
+        let ahead = (!self.is_done()).then(|| self.read_ahead());
+        stream::try_unfold((ready, ahead), |(mut ready, mut ahead)| async move {
+            loop {
+                if let Some(chunk) = ready.pop_front() {
+                    return Ok(Some((chunk, (ready, ahead))));
+                }
+                let Some(task) = ahead.take() else { return Ok(None) };
+                let (reader, batch) = task.await.unwrap_or(Err(ObjectError::Unavailable("the server is stopping")))?;
+                ready = batch.into();
+                ahead = (!reader.is_done()).then(|| reader.read_ahead());
+            }
+        })
+    }
+
+    /// Starts reading the next batch now.
+    fn read_ahead(mut self) -> tokio::task::JoinHandle<Result<(Self, Vec<Bytes>), ObjectError>> {
+        tokio::task::spawn_blocking(move || match self.next_batch() {
+            Ok(batch) => Ok((self, batch)),
+            Err(ReadFault::Other(error)) => Err(error),
+            Err(ReadFault::Blob(blob, fault)) => Err(self.objects.unreadable(blob, fault)),
+        })
+    }
+
+    fn open_next(&mut self) -> Result<OpenPart, ReadFault> {
+        loop {
+            let Some(part) = self.parts.pop_front() else {
+                self.next_row()?;
+                continue;
+            };
+            if self.skip > 0 && self.skip >= part.size {
+                self.skip -= part.size;
+                continue;
+            }
+            let wanted = self.skip..part.size.min(self.skip.saturating_add(self.left));
+            self.skip = 0;
+            self.started = true;
+            let file = BlobFile::open(&self.objects.0.blobs, part.blob, &self.bucket.key, part.size)
+                .map_err(|fault| ReadFault::Blob(part.blob, fault))?;
+            return Ok(OpenPart { blob: part.blob, file, wanted });
+        }
+    }
+
+    fn next_row(&mut self) -> Result<(), ReadFault> {
+        let end = |blob| ReadFault::Blob(blob, Fault("its list of parts ends early").into());
+        let Some(manifest) = &mut self.manifest else { return Err(end(self.bucket.id)) };
+        let to = after_prefix(manifest.content.as_bytes());
+        let rows = self.objects.0.store.read_blocking(|tx| {
+            let (from, to) = (Bound::Excluded(manifest.last.as_slice()), to.as_ref().map(Vec::as_slice));
+            Ok::<_, ObjectError>(tx.scan(MANIFESTS, from, to, Direction::Forward, 1)?)
+        })?;
+        let (key, value) = rows.into_iter().next().ok_or_else(|| end(manifest.content))?;
+        self.parts = decode::<ManifestRow>(MANIFESTS, &value)?.parts.into();
+        manifest.last = key;
+        Ok(())
+    }
+}
+
+impl OpenPart {
+    /// The wanted bytes of the next segment.
+    fn next_chunk(&mut self) -> Result<Bytes, OpenFault> {
+        let index = self.wanted.start / SEGMENT as u64;
+        let plain = Bytes::from(self.file.segment(u32::try_from(index).unwrap_or(u32::MAX))?);
+        let begin = index * SEGMENT as u64;
+        let from = (self.wanted.start - begin) as usize;
+        let to = plain.len().min((self.wanted.end - begin).min(SEGMENT as u64) as usize);
+        let chunk = if from < to { plain.slice(from..to) } else { Bytes::new() };
+        self.wanted.start += chunk.len() as u64;
+        Ok(chunk)
+    }
+}

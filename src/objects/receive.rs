@@ -1,0 +1,235 @@
+//! From a body's stream to a blob: the shared first half of storing an object or a part.
+//!
+//! Two batches of segments take turns: while one is hashed, sealed and written off the async threads, the stream fills
+//! the other. So a request holds at most twice [`super::blob::BATCH_SEGMENTS`] segments, whatever the body's length, and
+//! a large body costs one hop to a blocking thread per 256 KiB. A body that fits the index costs none.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::task::JoinHandle;
+
+use super::blob::{Batch, BlobWriter, INLINE_MAX, Record, Written, seal_inline};
+use super::error::{BodyError, ObjectError};
+use super::guards::Hold;
+use super::keys::OpenBucket;
+use super::service::{Objects, blocking};
+use super::types::{Checksum, Metadata, PutExpect};
+use crate::base::{Id128, Timestamp};
+
+/// Where a small body may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placing {
+    /// Into the index.
+    SmallInline,
+    /// Always into a file.
+    File,
+}
+
+/// A body received, checked and sealed; nothing refers to it yet.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub blob: Id128,
+    /// The blob's bytes, for the index; `None`: it is a file, whole and synced.
+    pub inline: Option<Vec<u8>>,
+    pub size: u64,
+    pub md5: [u8; 16],
+    pub finished: Timestamp,
+    /// The checksum that came with the body's end.
+    pub checksum: Option<Checksum>,
+    /// Keeps sweeps away until the index row is committed.
+    pub _hold: Hold,
+}
+
+impl Objects {
+    /// Reads `body` to its end into a blob that fulfils `expect`.
+    ///
+    /// Dropped before its end, or on an error, it leaves nothing: the temporary file removes itself.
+    pub(super) async fn receive(
+        &self,
+        bucket: &Arc<OpenBucket>,
+        record: Record,
+        expect: &PutExpect,
+        placing: Placing,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Send,
+    ) -> Result<Received, ObjectError> {
+        let bytes = record.metadata.bytes();
+        if bytes > Metadata::BYTES_MAX {
+            return Err(ObjectError::MetadataTooLarge { bytes, limit: Metadata::BYTES_MAX });
+        }
+        let most = self.0.config.max_put.bytes();
+        let announced = expect.length.unwrap_or(0);
+        if announced > most {
+            return Err(ObjectError::TooLarge { limit: most });
+        }
+        self.admit(announced).await?;
+        let blob = Id128::random(self.0.random.as_ref());
+        let hold = self.0.writing.hold(blob);
+        let mut pipe = Pipe::Empty(Box::new(Fresh { objects: self.clone(), bucket: Arc::clone(bucket), blob, record }));
+        let mut batch = Batch::default();
+        let mut size = 0u64;
+        let mut body = pin!(body);
+        while let Some(chunk) = body.next().await {
+            let mut chunk = chunk.map_err(ObjectError::Body)?;
+            size = size.saturating_add(chunk.len() as u64);
+            check_length(size, expect.length, most)?;
+            batch.fill(&mut chunk);
+            while !chunk.is_empty() {
+                // More bytes are at hand, so none of the batch's segments is the last.
+                batch = pipe.push(batch).await?;
+                batch.fill(&mut chunk);
+            }
+        }
+        if let Some(expected) = expect.length.filter(|expected| *expected != size) {
+            return Err(ObjectError::WrongLength { expected, got: size });
+        }
+        let checksum = expect.late_checksum.as_ref().and_then(|slot| slot.get().cloned());
+        let finished = self.0.clock.now();
+        let small = batch.only().filter(|plain| plain.len() <= INLINE_MAX && placing == Placing::SmallInline);
+        let (inline, md5) = match (&pipe, small) {
+            (Pipe::Empty(fresh), Some(plain)) => {
+                let random = self.0.random.as_ref();
+                let sealed = seal_inline(blob, &bucket.key, &fresh.record, random, plain, finished, checksum.clone());
+                if expect.md5.is_some_and(|md5| md5 != sealed.md5) {
+                    return Err(ObjectError::BadDigest);
+                }
+                (Some(sealed.bytes), sealed.md5)
+            }
+            _ => (None, pipe.finish(batch, expect.md5, finished, checksum.clone()).await?.md5),
+        };
+        self.0.metrics.received.add(size);
+        Ok(Received { blob, inline, size, md5, finished, checksum, _hold: hold })
+    }
+
+    /// Removes the file of a blob that nothing refers to, since what should have failed for certain.
+    pub(super) async fn take_back(&self, received: Received) {
+        if received.inline.is_some() {
+            return;
+        }
+        let this = self.clone();
+        let removed = blocking(move || {
+            let freed = this.0.blobs.remove(received.blob)?;
+            this.0.metrics.used.add(-(freed as i64));
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "an upload that was not accepted stays on disk until a sweep finds it");
+        }
+    }
+
+    async fn admit(&self, bytes: u64) -> Result<(), ObjectError> {
+        if self.0.room.is_fresh() {
+            return self.0.room.admit(bytes);
+        }
+        let this = self.clone();
+        blocking(move || this.0.room.admit_now(bytes)).await
+    }
+}
+
+fn check_length(size: u64, announced: Option<u64>, most: u64) -> Result<(), ObjectError> {
+    match announced {
+        Some(expected) if size > expected => Err(ObjectError::WrongLength { expected, got: size }),
+        _ if size > most => Err(ObjectError::TooLarge { limit: most }),
+        _ => Ok(()),
+    }
+}
+
+/// What is needed to start a blob's file.
+struct Fresh {
+    objects: Objects,
+    bucket: Arc<OpenBucket>,
+    blob: Id128,
+    record: Record,
+}
+
+impl Fresh {
+    fn create(&self) -> Result<BlobWriter, ObjectError> {
+        let inner = &self.objects.0;
+        BlobWriter::create(inner.blobs.clone(), self.blob, &self.bucket.key, &self.record, inner.random.as_ref())
+            .map_err(|error| inner.room.explain(error))
+    }
+}
+
+/// The blocking half of an upload.
+enum Pipe {
+    /// No file yet.
+    Empty(Box<Fresh>),
+    /// A batch is being written.
+    Busy(Objects, JoinHandle<Result<(Box<BlobWriter>, Batch), ObjectError>>),
+    /// An error or a dropped future ended it.
+    Ended,
+}
+
+impl Pipe {
+    /// Hands in a full batch and gives an empty one back, as soon as the batch before is written.
+    async fn push(&mut self, mut batch: Batch) -> Result<Batch, ObjectError> {
+        let (objects, writer, empty) = match std::mem::replace(self, Self::Ended) {
+            Self::Empty(fresh) => (fresh.objects.clone(), Writer::New(fresh), Batch::default()),
+            Self::Busy(objects, task) => {
+                let (writer, empty) = joined(task).await?;
+                (objects, Writer::Open(writer), empty)
+            }
+            Self::Ended => return Err(ObjectError::Unavailable("the upload has ended")),
+        };
+        let room = objects.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let inner = &room.0;
+            inner.room.admit_now(0)?;
+            let mut writer = writer.open()?;
+            writer.write(&mut batch, false).map_err(|error| inner.room.explain(error))?;
+            Ok((writer, batch))
+        });
+        *self = Self::Busy(objects, task);
+        Ok(empty)
+    }
+
+    /// Writes the last batch, checks the digest, and makes the blob whole and durable.
+    async fn finish(
+        self,
+        mut batch: Batch,
+        md5: Option<[u8; 16]>,
+        finished: Timestamp,
+        checksum: Option<Checksum>,
+    ) -> Result<Written, ObjectError> {
+        let (objects, writer) = match self {
+            Self::Empty(fresh) => (fresh.objects.clone(), Writer::New(fresh)),
+            Self::Busy(objects, task) => (objects, Writer::Open(joined(task).await?.0)),
+            Self::Ended => return Err(ObjectError::Unavailable("the upload has ended")),
+        };
+        blocking(move || {
+            let explain = |error| objects.0.room.explain(error);
+            let mut writer = writer.open()?;
+            writer.write(&mut batch, true).map_err(explain)?;
+            if md5.is_some_and(|md5| md5 != writer.md5()) {
+                return Err(ObjectError::BadDigest);
+            }
+            let written = writer.finish(finished, checksum).map_err(explain)?;
+            objects.0.metrics.used.add(written.stored as i64);
+            Ok(written)
+        })
+        .await
+    }
+}
+
+/// A blob's file, or what it takes to start it on a blocking thread.
+enum Writer {
+    New(Box<Fresh>),
+    Open(Box<BlobWriter>),
+}
+
+impl Writer {
+    fn open(self) -> Result<Box<BlobWriter>, ObjectError> {
+        match self {
+            Self::New(fresh) => fresh.create().map(Box::new),
+            Self::Open(writer) => Ok(writer),
+        }
+    }
+}
+
+async fn joined(
+    task: JoinHandle<Result<(Box<BlobWriter>, Batch), ObjectError>>,
+) -> Result<(Box<BlobWriter>, Batch), ObjectError> {
+    task.await.unwrap_or(Err(ObjectError::Unavailable("the server is stopping")))
+}

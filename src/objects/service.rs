@@ -1,0 +1,140 @@
+//! The service: what it is made of, and how its parts are opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::blob::{BlobFolder, Fault, OpenFault};
+use super::config::ObjectsConfig;
+use super::error::ObjectError;
+use super::guards::InUse;
+use super::index::{BUCKETS, BucketRow, row};
+use super::keys::{BucketKeys, OpenBucket};
+use super::metrics::ObjectMetrics;
+use super::names::BucketName;
+use super::space::Room;
+use crate::base::{Clock, Disk, Id128, Random};
+use crate::crypto::Keyring;
+use crate::jobs::Jobs;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Buckets and objects. Clones are the same service.
+#[derive(Clone, Debug)]
+pub struct Objects(pub(super) Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub store: Store,
+    pub jobs: Jobs,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub config: ObjectsConfig,
+    pub metrics: ObjectMetrics,
+    pub blobs: BlobFolder,
+    pub keys: BucketKeys,
+    pub room: Room,
+    /// Blobs being written, until their index row is committed.
+    pub writing: InUse,
+    /// Multipart contents being read.
+    pub reading: InUse,
+    /// Where a sweep puts files nothing refers to.
+    pub quarantine: PathBuf,
+}
+
+impl Objects {
+    /// Opens the object store in `root` (made if need be) over its index and registers its jobs. Blocks; call it once,
+    /// before `jobs` is started, and [`Objects::start`] after.
+    ///
+    /// # Errors
+    /// The folders cannot be made or made durable, or the disk's room is unknown.
+    #[expect(clippy::too_many_arguments, reason = "the outside world is an argument, each by its own type")]
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+        store: Store,
+        keyring: Arc<Keyring>,
+        jobs: Jobs,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: &Metrics,
+        config: ObjectsConfig,
+    ) -> Result<Self, ObjectError> {
+        let quarantine = root.join("quarantine");
+        disk.create_dir(&quarantine)?;
+        let blobs = BlobFolder::open(Arc::clone(&disk), root.join("blobs"))?;
+        let keys = BucketKeys::open(Arc::clone(&disk), root.join("bucket-keys"), keyring)?;
+        disk.sync_dir(&root)?;
+        disk.sync_dir(crate::base::disk::parent(&root))?;
+        let room = Room::new(disk, root, Arc::clone(&clock), &config);
+        room.ask()?;
+        let objects = Self(Arc::new(Inner {
+            store,
+            jobs,
+            clock,
+            random,
+            config,
+            metrics: ObjectMetrics::new(metrics),
+            blobs,
+            keys,
+            room,
+            writing: InUse::default(),
+            reading: InUse::default(),
+            quarantine,
+        }));
+        objects.register_jobs();
+        Ok(objects)
+    }
+
+    /// The bucket called `name`, with its key.
+    pub(super) async fn open_bucket(&self, name: &BucketName) -> Result<Arc<OpenBucket>, ObjectError> {
+        if let Some(bucket) = self.0.keys.known(name) {
+            return Ok(bucket);
+        }
+        let key = name.as_str().as_bytes().to_vec();
+        let found: Option<BucketRow> = self.0.store.read(move |tx| row(tx, BUCKETS, &key)).await?;
+        let found = found.ok_or(ObjectError::NoSuchBucket)?;
+        Ok(self.0.keys.learn(name, &found)?)
+    }
+
+    /// Looks twice at a bucket that turned out not to be what it was: it may have been deleted and made again.
+    pub(super) fn forget_if_gone<T>(
+        &self,
+        bucket: &OpenBucket,
+        result: Result<T, ObjectError>,
+    ) -> Result<T, ObjectError> {
+        if matches!(result, Err(ObjectError::NoSuchBucket)) {
+            self.0.keys.forget(&bucket.name);
+        }
+        result
+    }
+
+    /// Counts and logs stored bytes that fail their check, once, and makes the error of it.
+    pub(super) fn corrupt(&self, blob: Id128, fault: Fault) -> ObjectError {
+        self.0.metrics.integrity_failures.inc();
+        tracing::error!(%blob, fault = fault.0, "stored bytes fail their check and are not served");
+        ObjectError::Corrupt { blob: blob.to_string(), fault: fault.0 }
+    }
+
+    /// The error for a blob file that cannot be read.
+    pub(super) fn unreadable(&self, blob: Id128, fault: OpenFault) -> ObjectError {
+        match fault {
+            OpenFault::Missing => self.corrupt(blob, Fault("its file is missing")),
+            OpenFault::Corrupt(fault) => self.corrupt(blob, fault),
+            OpenFault::Disk(error) => ObjectError::Disk(error),
+        }
+    }
+}
+
+/// Runs `op`, which may block, off the async threads.
+///
+/// # Cancel safety
+/// `op` runs to its end even if the caller goes away.
+pub(super) async fn blocking<T: Send + 'static>(
+    op: impl FnOnce() -> Result<T, ObjectError> + Send + 'static,
+) -> Result<T, ObjectError> {
+    match tokio::task::spawn_blocking(op).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => Err(ObjectError::Unavailable("an internal step failed")),
+        Err(_stopping) => Err(ObjectError::Unavailable("the server is stopping")),
+    }
+}

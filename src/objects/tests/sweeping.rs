@@ -1,0 +1,118 @@
+//! Leftovers are found, and nothing that might be needed is removed.
+
+use super::*;
+use crate::base::{Id128, OpenMode};
+use crate::store::StoreError;
+
+fn day() -> Duration {
+    Duration::from_hours(24)
+}
+
+#[tokio::test]
+async fn temporary_files_of_former_runs_are_removed_and_those_in_use_are_not() {
+    let world = World::new().await;
+    let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+    let (reached, half) = tokio::sync::oneshot::channel::<()>();
+    let end = stream::once(async move {
+        reached.send(()).unwrap();
+        wait.await.unwrap();
+        Ok(Bytes::from_static(b"end"))
+    });
+    let body = body(&bytes(1, 600_000)).chain(end);
+    let name = bucket();
+    let to = key("k");
+    let put = world.objects.put(&name, &to, Metadata::default(), PutExpect::default(), body);
+    let leftover = Path::new(ROOT).join("blobs/ab").join(format!("{}.tmp", Id128::from_bytes([0xab; 16])));
+    let sweep = async {
+        half.await.unwrap();
+        world.disk.open(&leftover, OpenMode::CreateNew).unwrap();
+        // The first batch is on its way to disk; whether its file is there already or not, it must stay.
+        let swept = world.objects.sweep().unwrap();
+        assert_eq!((swept.temporaries, swept.blobs), (1, 0));
+        go_on.send(()).unwrap();
+    };
+    let (put, ()) = futures_util::future::join(put, sweep).await;
+    put.unwrap();
+    assert_eq!(world.read("k").await.unwrap().len(), 600_003);
+    assert!(world.disk.entry(&leftover).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_dropped_upload_removes_its_own_file() {
+    let world = World::new().await;
+    let body = body(&bytes(1, 600_000)).chain(stream::pending());
+    let (name, to) = (bucket(), key("k"));
+    let put = world.objects.put(&name, &to, Metadata::default(), PutExpect::default(), body);
+    let cut = tokio::time::timeout(Duration::from_millis(200), put).await;
+    assert!(cut.is_err());
+    while !world.files().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(world.read("k").await, Err(ObjectError::NoSuchKey)));
+}
+
+#[tokio::test]
+async fn a_blob_without_a_row_is_put_aside_after_two_sweeps_a_day_apart_and_never_deleted() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 50_000)).await.unwrap();
+    world.put("kept", &bytes(2, 50_000)).await.unwrap();
+    // The row gets lost: not what a deletion does.
+    let at = index::object_key(world.objects.open_bucket(&bucket()).await.unwrap().id, &key("k"));
+    let lose = move |tx: &mut dyn crate::store::WriteTx| {
+        let row: index::ObjectRow = index::row(tx, index::CURRENT, &at)?.unwrap();
+        let index::Content::Blob(id) = row.content else { panic!("a file") };
+        tx.delete(index::BLOBS, id.as_bytes())?;
+        tx.delete(index::CURRENT, &at)?;
+        Ok::<_, ObjectError>(id)
+    };
+    let id = world.store.write(lose).await.unwrap();
+    let quarantined = Path::new(ROOT).join("quarantine").join(id.to_string());
+
+    for _ in 0..2 {
+        let swept = world.objects.sweep().unwrap();
+        assert_eq!((swept.blobs, swept.orphans, swept.quarantined), (2, 1, 0));
+    }
+    world.clock.advance(day());
+    let swept = world.objects.sweep().unwrap();
+    assert_eq!((swept.orphans, swept.quarantined), (1, 1));
+    assert!(world.disk.entry(&quarantined).unwrap().is_some());
+    let swept = world.objects.sweep().unwrap();
+    assert_eq!((swept.blobs, swept.orphans), (1, 0));
+    assert_eq!(swept.bytes as i64, world.objects.0.metrics.used.value());
+    assert_eq!(world.read("kept").await.unwrap(), bytes(2, 50_000));
+    let noted = |tx: &dyn crate::store::ReadTx| tx.get(index::ORPHANS, id.as_bytes());
+    assert_eq!(world.store.read_blocking::<_, StoreError>(noted).unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_orphan_that_finds_its_row_again_is_no_orphan() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 50_000)).await.unwrap();
+    let id: Id128 = world.files()[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let row = world.store.read_blocking::<_, StoreError>(|tx| tx.get(index::BLOBS, id.as_bytes())).unwrap().unwrap();
+    let remove = move |tx: &mut dyn crate::store::WriteTx| tx.delete(index::BLOBS, id.as_bytes());
+    world.store.write::<_, StoreError>(remove).await.unwrap();
+    assert_eq!(world.objects.sweep().unwrap().orphans, 1);
+    let restore = move |tx: &mut dyn crate::store::WriteTx| tx.put(index::BLOBS, id.as_bytes(), &row);
+    world.store.write::<_, StoreError>(restore).await.unwrap();
+    world.clock.advance(day());
+    assert_eq!(world.objects.sweep().unwrap().orphans, 0);
+    world.clock.advance(day());
+    assert_eq!(world.objects.sweep().unwrap().quarantined, 0);
+    assert_eq!(world.read("k").await.unwrap().len(), 50_000);
+}
+
+#[tokio::test]
+async fn a_sweep_that_meets_an_error_puts_nothing_aside() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 50_000)).await.unwrap();
+    let id: Id128 = world.files()[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let remove = move |tx: &mut dyn crate::store::WriteTx| tx.delete(index::BLOBS, id.as_bytes());
+    world.store.write::<_, StoreError>(remove).await.unwrap();
+    world.objects.sweep().unwrap();
+    world.clock.advance(day());
+    world.disk.cut_power_at(0);
+    world.objects.sweep().unwrap_err();
+    world.disk.heal();
+    assert_eq!(world.files().len(), 1);
+}
