@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::accounts::AccountsError;
 use crate::crypto::{KeyringError, MasterKeyError};
+use crate::edge::EdgeError;
 use crate::store::StoreError;
 
 /// Why the server does not start.
@@ -86,6 +87,9 @@ pub enum StartError {
     /// The credentials do not read.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    /// The edge does not start.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
     /// A thread does not start.
     #[error("cannot start {what}: {source}")]
     Thread {

@@ -26,6 +26,13 @@ pub struct DoorStatus {
     pub speaks: String,
 }
 
+impl DoorStatus {
+    /// The door of `setting`, listening at `address`.
+    pub fn new(setting: &str, address: impl ToString, speaks: &str) -> Self {
+        Self { setting: setting.to_owned(), address: address.to_string(), speaks: speaks.to_owned() }
+    }
+}
+
 /// A running server, as `mainstay status --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

@@ -7,10 +7,11 @@ use super::problem::Problem;
 use super::source::Origins;
 use super::tree::Config;
 use crate::base::Listen;
+use crate::edge;
 use crate::telemetry::logs;
 
-/// Everything that contradicts itself in `config`; what is only strange goes to `warnings`.
-pub fn check(config: &Config, origins: &Origins, warnings: &mut Vec<Problem>) -> Vec<Problem> {
+/// Everything that contradicts itself in `config`.
+pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong = |key: &str, what: String, instead: &str| {
         let instead = (!instead.is_empty()).then(|| instead.to_owned());
@@ -18,6 +19,14 @@ pub fn check(config: &Config, origins: &Origins, warnings: &mut Vec<Problem>) ->
     };
     if let Err(error) = logs::check_level(&config.log.level) {
         wrong("log.level", error.to_string(), "");
+    }
+    if let Err(error) = config.edge.validate() {
+        let key = match &error {
+            edge::ConfigError::Value { key, .. } => key,
+            edge::ConfigError::SamePort(_) => "edge.https",
+            edge::ConfigError::SiteTwice { .. } => "edge.sites",
+        };
+        wrong(key, error.to_string(), "");
     }
     let doors = doors(config);
     let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
@@ -28,14 +37,14 @@ pub fn check(config: &Config, origins: &Origins, warnings: &mut Vec<Problem>) ->
             wrong(key, what, "give each its own port, or turn one off with an empty text");
         }
     }
-    if doors.iter().all(|(_, listen)| listen.address().is_none()) {
-        let what = String::from("every door is off: nobody will be able to reach this server");
-        warnings.push(Problem { source: origins.source("console.listen"), what, instead: None });
-    }
     problems
 }
 
 /// Every listener of the tree by its key.
 pub fn doors(config: &Config) -> Vec<(&'static str, Listen)> {
-    vec![("console.listen", config.console.listen)]
+    vec![
+        ("edge.http", config.edge.http),
+        ("edge.https", config.edge.https),
+        ("console.listen", config.console.listen),
+    ]
 }

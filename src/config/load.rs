@@ -66,8 +66,8 @@ pub fn load(inputs: Inputs<'_>) -> Result<Loaded, Problems> {
         loader.take_text(Source::Flag(flag), &key.split('.').map(str::to_owned).collect::<Vec<_>>(), text);
     }
     let (config, origins) = loader.finish()?;
-    let mut warnings: Vec<Problem> = inputs.environment.strange.iter().filter_map(|name| stranger(name)).collect();
-    let problems = check::check(&config, &origins, &mut warnings);
+    let warnings = inputs.environment.strange.iter().filter_map(|name| stranger(name)).collect();
+    let problems = check::check(&config, &origins);
     if problems.is_empty() { Ok(Loaded { config, origins, warnings }) } else { Err(Problems(problems)) }
 }
 

@@ -40,7 +40,6 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn an_empty_text_turns_a_door_off() {
     let found = loaded("", &[("MAINSTAY_CONSOLE__LISTEN", "")], &[]).unwrap();
     assert_eq!(found.config.console.listen, Listen::OFF);
-    assert_eq!(found.warnings.len(), 1);
 }
 
 #[test]
@@ -90,4 +89,30 @@ fn a_single_underscore_is_warned_about() {
     let found = loaded("", &[("MAINSTAY_LOG_LEVEL", "debug"), ("MAINSTAY_WHATEVER", "x")], &[]).unwrap();
     assert_eq!(found.warnings.len(), 1);
     assert!(found.warnings[0].to_string().ends_with("did you mean MAINSTAY_LOG__LEVEL?"));
+}
+
+#[test]
+fn a_room_checks_its_own_settings_and_the_place_is_told() {
+    let told = refused("[edge]\ndomain = \"a b\"\n", &[]);
+    assert!(told.starts_with("mainstay.toml:2:1: edge.domain is `a b`"), "{told}");
+    assert!(refused("", &[("MAINSTAY_EDGE__LIMITS__HEADERS", "0")]).starts_with("MAINSTAY_EDGE__LIMITS__HEADERS: "));
+}
+
+#[test]
+fn tables_and_lists_inside_sections_are_read_and_checked() {
+    let file = "[edge.limits]\nheaders = 7\n[[edge.sites]]\nupstream = \"a:1\"\n";
+    let environment = [("MAINSTAY_EDGE__LIMITS__BODY", "1 MiB"), ("MAINSTAY_EDGE__TRUSTED_PROXIES", "10.0.0.0/8, ::1")];
+    let edge = loaded(file, &environment, &[]).unwrap().config.edge;
+    assert_eq!((edge.limits.headers, edge.limits.body.bytes()), (7, 1 << 20));
+    assert_eq!(edge.trusted_proxies, ["10.0.0.0/8", "::1"]);
+    assert_eq!(edge.sites[0].upstream, "a:1");
+    let told = refused("[[edge.sites]]\nupstream = \"a:1\"\nhost = \"b\"\n", &[]);
+    assert!(told.starts_with("mainstay.toml:3:1: edge.sites = "), "{told}");
+    assert!(told.contains("unknown field `host`"), "{told}");
+}
+
+#[test]
+fn two_doors_on_one_address_are_a_contradiction() {
+    let told = refused("[edge]\nhttp = \"127.0.0.1:8000\"\n", &[]);
+    assert!(told.contains("console.listen = \"127.0.0.1:8000\" is taken by edge.http already"), "{told}");
 }
