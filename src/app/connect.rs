@@ -13,6 +13,10 @@ const REGION: &str = "us-east-1";
 /// Where the doors listen; `None` for one that is off.
 #[derive(Clone, Debug, Default)]
 pub struct Connect {
+    /// The edge's plain HTTP.
+    pub edge_http: Option<SocketAddr>,
+    /// The edge's HTTPS.
+    pub edge_https: Option<SocketAddr>,
     /// The Redis door.
     pub redis: Option<SocketAddr>,
     /// The Redis door's Unix socket.
@@ -27,7 +31,12 @@ impl Connect {
     /// As `config` says, for a server that does not run: doors with port 0 have no address.
     pub fn configured(config: &Config, _folder: &Path) -> Self {
         let fixed = |listen: Listen| listen.address().filter(|address| address.port() != 0);
-        Self { console: fixed(config.console.listen), ..Self::default() }
+        Self {
+            edge_http: fixed(config.edge.http),
+            edge_https: fixed(config.edge.https),
+            console: fixed(config.console.listen),
+            ..Self::default()
+        }
     }
 
     /// `KEY`, `value`. Full of secrets: for the operator's eyes alone.
@@ -86,6 +95,8 @@ mod tests {
     #[test]
     fn each_door_that_is_on_has_its_lines() {
         let connect = Connect {
+            edge_http: Some("127.0.0.1:8080".parse().unwrap()),
+            edge_https: None,
             redis: Some("0.0.0.0:6379".parse().unwrap()),
             redis_socket: Some(PathBuf::from("/data/redis.sock")),
             s3: Some("127.0.0.1:9000".parse().unwrap()),

@@ -1,12 +1,13 @@
 //! The composition root: the only place that constructs rooms, and the life of the process.
 //!
-//! [`start::start`] goes top to bottom: data folder and lock, sockets, keyring, stores, services, doors, control socket.
-//! Whatever is wrong is a [`StartError`] that says what to do; nothing listens before everything is open. [`run`]
+//! [`start::start`] goes top to bottom: data folder and lock, sockets, keyring, stores, services, doors, control socket;
+//! [`doors`] knows the listeners. Whatever is wrong is a [`StartError`] that says what to do; nothing answers before what is behind it is open. [`run`]
 //! then waits for the stop, drains, and closes what holds data last. [`status`] and [`connect`] are what the commands ask
 //! a running server for over [`control`].
 
 pub mod connect;
 pub mod control;
+pub mod doors;
 pub mod error;
 pub mod folder;
 pub mod inherited;

@@ -3,18 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::connect::Connect;
+use super::doors::{self, Doors};
 use super::inherited::Inherited;
-use super::sockets::Sockets;
-use super::status::{DoorStatus, Facts};
+use super::status::Facts;
 use super::{Folder, StartError, control, master};
 use crate::accounts::{AccessKeys, FirstCredentials};
 use crate::api::{Api, Check, Checks};
-use crate::base::supervise::Role;
 use crate::base::{Clock, Disk, Random, Supervisor};
-use crate::config::{Config, Environment, check};
+use crate::config::{Config, Environment};
 use crate::crypto::Keyring;
-use crate::http::{self, Handler, RouterHandler, ServeConfig};
+use crate::http::{Handler, RouterHandler, ServeConfig};
 use crate::store::{Opening, STATE, Store};
 use crate::telemetry::Metrics;
 
@@ -44,7 +45,7 @@ pub struct Plan {
 pub struct Running {
     /// What it tells about itself.
     pub facts: Arc<Facts>,
-    /// Whether the data folder was made by this start.
+    /// Whether the data folder was empty before this start.
     pub first_start: bool,
     pub(super) folder: Folder,
     pub(super) disk: Arc<dyn Disk>,
@@ -66,6 +67,46 @@ pub struct Ground {
     pub state: Store,
     /// The credentials.
     pub keys: Arc<AccessKeys>,
+}
+
+/// Starts everything. Blocks; call it on a thread that may, inside the general runtime. When it returns, every door
+/// that is on answers.
+///
+/// # Errors
+/// [`StartError`]: nothing answers then.
+pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartError> {
+    let started = plan.clock.monotonic();
+    let folder = Folder::create(plan.disk.as_ref(), &plan.data)?;
+    let mut doors = Doors::bind(&plan.config, &mut inherited)?;
+    let first_start = !folder.has_data;
+    let ground = open_ground(plan, folder)?;
+    let connect = doors.connect();
+    let checks = Checks::new(vec![Check::store(ground.state.clone())], plan.supervisor.shutdown().clone());
+
+    let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
+    let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router()));
+    doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
+    doors.start_edge(plan, &ground, vec![doors::console_on_edge(console)], &Handle::current())?;
+
+    let facts = Arc::new(Facts {
+        data: ground.folder.path().to_owned(),
+        doors: doors::table(&connect),
+        connect,
+        keys: ground.keys,
+        checks,
+        clock: Arc::clone(&plan.clock),
+        started,
+    });
+    control::start(plan.disk.as_ref(), ground.folder.path(), Arc::clone(&facts), &plan.supervisor)?;
+    Ok(Running {
+        first_start,
+        socket_files: vec![control::socket(ground.folder.path())],
+        folder: ground.folder,
+        disk: Arc::clone(&plan.disk),
+        supervisor: plan.supervisor.clone(),
+        stores: vec![ground.state],
+        facts,
+    })
 }
 
 /// Opens the ground in `folder`. Blocks.
@@ -94,77 +135,4 @@ fn opening<'a>(plan: &'a Plan, folder: &'a Path, keyring: &Keyring, key: &str) -
         supervisor: &plan.supervisor,
         metrics: &plan.metrics,
     })
-}
-
-/// Starts everything. Blocks; call it inside a runtime, on a thread that may. When it returns, every door that is on
-/// answers.
-///
-/// # Errors
-/// [`StartError`]: nothing listens then.
-pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartError> {
-    let started = plan.clock.monotonic();
-    let folder = Folder::create(plan.disk.as_ref(), &plan.data)?;
-    let mut sockets = Sockets::bind(&check::doors(&plan.config), &mut inherited)?;
-    for name in inherited.left_over() {
-        tracing::warn!(name, "a socket was passed for a door that does not exist");
-    }
-    let first_start = !folder.has_data;
-    let ground = open_ground(plan, folder)?;
-    let checks = Checks::new(vec![Check::store(ground.state.clone())], plan.supervisor.shutdown().clone());
-    let connect = Connect { console: sockets.address("console.listen"), ..Connect::default() };
-    let doors = doors(&connect);
-
-    let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
-    let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router()));
-    serve(plan, &mut sockets, "console.listen", "console", &console, ServeConfig::default())?;
-
-    let facts = Arc::new(Facts {
-        data: ground.folder.path().to_owned(),
-        doors,
-        connect,
-        keys: ground.keys,
-        checks,
-        clock: Arc::clone(&plan.clock),
-        started,
-    });
-    control::start(plan.disk.as_ref(), ground.folder.path(), Arc::clone(&facts), &plan.supervisor)?;
-    Ok(Running {
-        first_start,
-        socket_files: vec![control::socket(ground.folder.path())],
-        folder: ground.folder,
-        disk: Arc::clone(&plan.disk),
-        supervisor: plan.supervisor.clone(),
-        stores: vec![ground.state],
-        facts,
-    })
-}
-
-/// Lets `handler` answer at the listener of `key`, if that door is on.
-fn serve(
-    plan: &Plan,
-    sockets: &mut Sockets,
-    key: &'static str,
-    door: &'static str,
-    handler: &Arc<dyn Handler>,
-    limits: ServeConfig,
-) -> Result<(), StartError> {
-    let Some(listener) = sockets.take(key) else { return Ok(()) };
-    let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: key, source })?;
-    let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
-    let serving = http::serve(listener, Arc::clone(handler), limits, supervisor, metrics, door);
-    plan.supervisor.task(door, Role::Critical, serving);
-    Ok(())
-}
-
-fn doors(connect: &Connect) -> Vec<DoorStatus> {
-    let mut out = Vec::new();
-    let mut door = |setting: &str, address: Option<String>, speaks: &str| {
-        let (setting, speaks) = (setting.to_owned(), speaks.to_owned());
-        out.extend(address.map(|address| DoorStatus { setting, address, speaks }));
-    };
-    door("console.listen", connect.console.map(|address| address.to_string()), "HTTP: health, metrics");
-    door("s3.listen", connect.s3.map(|address| address.to_string()), "S3");
-    door("redis.listen", connect.redis.map(|address| address.to_string()), "Redis");
-    door("redis.socket", connect.redis_socket.as_ref().map(|path| path.display().to_string()), "Redis");
-    out
 }

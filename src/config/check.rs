@@ -42,9 +42,5 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
 
 /// Every listener of the tree by its key.
 pub fn doors(config: &Config) -> Vec<(&'static str, Listen)> {
-    vec![
-        ("edge.http", config.edge.http),
-        ("edge.https", config.edge.https),
-        ("console.listen", config.console.listen),
-    ]
+    vec![("edge.http", config.edge.http), ("edge.https", config.edge.https), ("console.listen", config.console.listen)]
 }

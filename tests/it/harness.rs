@@ -16,9 +16,12 @@ use tempfile::TempDir;
 /// Longest wait for a line of the log. The machine may be busy with a build.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Every TCP listener, on a free port. The edge's HTTPS needs a certificate first, so it is off.
-const LISTENERS: [(&str, &str); 3] =
-    [("MAINSTAY_EDGE__HTTP", "127.0.0.1:0"), ("MAINSTAY_EDGE__HTTPS", ""), ("MAINSTAY_CONSOLE__LISTEN", "127.0.0.1:0")];
+/// Every TCP listener, on a free port.
+const LISTENERS: [(&str, &str); 3] = [
+    ("MAINSTAY_EDGE__HTTP", "127.0.0.1:0"),
+    ("MAINSTAY_EDGE__HTTPS", "127.0.0.1:0"),
+    ("MAINSTAY_CONSOLE__LISTEN", "127.0.0.1:0"),
+];
 
 /// The built binary in an empty environment, away from any `mainstay.toml` of the source folder.
 pub fn mainstay() -> Command {

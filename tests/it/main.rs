@@ -3,5 +3,6 @@
 //! [`harness`] starts, asks and stops servers. To test a door, add a module here.
 
 mod commands;
+mod edge;
 mod harness;
 mod lifecycle;

@@ -1,0 +1,130 @@
+//! The doors: bound first of all, opened once what is behind them stands.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::StartError;
+use super::connect::Connect;
+use super::inherited::Inherited;
+use super::sockets::Sockets;
+use super::start::{Ground, Plan};
+use super::status::DoorStatus;
+use crate::base::supervise::Role;
+use crate::config::Config;
+use crate::edge::{self, Edge, OnPlainHttp};
+use crate::http::{self, Handler, ServeConfig};
+
+/// A door with one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Door {
+    /// The setting that says where it listens.
+    pub key: &'static str,
+    /// Its name in metrics and logs.
+    pub name: &'static str,
+}
+
+/// Health, metrics, the app's HTTP interface.
+pub const CONSOLE: Door = Door { key: "console.listen", name: "console" };
+
+/// The bound listeners of all doors.
+#[derive(Debug)]
+pub struct Doors {
+    sockets: Sockets,
+    edge: Option<edge::Listeners>,
+    connect: Connect,
+}
+
+impl Doors {
+    /// Binds every door that is on, or takes it over from the service manager.
+    ///
+    /// # Errors
+    /// The first address that cannot be had.
+    pub fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self, StartError> {
+        let edge = match (inherited.tcp("edge.http"), inherited.tcp("edge.https")) {
+            (None, None) => edge::Listeners::bind(&config.edge)?,
+            (http, https) => edge::Listeners::adopt(&config.edge, http, https)?,
+        };
+        let sockets = Sockets::bind(&[(CONSOLE.key, config.console.listen)], inherited)?;
+        for name in inherited.left_over() {
+            tracing::warn!(name, "a socket was passed on for a door that does not exist");
+        }
+        let connect = Connect {
+            edge_http: edge.http(),
+            edge_https: edge.https(),
+            console: sockets.address(CONSOLE.key),
+            ..Connect::default()
+        };
+        Ok(Self { sockets, edge: Some(edge), connect })
+    }
+
+    /// Where the doors listen.
+    pub fn connect(&self) -> Connect {
+        self.connect.clone()
+    }
+
+    /// Lets `handler` answer at `door`, if it is on.
+    ///
+    /// # Errors
+    /// The listener cannot be polled.
+    pub fn serve(
+        &mut self,
+        plan: &Plan,
+        door: Door,
+        handler: &Arc<dyn Handler>,
+        limits: ServeConfig,
+    ) -> Result<(), StartError> {
+        let Some(listener) = self.sockets.take(door.key) else { return Ok(()) };
+        let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: door.name, source })?;
+        let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
+        let serving = http::serve(listener, Arc::clone(handler), limits, supervisor, metrics, door.name);
+        plan.supervisor.task(door.name, Role::Critical, serving);
+        Ok(())
+    }
+
+    /// Starts the edge with `doors` on it, unless both its listeners are off. Blocks.
+    ///
+    /// # Errors
+    /// [`StartError::Edge`].
+    pub fn start_edge(
+        &mut self,
+        plan: &Plan,
+        ground: &Ground,
+        doors: Vec<edge::Door>,
+        runtime: &Handle,
+    ) -> Result<(), StartError> {
+        let Some(listeners) = self.edge.take().filter(|edge| edge.http().or(edge.https()).is_some()) else {
+            return Ok(());
+        };
+        let world = edge::World {
+            clock: Arc::clone(&plan.clock),
+            disk: Arc::clone(&plan.disk),
+            data_dir: ground.folder.path().to_owned(),
+            store: ground.state.clone(),
+            metrics: plan.metrics.clone(),
+            supervisor: plan.supervisor.clone(),
+            runtime: runtime.clone(),
+        };
+        runtime.block_on(Edge::start(&plan.config.edge, listeners, doors, world))?;
+        Ok(())
+    }
+}
+
+/// The console as `console.<domain>` on the edge.
+pub fn console_on_edge(handler: Arc<dyn Handler>) -> edge::Door {
+    edge::Door { label: "console", below: false, plain: OnPlainHttp::Redirect, handler }
+}
+
+/// What listens where, for people.
+pub fn table(connect: &Connect) -> Vec<DoorStatus> {
+    let tcp = [
+        ("edge.http", connect.edge_http, "HTTP, to your app"),
+        ("edge.https", connect.edge_https, "HTTPS, to your app"),
+        ("console.listen", connect.console, "HTTP: health, metrics"),
+        ("s3.listen", connect.s3, "S3"),
+        ("redis.listen", connect.redis, "Redis"),
+    ];
+    let unix = connect.redis_socket.as_ref().map(|path| DoorStatus::new("redis.socket", path.display(), "Redis"));
+    let tcp = tcp.into_iter().filter_map(|(key, address, speaks)| Some(DoorStatus::new(key, address?, speaks)));
+    tcp.chain(unix).collect()
+}
