@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 
 import { Redis } from 'ioredis5';
 import { Client as Minio } from 'minio';
@@ -13,15 +13,17 @@ import { BUCKETS } from './notes-app/files.mjs';
 import { onPile } from './support/backend.mjs';
 import { Http1, Http2, eventStream } from './support/browse.mjs';
 import { startNotes } from './support/notes.mjs';
+import { undo, wholeFile } from './support/scope.mjs';
 
 let backend;
 let redis;
 let s3;
-const cleanup = [];
+const file = wholeFile();
 
 before(async () => {
-  ({ backend } = await startNotes({ after: (step) => cleanup.unshift(step) }));
+  ({ backend } = await startNotes(file));
   redis = new Redis(backend.env.REDIS_URL);
+  undo(file, () => redis.quit());
   s3 = new Minio({
     endPoint: backend.env.MINIO_ENDPOINT,
     port: Number(backend.env.MINIO_PORT),
@@ -31,16 +33,11 @@ before(async () => {
   });
 });
 
-after(async () => {
-  await redis?.quit();
-  for (const step of cleanup) await step();
-});
-
 /** A client that ends with the test; signed in when `user` is given. */
 async function visitor(t, Http, user) {
   const client = new Http(backend);
   await client.connect?.();
-  t.after(() => client.close());
+  undo(t, () => client.close());
   if (user) {
     const password = { ada: 'lovelace', grace: 'hopper' }[user];
     assert.equal((await client.json('POST', '/login', { user, password })).status, 200);
@@ -136,7 +133,7 @@ for (const Http of [Http1, Http2]) {
   test(`events are pushed while the response stays open over ${over}`, async (t) => {
     const client = await visitor(t, Http, 'grace');
     const answer = await client.open('GET', '/events');
-    t.after(() => answer.close());
+    undo(t, () => answer.close());
     assert.match(answer.headers['content-type'], /^text\/event-stream/);
     const events = eventStream(answer.stream);
     assert.match(await events.take(), /event: hello/);
@@ -171,7 +168,7 @@ test('signed links carry a file past the app, both ways, until they are tampered
   const client = await visitor(t, Http1, 'ada');
   const links = (await client.request('GET', '/links/attachments/report.pdf')).json();
   const store = new Http1(backend, `s3.${backend.domain}`);
-  t.after(() => store.close());
+  undo(t, () => store.close());
   const path = (link) => link.slice(store.origin.length);
   assert.ok(links.write.startsWith(`${store.origin}/attachments/report.pdf?`), links.write);
 
@@ -188,7 +185,7 @@ test('signed links carry a file past the app, both ways, until they are tampered
 test('a WebSocket echoes text and bytes and is pushed what happens to notes', async (t) => {
   const client = await visitor(t, Http1, 'ada');
   const socket = await client.webSocket('/live');
-  t.after(() => socket.terminate());
+  undo(t, () => socket.terminate());
   assert.deepEqual(JSON.parse(await socket.inbox.take()), { kind: 'hello' });
 
   socket.send('gruß');

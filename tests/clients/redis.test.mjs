@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 
 import { Redis as Redis6 } from 'ioredis';
 import { Redis as Redis5 } from 'ioredis5';
@@ -14,23 +14,20 @@ import { inbox } from './support/browse.mjs';
 import { folder } from './support/folder.mjs';
 import { clients, python } from './support/paths.mjs';
 import { output } from './support/process.mjs';
+import { undo, wholeFile } from './support/scope.mjs';
 
 let backend;
-const cleanup = [];
+const file = wholeFile();
 
 before(async () => {
-  backend = await startBackend({ data: folder({ after: (step) => cleanup.unshift(step) }) });
-  cleanup.unshift(() => backend.stop());
-});
-
-after(async () => {
-  for (const step of cleanup) await step();
+  backend = await startBackend({ data: folder(file) });
+  undo(file, () => backend.stop());
 });
 
 for (const [name, Redis] of Object.entries({ 'ioredis 5': Redis5, 'ioredis 6': Redis6 })) {
   test(`${name} connects, is ready, and does what applications do`, async (t) => {
     const redis = new Redis(backend.env.REDIS_URL, { connectionName: 'app', db: 3, retryStrategy: null });
-    t.after(() => redis.disconnect());
+    undo(t, () => redis.disconnect());
     await once(redis, 'ready');
     assert.equal(await redis.client('GETNAME'), 'app');
     await redis.flushdb();
@@ -60,7 +57,7 @@ for (const [name, Redis] of Object.entries({ 'ioredis 5': Redis5, 'ioredis 6': R
   test(`${name} hears what is published and pops what is pushed`, async (t) => {
     const redis = new Redis(backend.env.REDIS_URL, { retryStrategy: null });
     const listener = redis.duplicate();
-    t.after(() => [redis, listener].forEach((client) => client.disconnect()));
+    undo(t, () => [redis, listener].forEach((client) => client.disconnect()));
     await listener.subscribe('news');
     await listener.psubscribe('new*');
     const messages = Promise.all([once(listener, 'message'), once(listener, 'pmessage')]);
@@ -78,7 +75,7 @@ for (const [name, Redis] of Object.entries({ 'ioredis 5': Redis5, 'ioredis 6': R
     const url = new URL(backend.env.REDIS_URL);
     url.password = 'wrong';
     const redis = new Redis(url.href, { retryStrategy: null, lazyConnect: true });
-    t.after(() => redis.disconnect());
+    undo(t, () => redis.disconnect());
     redis.on('error', () => {});
     await assert.rejects(async () => {
       await redis.connect();
@@ -92,7 +89,7 @@ for (const RESP of [2, 3]) {
     const redis = createClient({ url: backend.env.REDIS_URL, RESP, name: 'app', socket: { reconnectStrategy: false } });
     redis.on('error', () => {});
     await redis.connect();
-    t.after(() => redis.destroy());
+    undo(t, () => redis.destroy());
     await redis.flushDb();
     await redis.set('k', 'v', { EX: 60 });
     assert.equal(await redis.get('k'), 'v');
@@ -105,7 +102,7 @@ for (const RESP of [2, 3]) {
     const listener = redis.duplicate();
     listener.on('error', () => {});
     await listener.connect();
-    t.after(() => listener.destroy());
+    undo(t, () => listener.destroy());
     const heard = inbox();
     await listener.subscribe('news', heard.put);
     await redis.publish('news', 'x');

@@ -5,7 +5,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 
 import * as s3 from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
@@ -16,17 +16,18 @@ import { onPile, startBackend } from './support/backend.mjs';
 import { folder } from './support/folder.mjs';
 import { clients, python } from './support/paths.mjs';
 import { output } from './support/process.mjs';
+import { undo, wholeFile } from './support/scope.mjs';
 
 let backend;
 let aws;
-const cleanup = [];
+const file = wholeFile();
 const BUCKET = 'aws-bucket';
 const md5 = (bytes) => createHash('md5').update(bytes).digest('hex');
 const beyondRclone = (why) => ({ skip: onPile && `rclone serve s3: ${why}` });
 
 before(async () => {
-  backend = await startBackend({ data: folder({ after: (step) => cleanup.unshift(step) }) });
-  cleanup.unshift(() => backend.stop());
+  backend = await startBackend({ data: folder(file) });
+  undo(file, () => backend.stop());
   aws = new s3.S3Client({
     endpoint: backend.env.AWS_ENDPOINT_URL_S3,
     region: backend.env.AWS_REGION,
@@ -34,12 +35,8 @@ before(async () => {
     forcePathStyle: true,
     maxAttempts: 1,
   });
+  undo(file, () => aws.destroy());
   await aws.send(new s3.CreateBucketCommand({ Bucket: BUCKET }));
-});
-
-after(async () => {
-  aws?.destroy();
-  for (const step of cleanup) await step();
 });
 
 async function read(Key, more = {}) {

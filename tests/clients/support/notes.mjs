@@ -6,14 +6,15 @@ import { clients } from './paths.mjs';
 import { freePort, start } from './process.mjs';
 import { folder } from './folder.mjs';
 import { startBackend } from './backend.mjs';
+import { undo } from './scope.mjs';
 
 /** Starts the server under test and the notes app behind it; both end with `t`. */
 export async function startNotes(t) {
   const port = await freePort();
   const backend = await startBackend({ data: folder(t), app: `127.0.0.1:${port}` });
-  t.after(() => backend.stop());
+  undo(t, () => backend.stop());
   const app = await startApp(backend, port);
-  t.after(() => app.stop());
+  undo(t, () => app.stop());
   return { backend, app };
 }
 

@@ -1,0 +1,31 @@
+// Headless Chromium that finds every name on this machine and trusts one certificate only.
+
+import { createHash, X509Certificate } from 'node:crypto';
+
+import { chromium } from 'playwright-core';
+
+import { folder } from './folder.mjs';
+import { undo } from './scope.mjs';
+
+/** A fresh browser profile, gone with `t`; it trusts exactly the edge's `certificate`. */
+export async function startChromium(t, { certificate }) {
+  const key = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' });
+  const pin = createHash('sha256').update(key).digest('base64');
+  const context = await chromium.launchPersistentContext(folder(t), {
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    headless: true,
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      '--host-resolver-rules=MAP * 127.0.0.1',
+      `--ignore-certificate-errors-spki-list=${pin}`,
+    ],
+  });
+  undo(t, () => context.close());
+  return context;
+}
