@@ -1,0 +1,90 @@
+// kill -9 under load on every door, again and again on the same data folder: what was acknowledged is there and intact.
+
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+import { Client as Minio } from 'minio';
+
+import { onPile } from './support/backend.mjs';
+import { Http1, Http2 } from './support/browse.mjs';
+import { folder } from './support/folder.mjs';
+import { Ledger, work } from './support/ledger.mjs';
+import { startMainstay } from './support/mainstay.mjs';
+import { startApp } from './support/notes.mjs';
+import { freePort } from './support/process.mjs';
+import { undo } from './support/scope.mjs';
+import { edgeWorker, redisWorker, s3Worker } from './support/workers.mjs';
+
+const ROUNDS = Number(process.env.LEDGER_ROUNDS ?? 3);
+const BUCKET = 'ledger';
+const secrets = ({ env }) => [new URL(env.REDIS_URL).password, env.AWS_ACCESS_KEY_ID, env.AWS_SECRET_ACCESS_KEY];
+
+/** Opens a client of class `Http` on the app, signed in or with the cookies of an earlier one. */
+async function visitor(t, Http, server, cookies) {
+  const client = new Http(server);
+  await client.connect?.();
+  undo(t, () => client.close());
+  if (cookies) client.cookies = cookies;
+  else assert.equal((await client.json('POST', '/login', { user: 'ada', password: 'lovelace' })).status, 200);
+  return client;
+}
+
+test('a killed server has everything it acknowledged', { skip: onPile && 'proves Mainstay, not the pile' }, async (t) => {
+  const data = folder(t);
+  const port = await freePort();
+  const app = `127.0.0.1:${port}`;
+  let server = await startMainstay({ data, app });
+  undo(t, () => server.stop());
+  // The same ports from now on, so that the app finds its server again by itself.
+  const { ports } = server;
+  const extra = {
+    MAINSTAY_EDGE__HTTPS: `127.0.0.1:${ports.https}`,
+    MAINSTAY_S3__LISTEN: `127.0.0.1:${ports.s3}`,
+    MAINSTAY_REDIS__LISTEN: `127.0.0.1:${ports.redis}`,
+  };
+  const before = secrets(server);
+  const notes = await startApp(server, port);
+  undo(t, () => notes.stop());
+  const { env } = server;
+  const minio = new Minio({ endPoint: env.MINIO_ENDPOINT, port: ports.s3, useSSL: false, accessKey: env.MINIO_ACCESS_KEY, secretKey: env.MINIO_SECRET_KEY });
+  await minio.makeBucket(BUCKET);
+
+  const ledger = new Ledger(join(folder(t), 'ledger'));
+  undo(t, () => ledger.close());
+  const everybody = new Map();
+  let cookies;
+
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const current = () => server;
+    const workers = new Map();
+    for (let at = 0; at < 4; at += 1) workers.set(`r${round}w${at}`, redisWorker(`r${round}w${at}`, current));
+    for (let at = 0; at < 3; at += 1) workers.set(`s${round}w${at}`, s3Worker(`s${round}w${at}`, current, BUCKET));
+    for (const Http of [Http1, Http2]) {
+      const client = await visitor(t, Http, server);
+      const name = `e${round}${Http.name}`;
+      const worker = edgeWorker(name, client);
+      await worker.prepare();
+      workers.set(name, worker);
+      cookies ??= client.cookies;
+    }
+
+    const moment = randomInt(150, 900);
+    const killed = ledger.after(moment).then(() => server.kill());
+    const tried = await Promise.all(
+      [...workers].map(async ([name, worker]) => [name, await work(ledger, name, (number) => worker.step(number))]),
+    );
+    assert.equal((await killed).signal, 'SIGKILL');
+    for (const [name, count] of tried) everybody.set(name, { worker: workers.get(name), tried: count });
+
+    server = await startMainstay({ data, app, extra });
+    assert.deepEqual(secrets(server), before, 'the credentials are the same');
+    const acknowledged = ledger.read();
+    const again = await visitor(t, Http2, server, cookies);
+    assert.deepEqual((await again.request('GET', '/me')).json(), { user: 'ada' }, 'a session outlives the crash');
+    for (const [name, { worker, tried }] of everybody) await worker.check(acknowledged.get(name) ?? 0, tried, again);
+    for (const worker of workers.values()) worker.close();
+    t.diagnostic(`round ${round + 1}: killed after ${moment} acknowledged operations, ${ledger.count} checked in all`);
+  }
+});
