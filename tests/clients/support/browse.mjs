@@ -95,6 +95,7 @@ export class Http2 extends Client {
       const head = { ':method': method, ':path': path, ...this.headers(headers) };
       const stream = this.session.request(head, { endStream: body === undefined });
       stream.on('error', reject);
+      stream.on('close', () => reject(new Error('aborted before an answer')));
       stream.on('response', (found) => {
         this.keep(found['set-cookie']);
         resolve({ status: found[':status'], headers: found, stream, close: () => stream.close() });
@@ -121,6 +122,10 @@ async function whole({ status, headers, stream }) {
   const chunks = [];
   for await (const chunk of stream) chunks.push(chunk);
   const bytes = Buffer.concat(chunks);
+  const announced = headers['content-length'];
+  if (announced !== undefined && bytes.length !== Number(announced)) {
+    throw new Error(`aborted after ${bytes.length} of ${announced} bytes`);
+  }
   return { status, headers, bytes, text: () => bytes.toString(), json: () => JSON.parse(bytes) };
 }
 
