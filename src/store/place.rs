@@ -128,9 +128,11 @@ impl Place {
 /// A write transaction whose commit is durable and whole whatever order the disk writes in.
 ///
 /// Two-phase commit costs a second sync and buys that the newer of the two commit slots is only ever chosen when all it
-/// names is on disk; with one phase redb tells by checksums alone, and had bugs there (facts: redb 4.2 changelog).
-/// Quick repair stays off: it saves the walk through the file after a crash (0.42 s per 250 MB, measured 2026-11) but
-/// writes the allocator's state with every commit.
+/// names is on disk; with one phase redb tells by checksums alone, and lost commits to a crash during a repair before 4.2.
+///
+/// Quick repair stays off: it spares the walk through the file after a crash (0.42 s per 250 MB), but that walk checks
+/// every page, and each commit would write the allocator's state, which grows with the file. Measured 2026-11-20 on a
+/// file of 33 MB: 1,094 commits a second without, 1,081 with; opening after a crash 77 ms and 52 ms.
 pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
