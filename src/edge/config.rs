@@ -117,7 +117,8 @@ settings! {
         pub write: Span = Span::secs(30),
         /// Connecting to the upstream. Answered with 504.
         pub connect: Span = Span::secs(5),
-        /// From the last byte of the request to the upstream's response head. Answered with 504.
+        /// From the last byte of the request to the upstream's response head. Answered with 504. Once the response has
+        /// begun it may pause for as long as the client stays, as event streams do.
         pub response: Span = Span::secs(60),
         /// How long an idle connection to an upstream is kept. Keep it below the app's own limit (Node.js: 5s).
         pub upstream_idle: Span = Span::secs(4),

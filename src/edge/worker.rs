@@ -63,7 +63,7 @@ pub struct Places {
 /// One connection's place, given back when dropped.
 #[derive(Debug)]
 struct Place {
-    permit: Option<OwnedSemaphorePermit>,
+    _permit: OwnedSemaphorePermit,
     address: Option<(Arc<Places>, IpAddr)>,
 }
 
@@ -79,7 +79,7 @@ impl Places {
 
     fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let mut place = Place { permit: Some(permit), address: None };
+        let mut place = Place { _permit: permit, address: None };
         if self.per_address > 0 {
             let address = counted_as(address);
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,25 +150,23 @@ impl Worker {
     }
 
     fn open(&self, stream: TcpStream, address: SocketAddr, secure: bool) {
-        let Some(mut place) = self.places.take(address.ip()) else {
+        let Some(place) = self.places.take(address.ip()) else {
             self.metrics.connections_refused.inc();
             return;
         };
         // Small answers must not wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let peer = Peer { address, secure, door: DOOR };
-        let permit = place.permit.take();
         let server = Arc::clone(&self.server);
         let (tls, limit, metrics) = (self.tls.clone(), self.tls_timeout, self.metrics.clone());
         let connection = async move {
-            let _place = place;
             if !secure {
-                return server.connection(stream, peer, permit).await;
+                return server.connection(stream, peer, place).await;
             }
             match timeout(limit, tls.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     metrics.tls_handshakes.inc();
-                    server.connection(stream, peer, permit).await;
+                    server.connection(stream, peer, place).await;
                 }
                 Ok(Err(error)) => {
                     metrics.tls_errors.inc();

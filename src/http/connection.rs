@@ -6,7 +6,6 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,9 +18,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
+use super::load::{Flight, Load};
 use super::patience::{PatientBody, PatientIo};
 use super::{Body, Handler, Peer, ServeConfig};
 use crate::base::Supervisor;
@@ -31,6 +30,10 @@ use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
 
 /// How long a connection that was told to end (idle, or the server stops) may take over it.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How many times `write_timeout` an HTTP/2 client may take over one piece of a response. A piece may be 256 KiB, of which
+/// the socket's own wait asks 4 KiB at a time.
+const PIECE_FACTOR: u32 = 4;
 
 /// Flow-control windows of HTTP/2: what one stream, and one connection, may make us hold unread.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -136,9 +139,10 @@ impl Server {
     ///
     /// # Cancel safety
     /// Dropping it closes the connection and drops the handler's futures.
-    pub async fn connection<I>(self: Arc<Self>, io: I, peer: Peer, place: Option<OwnedSemaphorePermit>)
+    pub async fn connection<I, P>(self: Arc<Self>, io: I, peer: Peer, place: P)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Unpin + Send + 'static,
     {
         let io = TokioIo::new(PatientIo::new(io, self.config.write_timeout.duration(), place));
         let load = Arc::new(Load::new());
@@ -153,10 +157,12 @@ impl Server {
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
         let mut stop = pin!(shutdown.draining());
         let mut idle = pin!(load.idle(self.config.head_timeout.duration()));
+        let mut stalled = pin!(load.stalled(self.config.write_timeout.duration() * PIECE_FACTOR));
         let drain_limit = tokio::select! {
             outcome = connection.as_mut() => return self.ended(outcome),
             () = stop.as_mut() => None,
             () = idle.as_mut() => Some(FAREWELL),
+            () = stalled.as_mut() => return stalled_at(peer),
         };
         // No request under way is cut off: HTTP/1 answers it and closes, HTTP/2 says GOAWAY and finishes its streams.
         connection.as_mut().graceful_shutdown();
@@ -169,6 +175,7 @@ impl Server {
         tokio::select! {
             outcome = connection.as_mut() => self.ended(outcome),
             () = farewell.as_mut() => {}
+            () = stalled.as_mut() => stalled_at(peer),
             () = shutdown.forced() => {}
         }
     }
@@ -198,7 +205,7 @@ impl Server {
         };
         self.counts.response(response.status());
         let seconds = self.counts.seconds.clone();
-        response.map(|inner| Tracked { inner, _flight: flight, began, seconds })
+        response.map(|inner| Tracked { inner, flight, streamed: version == Version::HTTP_2, began, seconds })
     }
 
     async fn handled(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
@@ -220,6 +227,11 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// A client that leaves an HTTP/2 stream's window closed holds a handler as surely as one that reads no socket.
+fn stalled_at(peer: Peer) {
+    tracing::debug!(door = peer.door, client = %peer.address, "an HTTP/2 response was taken too slowly");
 }
 
 /// RFC 9112 3.2 and RFC 9113 8.3.1: exactly one authority. Two are how one machine's check is another one's bypass.
@@ -265,53 +277,12 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     }
 }
 
-/// How many of a connection's requests are under way, and since when none is.
-struct Load {
-    start: Instant,
-    flights: AtomicUsize,
-    /// Milliseconds after `start` of the last request's end.
-    rested_ms: AtomicU64,
-}
-
-impl Load {
-    fn new() -> Self {
-        Self { start: Instant::now(), flights: AtomicUsize::new(0), rested_ms: AtomicU64::new(0) }
-    }
-
-    fn begin(self: &Arc<Self>) -> Flight {
-        self.flights.fetch_add(1, Ordering::SeqCst);
-        Flight(Arc::clone(self))
-    }
-
-    /// Returns once no request has been under way for `limit`.
-    async fn idle(&self, limit: Duration) {
-        loop {
-            let rested = self.start + Duration::from_millis(self.rested_ms.load(Ordering::SeqCst));
-            let busy = self.flights.load(Ordering::SeqCst) > 0;
-            let due = if busy { Instant::now() + limit } else { rested + limit };
-            if !busy && due <= Instant::now() {
-                return;
-            }
-            sleep_until(due).await;
-        }
-    }
-}
-
-/// A request under way.
-struct Flight(Arc<Load>);
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.rested_ms.store(now, Ordering::SeqCst);
-        self.0.flights.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// A response body that knows when it is over.
 struct Tracked {
     inner: Body,
-    _flight: Flight,
+    flight: Flight,
+    /// Whether it goes over an HTTP/2 stream.
+    streamed: bool,
     began: Instant,
     seconds: Histogram,
 }
@@ -324,7 +295,13 @@ impl http_body::Body for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
+        let this = &mut *self;
+        this.flight.waits_for_us();
+        let frame = Pin::new(&mut this.inner).poll_frame(context);
+        if this.streamed && matches!(frame, Poll::Ready(Some(Ok(_)))) && !this.inner.is_end_stream() {
+            this.flight.waits_for_client();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,6 +11,7 @@ pub mod conditional;
 pub mod config;
 pub mod connection;
 pub mod handler;
+mod load;
 mod patience;
 pub mod query;
 pub mod range;

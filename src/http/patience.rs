@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Progress that earns a client its full time again.
@@ -107,14 +106,14 @@ impl http_body::Body for PatientBody {
 
 /// A connection whose client must keep taking what it asked for. Holds the connection's place until it is dropped.
 #[derive(Debug)]
-pub struct PatientIo<I> {
+pub struct PatientIo<I, P> {
     inner: I,
     patience: Patience,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: P,
 }
 
-impl<I> PatientIo<I> {
-    pub const fn new(inner: I, limit: Duration, place: Option<OwnedSemaphorePermit>) -> Self {
+impl<I, P> PatientIo<I, P> {
+    pub const fn new(inner: I, limit: Duration, place: P) -> Self {
         Self { inner, patience: Patience::new(limit), _place: place }
     }
 
@@ -133,7 +132,7 @@ impl<I> PatientIo<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for PatientIo<I> {
+impl<I: AsyncRead + Unpin, P: Unpin> AsyncRead for PatientIo<I, P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -143,7 +142,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for PatientIo<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for PatientIo<I> {
+impl<I: AsyncWrite + Unpin, P: Unpin> AsyncWrite for PatientIo<I, P> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.wrote(context, outcome)

@@ -96,7 +96,7 @@ fn welcome(server: &Arc<Server>, places: &Arc<Semaphore>, stream: TcpStream, pee
         server.counts.connections.add(1);
         let connections = server.counts.connections.clone();
         let _open = Open(connections);
-        server.connection(stream, peer, Some(place)).await;
+        server.connection(stream, peer, place).await;
     });
 }
 

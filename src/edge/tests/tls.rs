@@ -110,6 +110,28 @@ async fn http_2_is_told_to_go_away_when_the_server_stops() {
     ended.unwrap();
 }
 
+#[tokio::test]
+async fn an_http_2_stream_whose_window_stays_closed_is_given_up() {
+    let reply = |_: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
+    let trial = trial("[timeouts]\nwrite = \"100ms\"\n", reply).await;
+    let stream = connect(&trial, "localhost", b"h2").await;
+    let tasks = Spawn(trial.supervisor.clone());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(tasks, TokioIo::new(stream)).await.unwrap();
+    let request = http::Request::get("https://localhost/").body(Full::<Bytes>::default()).unwrap();
+    let hold = async {
+        // Kept unread: the client reads the socket, yet never opens the window again.
+        let response = sender.send_request(request).await.unwrap();
+        std::future::pending::<()>().await;
+        drop(response);
+    };
+    timeout(PATIENCE, async {
+        tokio::select! { () = hold => {}, _ = connection => {} }
+    })
+    .await
+    .unwrap();
+    trial.shows("mainstay_http_connections{door=\"edge\"} 0").await;
+}
+
 #[derive(Clone)]
 struct Spawn(Supervisor);
 
