@@ -1,12 +1,12 @@
 //! The edge: HTTP and HTTPS towards the world, reverse proxy to the app, and the way in to Mainstay's own doors by host.
 //!
 //! One worker a core, each a thread with its own runtime, sockets (SO_REUSEPORT), connections and upstream pools.
-//! Promises: an app never sees framing, forwarding or connection headers a client made up ([`head`]); bodies are
+//! Promises: an app never sees framing, forwarding or connection headers a client made up (`head.rs`); bodies are
 //! streamed, never collected; every wait for a client or an app ends; a stopping server finishes the requests it has
 //! (GOAWAY, `Connection: close`) and cuts WebSockets when its time is over.
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
-//! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: [`sites`] (routing), [`head`]
+//! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
 //! (rewriting), `pool.rs` (apps), `doors.rs` (own doors), `upgrade.rs` (WebSockets). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
@@ -17,7 +17,7 @@ mod client;
 pub mod config;
 mod doors;
 pub mod error;
-pub mod head;
+mod head;
 mod host;
 mod listen;
 mod metrics;
@@ -25,7 +25,7 @@ mod pages;
 mod pool;
 mod proxy;
 mod security;
-pub mod sites;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod tls;

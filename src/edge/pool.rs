@@ -75,7 +75,6 @@ struct Idle {
 pub struct Lease {
     sender: SendRequest<RequestBody>,
     pool: Arc<Pool>,
-    reused: bool,
 }
 
 impl Pools {
@@ -180,7 +179,7 @@ impl Pool {
         self.purge(&mut idle);
         let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
         let Idle { sender, .. } = idle.remove(at);
-        Some(Lease { sender, pool: Arc::clone(self), reused: true })
+        Some(Lease { sender, pool: Arc::clone(self) })
     }
 
     fn purge(&self, idle: &mut Vec<Idle>) {
@@ -206,7 +205,7 @@ impl Pool {
                 tracing::debug!(%error, "a connection to an app ended early");
             }
         });
-        Ok(Lease { sender, pool: Arc::clone(self), reused: false })
+        Ok(Lease { sender, pool: Arc::clone(self) })
     }
 }
 
@@ -222,7 +221,7 @@ impl Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("pool", &self.pool).field("reused", &self.reused).finish_non_exhaustive()
+        f.debug_struct("Lease").field("pool", &self.pool).finish_non_exhaustive()
     }
 }
 

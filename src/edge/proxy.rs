@@ -19,6 +19,7 @@ use super::pool::{Failure, Lease, Pools};
 use super::security::SecurityHeaders;
 use super::sites::{Miss, Sites};
 use super::upgrade::Tunnels;
+use super::upstream::Upstream;
 use crate::base::Clock;
 use crate::http::handler::Answer;
 use crate::http::{Body, Handler, Peer};
@@ -149,7 +150,7 @@ impl Proxy {
             Ok(answered) => answered,
             Err(failure) => match progress.refusal() {
                 Some(refusal) => return self.refused(refusal, form),
-                None => return self.failed(&failure, site.authority.to_str().unwrap_or(""), form),
+                None => return self.failed(&failure, &site.upstream, form),
             },
         };
 
@@ -187,9 +188,9 @@ impl Proxy {
         pages::refusal(refusal, form)
     }
 
-    fn failed(&self, failure: &Failure, upstream: &str, form: Form) -> Response<Body> {
+    fn failed(&self, failure: &Failure, upstream: &Upstream, form: Form) -> Response<Body> {
         self.metrics.failed(failure);
-        tracing::debug!(upstream, %failure, "an app did not answer");
+        tracing::debug!(%upstream, %failure, "an app did not answer");
         let status = match failure {
             Failure::Connect(_) | Failure::Broken(_) => StatusCode::BAD_GATEWAY,
             Failure::ConnectTimeout | Failure::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,

@@ -8,8 +8,6 @@
 
 use std::collections::HashMap;
 
-use http::HeaderValue;
-
 use super::config::EdgeConfig;
 use super::error::ConfigError;
 use super::host::{Host, Pattern};
@@ -32,8 +30,6 @@ pub struct Site {
     pub pool: usize,
     /// Where its requests go.
     pub upstream: Upstream,
-    /// `upstream` as a header value and in messages.
-    pub authority: HeaderValue,
     /// Largest request body in bytes.
     pub body: u64,
     /// Whether the preset's headers are added.
@@ -153,16 +149,14 @@ impl Sites {
     }
 
     fn add(&mut self, address: &str, key: &'static str, body: u64, security: bool) -> Result<usize, ConfigError> {
-        let wrong = || ConfigError::Value {
+        let upstream: Upstream = address.parse().map_err(|_bad| ConfigError::Value {
             key,
             value: address.to_owned(),
             allowed: "http://host:port, such as http://127.0.0.1:3000".to_owned(),
-        };
-        let upstream: Upstream = address.parse().map_err(|_bad| wrong())?;
-        let authority = HeaderValue::from_str(&upstream.to_string()).map_err(|_bad| wrong())?;
+        })?;
         let known = self.sites.iter().find(|site| site.upstream == upstream).map(|site| site.pool);
         let pool = known.unwrap_or_else(|| self.upstreams().len());
-        self.sites.push(Site { pool, upstream, authority, body, security_headers: security });
+        self.sites.push(Site { pool, upstream, body, security_headers: security });
         Ok(self.sites.len().saturating_sub(1))
     }
 }

@@ -122,18 +122,27 @@ async fn trial_with_doors(
     }
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new();
-    let world = World {
+    let world = world(folder.path(), &supervisor, &metrics);
+    let listeners = Listeners::bind(&config).unwrap();
+    let edge = Edge::start(&config, listeners, doors, world).await.unwrap();
+    Trial { edge, origin, supervisor, metrics, _folder: folder }
+}
+
+fn world(folder: &std::path::Path, supervisor: &Supervisor, metrics: &Metrics) -> World {
+    World {
         clock: Arc::new(SystemClock::new()),
         disk: Arc::new(LocalDisk),
-        data_dir: folder.path().to_owned(),
+        data_dir: folder.to_owned(),
         store: memory_store(),
         metrics: metrics.clone(),
         supervisor: supervisor.clone(),
         runtime: Handle::current(),
-    };
-    let listeners = Listeners::bind(&config).unwrap();
-    let edge = Edge::start(&config, listeners, doors, world).await.unwrap();
-    Trial { edge, origin, supervisor, metrics, _folder: folder }
+    }
+}
+
+/// An edge without an origin of its own.
+async fn start(config: &EdgeConfig, listeners: Listeners, folder: &std::path::Path, supervisor: &Supervisor) -> Edge {
+    Edge::start(config, listeners, Vec::new(), world(folder, supervisor, &Metrics::new())).await.unwrap()
 }
 
 /// Settings that serve sites without TLS.

@@ -113,16 +113,7 @@ async fn without_any_app_a_page_says_how_to_connect_one() {
         workers: 1,
         ..EdgeConfig::default()
     };
-    let world = World {
-        clock: Arc::new(SystemClock::new()),
-        disk: Arc::new(LocalDisk),
-        data_dir: folder.path().to_owned(),
-        store: memory_store(),
-        metrics: Metrics::new(),
-        supervisor: supervisor.clone(),
-        runtime: Handle::current(),
-    };
-    let edge = Edge::start(&config, Listeners::bind(&config).unwrap(), Vec::new(), world).await.unwrap();
+    let edge = start(&config, Listeners::bind(&config).unwrap(), folder.path(), &supervisor).await;
     let mut stream = TcpStream::connect(edge.http().unwrap()).await.unwrap();
     stream.write_all(get("/").as_bytes()).await.unwrap();
     let answer = read_all(&mut stream).await;
@@ -270,6 +261,34 @@ async fn a_request_under_way_is_finished_when_the_server_stops() {
     stream.write_all(b"hi").await.unwrap();
     let answer = read_all(&mut stream).await;
     assert!(status(&answer) == 200 && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_request_with_it() {
+    let trial = trial(PLAIN, |_: &str| "HTTP".to_owned()).await;
+    let mut stream = trial.connect().await;
+    stream.write_all(get("/").as_bytes()).await.unwrap();
+    while trial.origin.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    trial.shows("mainstay_http_connections{door=\"edge\"} 0").await;
+    assert!(trial.metrics.exposition().contains("mainstay_edge_upstream_seconds_count 0"));
+}
+
+#[tokio::test]
+async fn an_app_that_is_the_edge_itself_is_told_by_a_508() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let supervisor = Supervisor::new(Shutdown::new());
+    let folder = tempfile::tempdir().unwrap();
+    let config = EdgeConfig { app: address.to_string(), workers: 1, ..EdgeConfig::default() };
+    let edge =
+        start(&config, Listeners::adopt(&config, Some(listener), None).unwrap(), folder.path(), &supervisor).await;
+    let mut stream = TcpStream::connect(edge.http().unwrap()).await.unwrap();
+    stream.write_all(get("/").as_bytes()).await.unwrap();
+    assert_eq!(status(&read_all(&mut stream).await), 508);
+    supervisor.shutdown().force();
 }
 
 #[tokio::test]
