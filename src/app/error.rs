@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::accounts::AccountsError;
 use crate::crypto::{KeyringError, MasterKeyError};
 use crate::edge::EdgeError;
+use crate::objects::ObjectError;
 use crate::store::StoreError;
 
 /// Why the server does not start.
@@ -87,6 +88,14 @@ pub enum StartError {
     /// The credentials do not read.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    /// The object store does not open.
+    #[error("the object store in {path} does not open: {source}", path = path.display())]
+    Objects {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: ObjectError,
+    },
     /// The edge does not start.
     #[error(transparent)]
     Edge(#[from] EdgeError),

@@ -16,7 +16,9 @@ use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::config::{Config, Environment};
 use crate::crypto::Keyring;
 use crate::http::{Handler, RouterHandler, ServeConfig};
-use crate::store::{Opening, STATE, Store};
+use crate::jobs::Jobs;
+use crate::objects::Objects;
+use crate::store::{OBJECTS, Opening, STATE, Store};
 use crate::telemetry::Metrics;
 
 /// What a server is made from.
@@ -80,8 +82,9 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let mut doors = Doors::bind(&plan.config, &mut inherited)?;
     let first_start = !folder.has_data;
     let ground = open_ground(plan, folder)?;
+    let services = open_services(plan, &ground)?;
     let connect = doors.connect();
-    let checks = Checks::new(vec![Check::store(ground.state.clone())], plan.supervisor.shutdown().clone());
+    let checks = Checks::new(parts(&ground, &services), plan.supervisor.shutdown().clone());
 
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router()));
@@ -97,6 +100,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         clock: Arc::clone(&plan.clock),
         started,
     });
+    services.start(plan)?;
     control::start(plan.disk.as_ref(), ground.folder.path(), Arc::clone(&facts), &plan.supervisor)?;
     Ok(Running {
         first_start,
@@ -104,9 +108,56 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         folder: ground.folder,
         disk: Arc::clone(&plan.disk),
         supervisor: plan.supervisor.clone(),
-        stores: vec![ground.state],
+        stores: vec![services.index, ground.state],
         facts,
     })
+}
+
+/// What the doors serve.
+struct Services {
+    /// `objects.redb`.
+    index: Store,
+    jobs: Jobs,
+    objects: Objects,
+}
+
+impl Services {
+    /// Starts the work behind the scenes. Call it once every job is registered.
+    fn start(&self, plan: &Plan) -> Result<(), StartError> {
+        self.objects.start(&plan.supervisor).map_err(|source| StartError::Thread { what: "objects-sweep", source })?;
+        self.jobs.start();
+        Ok(())
+    }
+}
+
+fn open_services(plan: &Plan, ground: &Ground) -> Result<Services, StartError> {
+    let (clock, random) = (Arc::clone(&plan.clock), Arc::clone(&plan.random));
+    let index = Store::open(&OBJECTS, opening(plan, ground.folder.path(), &ground.keyring, "store/objects")?)?;
+    let jobs = Jobs::new(index.clone(), clock, random, plan.supervisor.clone(), &plan.metrics);
+    let root = ground.folder.path().join("objects");
+    let objects = Objects::open(
+        Arc::clone(&plan.disk),
+        root.clone(),
+        index.clone(),
+        Arc::clone(&ground.keyring),
+        jobs.clone(),
+        Arc::clone(&plan.clock),
+        Arc::clone(&plan.random),
+        &plan.metrics,
+        plan.config.objects.clone(),
+    )
+    .map_err(|source| StartError::Objects { path: root, source })?;
+    Ok(Services { index, jobs, objects })
+}
+
+/// The parts that can fail by themselves.
+fn parts(ground: &Ground, services: &Services) -> Vec<Check> {
+    let objects = services.objects.clone();
+    let disk = Check::new("objects", move || {
+        let objects = objects.clone();
+        Box::pin(async move { objects.health().await.map_err(|error| error.to_string()) })
+    });
+    vec![Check::store(ground.state.clone()), Check::store(services.index.clone()), disk]
 }
 
 /// Opens the ground in `folder`. Blocks.

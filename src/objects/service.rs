@@ -85,6 +85,15 @@ impl Objects {
         Ok(objects)
     }
 
+    /// Whether uploads are taken: the disk answers and has room above the reserve. Cancel safe.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn health(&self) -> Result<(), ObjectError> {
+        let this = self.clone();
+        blocking(move || this.0.room.admit_now(0)).await
+    }
+
     /// The bucket called `name`, with its key.
     pub(super) async fn open_bucket(&self, name: &BucketName) -> Result<Arc<OpenBucket>, ObjectError> {
         if let Some(bucket) = self.0.keys.known(name) {
