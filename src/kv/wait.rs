@@ -132,13 +132,19 @@ impl Keyspace {
             if deadline > self.clock.monotonic {
                 break;
             }
-            let Some(wait) = self.waits.remove(client) else { break };
-            let value = match wait.want {
-                Want::Move { .. } => Value::Null,
-                Want::Pop(_) | Want::ZPop(_) => Value::NullArray,
-            };
-            self.deliveries.push(Delivery { client, message: Message::Served(value) });
+            self.end_wait(client);
         }
+    }
+
+    /// Answers one blocked client as if its time were up (`CLIENT UNBLOCK id TIMEOUT`); says whether it was waiting.
+    pub fn end_wait(&mut self, client: ClientId) -> bool {
+        let Some(wait) = self.waits.remove(client) else { return false };
+        let value = match wait.want {
+            Want::Move { .. } => Value::Null,
+            Want::Pop(_) | Want::ZPop(_) => Value::NullArray,
+        };
+        self.deliveries.push(Delivery { client, message: Message::Served(value) });
+        true
     }
 
     /// Takes a client out of its wait with an error (`CLIENT UNBLOCK id ERROR`, shutdown); says whether it was waiting.

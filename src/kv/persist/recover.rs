@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use super::checkpoint::{CheckpointReader, remove_before};
 use super::error::PersistError;
@@ -68,6 +69,10 @@ pub struct Report {
     pub journal_bytes: u64,
     /// Bytes behind the last whole frame that were dropped: written, but not whole when the power failed.
     pub dropped_bytes: u64,
+    /// Keys in the keyspace afterwards. Filled in by [`Persistence::open`](super::Persistence::open).
+    pub keys: u64,
+    /// How long it took. Filled in by the same.
+    pub took: Duration,
 }
 
 /// Hands everything that was kept to `take`, tidies the folder, and opens the journal for writing.

@@ -14,6 +14,7 @@ use super::recover::{Place, Report, Restored, recover};
 use super::value::{apply_all, load_all, put_item};
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Supervisor};
+use crate::kv::config::DATABASES;
 use crate::kv::keyspace::Keyspace;
 use crate::kv::walk::Walk;
 
@@ -121,11 +122,22 @@ impl Persistence {
         clock: Arc<dyn Clock>,
         supervisor: &Supervisor,
     ) -> Result<(Self, Report), PersistError> {
-        let (journal, report) = recover(place, &mut |restored| match restored {
+        let start = clock.monotonic();
+        keyspace.set_now(clock.now(), start);
+        let (journal, mut report) = recover(place, &mut |restored| match restored {
             Restored::Expect(_) => Ok(()),
             Restored::Effects(bytes) => apply_all(keyspace, bytes),
             Restored::Values(bytes) => load_all(keyspace, bytes),
         })?;
+        report.keys = (0..DATABASES).map(|db| keyspace.database_info(db).keys as u64).sum();
+        report.took = clock.monotonic().saturating_sub(start);
+        tracing::info!(
+            keys = report.keys,
+            checkpoint_bytes = report.checkpoint_bytes,
+            journal_bytes = report.journal_bytes,
+            took_ms = report.took.as_millis() as u64,
+            "the keyspace is in memory"
+        );
         let thread = |error| PersistError::disk("start a thread for", &place.folder)(error);
         let syncer = Syncer::start(supervisor).map_err(thread)?;
         let thread = |error| PersistError::disk("start a thread for", &place.folder)(error);

@@ -1,0 +1,84 @@
+//! Commands for operators. What Redis does with forks, replicas and modules does not exist here; each is answered as
+//! Redis answers where it is disabled.
+
+use super::{lower, ok, unknown_subcommand};
+use crate::kv::Reply;
+use crate::kv::persist::SyncMode;
+use crate::resp::connection::Connection;
+use crate::resp::server::{Server, misconf};
+
+const CLUSTER: &str = "ERR This instance has cluster support disabled";
+const NOT_HERE: &str = "ERR this command is not available here";
+
+/// Runs the command called `name`.
+pub fn run(server: &mut Server, connection: &mut Connection, name: &str, arguments: &[&[u8]]) {
+    match name {
+        "save" => save(server, connection),
+        "bgsave" => {
+            background(server);
+            connection.encoder().simple("Background saving started");
+        }
+        "bgrewriteaof" => {
+            background(server);
+            connection.encoder().simple("Background append only file rewriting started");
+        }
+        "lastsave" => connection.encoder().integer(server.stats.last_save as i64),
+        // No replica ever acknowledges anything.
+        "wait" => connection.encoder().integer(0),
+        "waitaof" => wait_aof(server, connection, arguments),
+        "role" => {
+            let mut reply = connection.encoder();
+            reply.array(3);
+            reply.bulk(b"master");
+            reply.integer(0);
+            reply.array(0);
+        }
+        "cluster" => connection.encoder().error(CLUSTER),
+        "acl" => match lower(arguments.first()).as_str() {
+            "whoami" => connection.encoder().bulk(b"default"),
+            _ => unknown_subcommand(connection, "ACL", arguments.first()),
+        },
+        "shutdown" => shutdown(server, connection),
+        _ => connection.encoder().error(NOT_HERE),
+    }
+}
+
+/// `SAVE`: everything acknowledged is durable when the reply comes; the checkpoint follows.
+fn save(server: &mut Server, connection: &mut Connection) {
+    background(server);
+    let written = server.persistence.turn(&mut server.keyspace).and_then(|()| server.persistence.sync_now());
+    match written {
+        Ok(()) => ok(connection),
+        Err(refusal) => connection.encoder().error(&misconf(&refusal)),
+    }
+}
+
+fn background(server: &mut Server) {
+    server.persistence.checkpoint();
+    server.stats.last_save = server.clock.now().seconds();
+}
+
+/// `WAITAOF local replicas timeout`: what is durable here, and no replica.
+fn wait_aof(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]]) {
+    let local = arguments.first().copied().unwrap_or_default();
+    if !matches!(local, b"0" | b"1") {
+        return connection.encoder().error("ERR value is out of range, must be between 0 and 1");
+    }
+    let wanted = local == b"1" && server.persistence.mode() != SyncMode::Always;
+    let durable =
+        !wanted || server.persistence.turn(&mut server.keyspace).and_then(|()| server.persistence.sync_now()).is_ok();
+    let mut reply = connection.encoder();
+    reply.array(2);
+    reply.integer(i64::from(durable));
+    reply.integer(0);
+}
+
+fn shutdown(server: &Server, connection: &mut Connection) {
+    if server.config.allow_shutdown {
+        tracing::info!(client = connection.client.id, peer = connection.peer, "a Redis client stops the server");
+        connection.closing = true;
+        server.shutdown.drain();
+    } else {
+        connection.encoder().error("ERR SHUTDOWN is not allowed (redis.allow_shutdown)");
+    }
+}

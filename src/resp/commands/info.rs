@@ -1,0 +1,162 @@
+//! `INFO`: what libraries and operators read about the server.
+
+use std::fmt::Write;
+
+use super::VERSION;
+use crate::kv::Reply;
+use crate::kv::config::DATABASES;
+use crate::resp::connection::Connection;
+use crate::resp::server::Server;
+
+const SECTIONS: [&str; 8] =
+    ["server", "clients", "memory", "persistence", "stats", "replication", "cluster", "keyspace"];
+
+/// `INFO [section …]`.
+pub fn run(server: &Server, connection: &mut Connection, arguments: &[&[u8]]) {
+    let names: Vec<String> = arguments.iter().map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    let every = names.is_empty() || names.iter().any(|name| matches!(name.as_str(), "default" | "all" | "everything"));
+    let mut text = String::new();
+    for section in SECTIONS {
+        if every || names.iter().any(|name| name == section) {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            for line in lines(server, connection, section).lines() {
+                text.push_str(line);
+                text.push_str("\r\n");
+            }
+        }
+    }
+    connection.encoder().verbatim(text.as_bytes());
+}
+
+fn lines(server: &Server, connection: &Connection, section: &str) -> String {
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    let _ = match section {
+        "server" => about_server(&mut out, server),
+        "clients" => about_clients(&mut out, server, connection),
+        "memory" => about_memory(&mut out, server),
+        "persistence" => about_persistence(&mut out, server),
+        "stats" => about_stats(&mut out, server),
+        "replication" => out.write_str(
+            "# Replication\nrole:master\nconnected_slaves:0\nmaster_failover_state:no-failover\nmaster_repl_offset:0\n\
+             second_repl_offset:-1\nrepl_backlog_active:0\n",
+        ),
+        "cluster" => out.write_str("# Cluster\ncluster_enabled:0\n"),
+        _ => about_keyspace(&mut out, server),
+    };
+    out
+}
+
+fn about_server(out: &mut String, server: &Server) -> std::fmt::Result {
+    let uptime = server.now.saturating_sub(server.stats.started).as_secs();
+    writeln!(
+        out,
+        "# Server\nredis_version:{VERSION}\nredis_mode:standalone\nserver_name:mainstay\nserver_version:{}\nos:{} {}\n\
+         arch_bits:{}\nmultiplexing_api:epoll\nprocess_id:{}\ntcp_port:{}\nserver_time_usec:{}\nuptime_in_seconds:{uptime}\n\
+         uptime_in_days:{}\nhz:10\nconfigured_hz:10\nexecutable:\nconfig_file:\nio_threads_active:0",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        usize::BITS,
+        std::process::id(),
+        server.port(),
+        server.clock.now().millis() * 1000,
+        uptime / 86_400,
+    )
+}
+
+fn about_clients(out: &mut String, server: &Server, connection: &Connection) -> std::fmt::Result {
+    let others = server.connections.iter().flatten().map(|other| &**other);
+    let subscribed =
+        others.chain(std::iter::once(connection)).filter(|client| client.client.subscriptions() > 0).count();
+    writeln!(
+        out,
+        "# Clients\nconnected_clients:{}\ncluster_connections:0\nmaxclients:{}\nblocked_clients:{}\ntracking_clients:0\n\
+         pubsub_clients:{subscribed}",
+        server.by_id.len(),
+        server.config.max_clients,
+        server.keyspace.blocked_clients(),
+    )
+}
+
+fn about_memory(out: &mut String, server: &Server) -> std::fmt::Result {
+    let used = server.keyspace.used();
+    let most = server.keyspace.config().max_memory.bytes();
+    writeln!(
+        out,
+        "# Memory\nused_memory:{used}\nused_memory_human:{}\nused_memory_dataset:{used}\nused_memory_peak:{}\n\
+         used_memory_lua:0\nmaxmemory:{most}\nmaxmemory_human:{}\nmaxmemory_policy:noeviction\nmem_fragmentation_ratio:1.00\n\
+         mem_allocator:jemalloc\nactive_defrag_running:0",
+        human(used as u64),
+        server.stats.peak.max(used),
+        human(most),
+    )
+}
+
+fn about_persistence(out: &mut String, server: &Server) -> std::fmt::Result {
+    let status = server.persistence.status();
+    let written = if server.refusal.is_none() { "ok" } else { "err" };
+    let checkpoint = if status.checkpoint_failed { "err" } else { "ok" };
+    writeln!(
+        out,
+        "# Persistence\nloading:0\nasync_loading:0\nrdb_changes_since_last_save:0\nrdb_bgsave_in_progress:{}\n\
+         rdb_last_save_time:{}\nrdb_last_bgsave_status:{checkpoint}\nrdb_saves:{}\naof_enabled:1\n\
+         aof_rewrite_in_progress:{}\naof_rewrite_scheduled:0\naof_last_bgrewrite_status:{checkpoint}\n\
+         aof_last_write_status:{written}\naof_current_size:{}\naof_base_size:{}\nloaded_keys:{}\nloaded_bytes:{}\n\
+         loaded_milliseconds:{}",
+        u8::from(status.checkpointing),
+        server.stats.last_save,
+        status.checkpoints,
+        u8::from(status.checkpointing),
+        status.journal_bytes,
+        status.checkpoint.map_or(0, |checkpoint| checkpoint.bytes),
+        server.loaded.keys,
+        server.loaded.checkpoint_bytes + server.loaded.journal_bytes,
+        server.loaded.took.as_millis(),
+    )
+}
+
+fn about_stats(out: &mut String, server: &Server) -> std::fmt::Result {
+    let counts = server.keyspace.counts();
+    let stats = &server.stats;
+    writeln!(
+        out,
+        "# Stats\ntotal_connections_received:{}\ntotal_commands_processed:{}\ninstantaneous_ops_per_sec:{}\n\
+         total_net_input_bytes:{}\ntotal_net_output_bytes:{}\nrejected_connections:{}\nexpired_keys:{}\nevicted_keys:0\n\
+         keyspace_hits:{}\nkeyspace_misses:{}\ntotal_error_replies:{}\nlatest_fork_usec:0\ntotal_forks:0",
+        stats.connections,
+        stats.commands,
+        stats.per_second,
+        stats.bytes_in,
+        stats.bytes_out,
+        stats.rejected.value(),
+        counts.expired,
+        counts.hits,
+        counts.misses,
+        stats.errors,
+    )
+}
+
+fn about_keyspace(out: &mut String, server: &Server) -> std::fmt::Result {
+    out.push_str("# Keyspace\n");
+    for db in 0..DATABASES {
+        let info = server.keyspace.database_info(db);
+        if info.keys > 0 {
+            writeln!(out, "db{db}:keys={},expires={},avg_ttl=0", info.keys, info.expiring)?;
+        }
+    }
+    Ok(())
+}
+
+/// As Redis shows sizes: `1.50M`.
+fn human(bytes: u64) -> String {
+    let (size, unit) = match bytes {
+        0..1_024 => return format!("{bytes}B"),
+        1_024..1_048_576 => (1_024, 'K'),
+        1_048_576..1_073_741_824 => (1_048_576, 'M'),
+        _ => (1_073_741_824, 'G'),
+    };
+    format!("{:.2}{unit}", bytes as f64 / f64::from(size))
+}

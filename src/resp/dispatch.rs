@@ -1,0 +1,189 @@
+//! From bytes to commands: what a client may say now, and what becomes of it.
+
+use std::fmt::Write;
+
+use super::commands;
+use super::connection::{Connection, Replies};
+use super::protocol::Step;
+use super::server::{Paused, REPLIES, REQUESTS, Server, misconf};
+use crate::kv::commands::lookup;
+use crate::kv::{Command, Flags, Flow, Keyspace, Reply};
+
+/// Bytes of arguments an error about an unknown command repeats.
+const REPEATED: usize = 128;
+
+impl Server {
+    /// Runs every whole request at the start of `input`, within the bounds of a turn; bytes dealt with.
+    pub(super) fn requests(&mut self, slot: usize, connection: &mut Connection, input: &[u8]) -> usize {
+        self.lend(connection);
+        let mut decoder = std::mem::take(&mut connection.decoder);
+        let mut kept = std::mem::take(&mut self.arguments);
+        let replies_end = connection.out.len() + REPLIES;
+        let mut used = 0;
+        let mut left = REQUESTS;
+        connection.more = false;
+        loop {
+            if connection.blocked || left == 0 || connection.out.len() > replies_end {
+                connection.more = true;
+                break;
+            }
+            if connection.closing {
+                break;
+            }
+            let rest = input.get(used..).unwrap_or_default();
+            let limits = connection.limits(self.config.max_bulk.bytes());
+            let length = match decoder.next(rest, &limits) {
+                Ok(Step::Request(length)) => length,
+                Ok(Step::Incomplete) => break,
+                Err(error) => {
+                    connection.encoder().error(&format!("ERR {error}"));
+                    connection.closing = true;
+                    self.stats.protocol_errors.inc();
+                    used = input.len();
+                    break;
+                }
+            };
+            let mut arguments = recycle(kept);
+            decoder.arguments(rest, &mut arguments);
+            let runs = !self.waits(&arguments);
+            if runs {
+                used += length;
+                left -= 1;
+                self.request(slot, connection, &arguments);
+            }
+            kept = recycle(arguments);
+            if !runs {
+                connection.more = true;
+                break;
+            }
+        }
+        self.arguments = kept;
+        connection.decoder = decoder;
+        used
+    }
+
+    /// Whether `CLIENT PAUSE` holds this request back.
+    fn waits(&self, arguments: &[&[u8]]) -> bool {
+        match self.pause {
+            None => false,
+            Some((_, Paused::All)) => true,
+            Some((_, Paused::Writes)) => arguments
+                .first()
+                .and_then(|name| lookup(name))
+                .is_some_and(|command| command.flags.contains(Flags::WRITE) || command.name == "exec"),
+        }
+    }
+
+    /// Runs one request.
+    fn request(&mut self, slot: usize, connection: &mut Connection, arguments: &[&[u8]]) {
+        let Some(name) = arguments.first() else { return };
+        self.stats.commands += 1;
+        connection.active = self.now;
+        let start = connection.out.len();
+        match lookup(name) {
+            Some(command) => {
+                connection.last_command = command.name;
+                let before = self.keyspace.effects().bytes().len();
+                self.command(connection, command, arguments);
+                if self.keyspace.effects().bytes().len() != before {
+                    self.tells.push((slot, start, connection.out.len()));
+                }
+            }
+            None if connection.authenticated => self.unknown(connection, arguments),
+            None => self.refuse(connection, "NOAUTH Authentication required."),
+        }
+        match connection.replies {
+            Replies::On => {}
+            Replies::SkipNext => connection.replies = Replies::Skip,
+            Replies::Off => self.take_replies_back(slot, connection, start),
+            Replies::Skip => {
+                self.take_replies_back(slot, connection, start);
+                connection.replies = Replies::On;
+            }
+        }
+    }
+
+    fn take_replies_back(&mut self, slot: usize, connection: &mut Connection, start: usize) {
+        connection.out.truncate(start);
+        if let Some(tell) = self.tells.last_mut().filter(|tell| tell.0 == slot && tell.2 > start) {
+            tell.2 = start;
+        }
+    }
+
+    fn command(&mut self, connection: &mut Connection, command: &'static Command, arguments: &[&[u8]]) {
+        if !connection.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+            return self.refuse(connection, "NOAUTH Authentication required.");
+        }
+        if let Some(refusal) = &self.refusal {
+            let executes = command.name == "exec" && connection.client.queued().is_some_and(|count| count > 0);
+            if command.flags.contains(Flags::WRITE) || executes {
+                let text = misconf(refusal);
+                return self.refuse_write(connection, executes, &text);
+            }
+        }
+        let mut encoder = super::encoder::Encoder::new(&mut connection.out, connection.protocol);
+        match self.keyspace.execute(command, &mut connection.client, arguments, &mut encoder) {
+            Flow::Done => {}
+            Flow::Blocked => connection.blocked = true,
+            Flow::Door => commands::run(self, connection, command, arguments),
+        }
+    }
+
+    /// Refuses a command that would change keys; a transaction is discarded.
+    fn refuse_write(&mut self, connection: &mut Connection, executes: bool, text: &str) {
+        if !executes {
+            return self.refuse(connection, text);
+        }
+        if let Some(discard) = lookup(b"discard") {
+            let start = connection.out.len();
+            let mut encoder = super::encoder::Encoder::new(&mut connection.out, connection.protocol);
+            self.keyspace.execute(discard, &mut connection.client, &[b"discard"], &mut encoder);
+            connection.out.truncate(start);
+        }
+        self.refuse(connection, &format!("EXECABORT Transaction discarded because of: {text}"));
+    }
+
+    /// Answers with an error that keeps a transaction under way from running.
+    pub(super) fn refuse(&mut self, connection: &mut Connection, text: &str) {
+        Keyspace::refuse(&mut connection.client);
+        self.stats.errors += 1;
+        connection.encoder().error(text);
+    }
+
+    /// In the words of Redis, which clients look for to fall back.
+    fn unknown(&mut self, connection: &mut Connection, arguments: &[&[u8]]) {
+        let name = arguments.first().copied().unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            // A browser was made to speak to us; whatever follows was not meant for Redis.
+            tracing::warn!(peer = connection.peer, "an HTTP request on the Redis door; the client is closed");
+            connection.closing = true;
+            return;
+        }
+        let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(name, REPEATED));
+        let mut left = REPEATED;
+        for argument in arguments.iter().skip(1) {
+            if left == 0 {
+                break;
+            }
+            // Writing into a String cannot fail.
+            let _ = write!(text, "'{}' ", shown(argument, left));
+            left = left.saturating_sub(argument.len() + 3);
+        }
+        self.refuse(connection, &text);
+    }
+}
+
+/// At most `limit` bytes of `argument`, as text.
+pub fn shown(argument: &[u8], limit: usize) -> String {
+    String::from_utf8_lossy(argument.get(..limit).unwrap_or(argument)).into_owned()
+}
+
+/// The same allocation for references of another lifetime.
+fn recycle<'b>(mut arguments: Vec<&[u8]>) -> Vec<&'b [u8]> {
+    arguments.clear();
+    if arguments.capacity() > 1024 {
+        return Vec::new();
+    }
+    // The standard library collects in place when both types have one layout; there is nothing to convert.
+    arguments.into_iter().map(|_| -> &'b [u8] { &[] }).collect()
+}

@@ -1,0 +1,463 @@
+//! The event loop: one thread that owns the keyspace and every connection.
+//!
+//! A turn: wait for sockets; read each ready one once; decode and run every whole request in it; write all changes of
+//! the turn to the journal as one frame; only then send the replies, one write a client. No command hops threads, and
+//! fifty clients share one journal write.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use mio::{Events, Poll, Token, Waker};
+
+use super::config::RedisConfig;
+use super::connection::{Connection, READ, Received, Sent};
+use super::listen::Listener;
+use super::stats::Stats;
+use crate::base::{Clock, Disk, Secret, Shutdown};
+use crate::kv::handle::Mailbox;
+use crate::kv::persist::{Persistence, Refusal, Report};
+use crate::kv::{ClientId, Delivery, Keyspace, Message};
+
+/// The token of the waker; listeners follow from here, connections from [`FIRST`].
+pub const WAKER: Token = Token(0);
+/// First token of a connection.
+pub const FIRST: usize = 64;
+/// Events taken from the kernel in one turn.
+const EVENTS: usize = 1024;
+/// Requests of one client run in one turn; the rest waits until others had theirs.
+pub const REQUESTS: usize = 1000;
+/// Bytes of replies one client may cause in one turn before others have theirs.
+pub const REPLIES: usize = 1 << 20;
+/// Bytes of changes after which a turn ends early.
+const EFFECTS: usize = 16 << 20;
+/// Time between two ticks.
+const TICK: Duration = Duration::from_millis(100);
+/// Entries the active expiry looks at in one tick.
+const EXPIRY: usize = 2_000;
+/// Longest time the loop finishes work after it was told to stop.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Which commands wait (`CLIENT PAUSE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// All.
+    All,
+    /// Those that change keys.
+    Writes,
+}
+
+/// Everything the loop owns. `dispatch.rs` and `commands/` run requests on it.
+pub struct Server {
+    pub(super) poll: Poll,
+    pub(super) waker: Arc<Waker>,
+    pub(super) listeners: Vec<Option<Listener>>,
+    pub(super) connections: Vec<Option<Box<Connection>>>,
+    pub(super) free: Vec<usize>,
+    pub(super) by_id: HashMap<ClientId, usize>,
+    pub(super) next_id: ClientId,
+    pub(super) keyspace: Keyspace,
+    pub(super) persistence: Persistence,
+    pub(super) config: RedisConfig,
+    pub(super) password: Option<Secret<String>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) shutdown: Shutdown,
+    pub(super) mailbox: Mailbox,
+    pub(super) stats: Stats,
+    pub(super) loaded: Report,
+    /// Why writes are refused in this turn.
+    pub(super) refusal: Option<Refusal>,
+    /// Until when which commands wait.
+    pub(super) pause: Option<(Duration, Paused)>,
+    /// Monotonic time of this turn.
+    pub(super) now: Duration,
+    /// Clients to serve in this turn, and those whose turn comes next.
+    pub(super) ready: VecDeque<usize>,
+    next: VecDeque<usize>,
+    /// Clients with replies to send.
+    dirty: Vec<usize>,
+    /// Replies of this turn that tell of changes: client, start and end in its buffer.
+    pub(super) tells: Vec<(usize, usize, usize)>,
+    deliveries: Vec<Delivery>,
+    scratch: Vec<u8>,
+    pub(super) arguments: Vec<&'static [u8]>,
+    pub(super) pool: Vec<Vec<u8>>,
+    next_tick: Duration,
+}
+
+/// What a server is made of.
+pub struct Parts {
+    /// The keyspace, as recovery has left it.
+    pub keyspace: Keyspace,
+    /// Its journal.
+    pub persistence: Persistence,
+    /// Settings.
+    pub config: RedisConfig,
+    /// The password; `None` when clients need none.
+    pub password: Option<Secret<String>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// For the socket's file.
+    pub disk: Arc<dyn Disk>,
+    /// The stop signal.
+    pub shutdown: Shutdown,
+    /// What recovery has brought back.
+    pub loaded: Report,
+}
+
+impl Server {
+    /// A server on `listeners`; `poll`, `waker` and `mailbox` belong together.
+    ///
+    /// # Errors
+    /// The operating system refuses a registration.
+    pub(super) fn new(
+        parts: Parts,
+        poll: Poll,
+        waker: Arc<Waker>,
+        mailbox: Mailbox,
+        mut listeners: Vec<Listener>,
+        stats: Stats,
+    ) -> io::Result<Self> {
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(index + 1))?;
+        }
+        let now = parts.clock.monotonic();
+        Ok(Self {
+            poll,
+            waker,
+            listeners: listeners.into_iter().map(Some).collect(),
+            connections: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::new(),
+            next_id: 1,
+            keyspace: parts.keyspace,
+            persistence: parts.persistence,
+            config: parts.config,
+            password: parts.password,
+            clock: parts.clock,
+            disk: parts.disk,
+            shutdown: parts.shutdown,
+            mailbox,
+            stats,
+            loaded: parts.loaded,
+            refusal: None,
+            pause: None,
+            now,
+            ready: VecDeque::new(),
+            next: VecDeque::new(),
+            dirty: Vec::new(),
+            tells: Vec::new(),
+            deliveries: Vec::new(),
+            scratch: vec![0; READ],
+            arguments: Vec::new(),
+            pool: Vec::new(),
+            next_tick: now,
+        })
+    }
+
+    /// Serves until the stop signal, then finishes what has arrived and syncs the journal.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.shutdown.is_draining() {
+            let wait = self.wait();
+            if !self.turn(&mut events, wait) {
+                break;
+            }
+        }
+        self.drain(&mut events);
+    }
+
+    /// Port of the first TCP listener; 0 without one.
+    pub(super) fn port(&self) -> u16 {
+        self.listeners.iter().flatten().find_map(Listener::port).unwrap_or(0)
+    }
+
+    /// One turn; `false` when the operating system fails the loop.
+    fn turn(&mut self, events: &mut Events, wait: Duration) -> bool {
+        if let Err(error) = self.poll.poll(events, Some(wait))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "the Redis door's event loop failed");
+            return false;
+        }
+        self.now = self.clock.monotonic();
+        self.keyspace.set_now(self.clock.now(), self.now);
+        self.refusal = self.persistence.refusal();
+        std::mem::swap(&mut self.ready, &mut self.next);
+        for event in events.iter() {
+            match event.token() {
+                WAKER => {}
+                Token(token) if token < FIRST => self.accept(token - 1),
+                Token(token) => self.notice(token - FIRST, event.is_read_closed(), event.is_writable()),
+            }
+        }
+        if self.mailbox.run(&mut self.keyspace) {
+            // More may wait: look again without sleeping.
+            let _ = self.waker.wake();
+        }
+        self.keyspace.end_waits();
+        self.deliver();
+        while let Some(slot) = self.ready.pop_front() {
+            self.serve(slot);
+            if self.keyspace.effects().bytes().len() > EFFECTS {
+                self.next.append(&mut self.ready);
+            }
+        }
+        if self.now >= self.next_tick {
+            self.tick();
+        }
+        if let Err(refusal) = self.persistence.turn(&mut self.keyspace) {
+            self.retract(&refusal);
+        }
+        self.tells.clear();
+        self.send_all();
+        self.stats.turn();
+        true
+    }
+
+    /// How long the loop may sleep.
+    fn wait(&self) -> Duration {
+        if !self.next.is_empty() && self.pause.is_none() {
+            return Duration::ZERO;
+        }
+        let now = self.clock.monotonic();
+        let mut wait = self.next_tick.saturating_sub(now);
+        if let Some(deadline) = self.keyspace.next_deadline() {
+            wait = wait.min(deadline.saturating_sub(now));
+        }
+        self.persistence.wants_turn().map_or(wait, |soon| wait.min(soon))
+    }
+
+    /// The kernel has news of a connection.
+    fn notice(&mut self, slot: usize, ended: bool, writable: bool) {
+        let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
+        connection.readable = true;
+        connection.ended |= ended;
+        if writable && connection.pending() > 0 && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+        if !connection.listed {
+            connection.listed = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Reads a client once and runs what it has sent.
+    fn serve(&mut self, slot: usize) {
+        let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { return };
+        connection.listed = false;
+        let alive = self.serve_taken(slot, &mut connection);
+        if alive {
+            let again = !connection.blocked && !connection.closing && (connection.more || connection.readable);
+            if again && !connection.listed {
+                connection.listed = true;
+                self.next.push_back(slot);
+            }
+            self.put_back(slot, connection);
+        } else {
+            self.drop_connection(slot, connection);
+        }
+        self.deliver();
+    }
+
+    fn serve_taken(&mut self, slot: usize, connection: &mut Connection) -> bool {
+        if connection.closing {
+            // What it still sends is not looked at; the end of it is.
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let received = connection.receive(&mut scratch);
+            self.scratch = scratch;
+            return received != Received::End;
+        }
+        if connection.blocked {
+            return self.read_while_blocked(connection);
+        }
+        if connection.more || !connection.readable {
+            self.run_own(slot, connection);
+            return true;
+        }
+        if !connection.input.is_empty() {
+            let received = connection.receive_behind();
+            return match received {
+                Received::End => false,
+                Received::Nothing => true,
+                Received::Bytes(count) => {
+                    self.stats.bytes_in += count as u64;
+                    self.run_own(slot, connection);
+                    true
+                }
+            };
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let received = connection.receive(&mut scratch);
+        if let Received::Bytes(count) = received {
+            self.stats.bytes_in += count as u64;
+            let input = scratch.get(..count).unwrap_or_default();
+            let used = self.requests(slot, connection, input);
+            connection.input.extend_from_slice(input.get(used..).unwrap_or_default());
+        }
+        self.scratch = scratch;
+        received != Received::End
+    }
+
+    /// A blocked client may send more, within reason, and may end.
+    fn read_while_blocked(&mut self, connection: &mut Connection) -> bool {
+        if connection.input.len() - connection.start > READ {
+            // Enough to go on with later; reading on would only collect. Its end is noticed when it is served.
+            return true;
+        }
+        let received = connection.receive_behind();
+        if let Received::Bytes(count) = received {
+            self.stats.bytes_in += count as u64;
+            connection.more = true;
+        }
+        received != Received::End
+    }
+
+    fn run_own(&mut self, slot: usize, connection: &mut Connection) {
+        let input = std::mem::take(&mut connection.input);
+        let used = self.requests(slot, connection, input.get(connection.start..).unwrap_or_default());
+        connection.input = input;
+        connection.consume(used);
+        if (connection.input.len() - connection.start) as u64 > self.config.max_query.bytes() {
+            self.stats.closed_slow(connection, "query buffer");
+            connection.closing = true;
+        }
+    }
+
+    /// Puts a connection back into its place, and notes whether it has something to send.
+    fn put_back(&mut self, slot: usize, mut connection: Box<Connection>) {
+        if !connection.dirty && (connection.pending() > 0 || connection.closing) {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+        if let Some(place) = self.connections.get_mut(slot) {
+            *place = Some(connection);
+        }
+    }
+
+    /// Encodes what the keyspace has for other clients.
+    fn deliver(&mut self) {
+        self.deliveries.extend(self.keyspace.deliveries());
+        if self.deliveries.is_empty() {
+            return;
+        }
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        for Delivery { client, message } in deliveries.drain(..) {
+            let Some(slot) = self.by_id.get(&client).copied() else { continue };
+            let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { continue };
+            self.lend(&mut connection);
+            let start = connection.out.len();
+            if connection.replies != super::connection::Replies::Off {
+                message.write(&mut connection.encoder());
+            }
+            if matches!(message, Message::Served(_)) {
+                self.tells.push((slot, start, connection.out.len()));
+                connection.blocked = false;
+                connection.active = self.now;
+                if !connection.listed {
+                    connection.listed = true;
+                    self.ready.push_back(slot);
+                }
+            }
+            if self.is_over_limit(&connection) {
+                self.stats.closed_slow(&connection, "output buffer");
+                self.drop_connection(slot, connection);
+            } else {
+                self.put_back(slot, connection);
+            }
+        }
+        self.deliveries = deliveries;
+    }
+
+    /// The journal did not take this turn: whoever was told of a change is told the truth instead.
+    fn retract(&mut self, refusal: &Refusal) {
+        let text = misconf(refusal);
+        self.tells.sort_unstable();
+        let tells = std::mem::take(&mut self.tells);
+        for same in tells.chunk_by(|left, right| left.0 == right.0) {
+            let Some(slot) = same.first().map(|tell| tell.0) else { continue };
+            let ranges: Vec<(usize, usize)> = same.iter().map(|(_, start, end)| (*start, *end)).collect();
+            if let Some(Some(connection)) = self.connections.get_mut(slot) {
+                connection.retract(&ranges, &text);
+            }
+        }
+        self.stats.refused_turns.inc();
+    }
+
+    fn send_all(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { continue };
+            connection.dirty = false;
+            let before = connection.pending();
+            let sent = connection.send(self.poll.registry());
+            self.stats.bytes_out += before.saturating_sub(connection.pending()) as u64;
+            let gone = match sent {
+                Sent::Failed => true,
+                Sent::All => {
+                    self.take_back(&mut connection);
+                    connection.closing
+                }
+                Sent::Part => {
+                    let over = self.is_over_limit(&connection);
+                    if over {
+                        self.stats.closed_slow(&connection, "output buffer");
+                    }
+                    over
+                }
+            };
+            if gone {
+                self.drop_connection(slot, connection);
+            } else if let Some(place) = self.connections.get_mut(slot) {
+                *place = Some(connection);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    /// What is due by time.
+    fn tick(&mut self) {
+        let busy = self.refusal.is_none() && self.keyspace.tick(EXPIRY);
+        self.next_tick = self.now + if busy { TICK / 20 } else { TICK };
+        self.persistence.tick();
+        if self.pause.is_some_and(|(until, _)| until <= self.now) {
+            self.pause = None;
+        }
+        if std::mem::take(&mut self.stats.accept_again) {
+            (0..self.listeners.len()).for_each(|index| self.accept(index));
+        }
+        if self.stats.second(self.now, &self.keyspace, &self.persistence) {
+            self.look_at_clients();
+        }
+    }
+
+    /// Stops accepting, serves what has arrived, sends what is ready, and makes everything durable.
+    fn drain(mut self, events: &mut Events) {
+        for listener in self.listeners.drain(..).flatten() {
+            listener.close(self.poll.registry(), self.disk.as_ref());
+        }
+        let until = self.clock.monotonic() + DRAIN;
+        self.pause = None;
+        // One turn sees what has arrived; more only for those with requests or replies left.
+        let mut first = true;
+        while self.clock.monotonic() < until {
+            let left = !self.next.is_empty() || self.connections.iter().flatten().any(|client| client.pending() > 0);
+            if !(first || left) || !self.turn(events, Duration::from_millis(if first { 0 } else { 10 })) {
+                break;
+            }
+            first = false;
+        }
+        if let Err(refusal) = self.persistence.sync_now() {
+            tracing::error!(%refusal, "the last changes of the keyspace may not survive a power cut");
+        }
+        tracing::info!(clients = self.by_id.len(), "the Redis door is closed");
+    }
+}
+
+/// The error clients get while the journal takes nothing.
+pub fn misconf(refusal: &Refusal) -> String {
+    format!("MISCONF Errors writing to the AOF file: {refusal}")
+}
