@@ -1,7 +1,7 @@
 //! Keys of buckets: master key -> bucket key -> data key of each blob.
 //!
 //! A bucket's key is 32 random bytes, wrapped by the keyring for the context `objects/bucket/<id>`, and kept twice: in
-//! the bucket's row, and beside the blobs as `bucket-keys/<bucket id>`, so that blobs and the master key are enough to
+//! the bucket's row, and beside the blobs as `keys/<bucket id>`, so that blobs and the master key are enough to
 //! read everything without the index.
 //!
 //! Deleting a bucket destroys both, and with them every blob of it that still lies anywhere, also in copies of the blob

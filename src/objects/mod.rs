@@ -8,7 +8,19 @@
 //! - **Memory per request is constant**, whatever the size of the object.
 //! - **The cost of an operation does not grow** with the number of objects in a bucket.
 //!
-//! Start reading at [`types`] (what goes in and out) and [`names`].
+//! In its folder:
+//! - `blobs/ab/<id>`: bodies, sealed, under random names ([`blob`] has the format); `<id>.tmp` while they grow;
+//! - `keys/<bucket id>`: the buckets' keys, wrapped by the keyring;
+//! - `quarantine/<id>`: blobs that nothing refers to any more, put aside by a sweep for the operator to look at.
+//!
+//! Names, metadata and bodies of up to 8 KiB are in the index ([`index`] has tables, keys and rows).
+//!
+//! The path of an upload: `put.rs` -> `receive.rs` (stream to blob, two batches of segments in turn) -> `blob/` (sealed,
+//! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
+//! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
+//! Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`.
+//!
+//! Start reading at [`types`] (what goes in and out), then [`service`].
 
 mod background;
 mod blob;

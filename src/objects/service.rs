@@ -1,7 +1,7 @@
 //! The service: what it is made of, and how its parts are opened.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::blob::{BlobFolder, Fault, OpenFault};
 use super::config::ObjectsConfig;
@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub writing: InUse,
     /// Multipart contents being read.
     pub reading: InUse,
+    /// One sweep at a time: the first of a start and the first of the schedule may meet.
+    pub sweeping: Mutex<()>,
     /// Where a sweep puts files nothing refers to.
     pub quarantine: PathBuf,
 }
@@ -62,7 +64,7 @@ impl Objects {
         let quarantine = root.join("quarantine");
         disk.create_dir(&quarantine)?;
         let blobs = BlobFolder::open(Arc::clone(&disk), root.join("blobs"))?;
-        let keys = BucketKeys::open(Arc::clone(&disk), root.join("bucket-keys"), keyring)?;
+        let keys = BucketKeys::open(Arc::clone(&disk), root.join("keys"), keyring)?;
         disk.sync_dir(&root)?;
         disk.sync_dir(crate::base::disk::parent(&root))?;
         let room = Room::new(disk, root, Arc::clone(&clock), &config);
@@ -79,6 +81,7 @@ impl Objects {
             room,
             writing: InUse::default(),
             reading: InUse::default(),
+            sweeping: Mutex::default(),
             quarantine,
         }));
         objects.register_jobs();

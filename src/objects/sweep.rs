@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::ops::Bound;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::blob::{BlobFolder, Named, describe, remove_if_there};
@@ -54,6 +55,7 @@ impl Objects {
     /// # Errors
     /// The first error of disk or index; nothing was put aside then.
     pub fn sweep(&self) -> Result<Swept, ObjectError> {
+        let _one_at_a_time = self.0.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         self.collect_garbage()?;
         let mut swept = Swept { expired_uploads: self.expire_uploads()?, ..Swept::default() };
         let mut orphans = Vec::new();

@@ -27,32 +27,31 @@ async fn begin(world: &World) -> UploadId {
 async fn parts_join_into_one_object_with_a_tag_of_tags() {
     let world = World::new().await;
     let upload = begin(&world).await;
-    let (one, two, three) = (bytes(1, PART), bytes(2, PART + 77), bytes(3, 1_000));
+    let (one, two) = (bytes(1, PART), bytes(2, 1_000));
     // Out of order, one of them twice, one left out.
-    let third = put_part(&world, upload, 30, &three).await.unwrap();
-    put_part(&world, upload, 2, &bytes(9, 200)).await.unwrap();
-    let second = put_part(&world, upload, 2, &two).await.unwrap();
+    put_part(&world, upload, 30, &bytes(9, 200)).await.unwrap();
+    let second = put_part(&world, upload, 30, &two).await.unwrap();
     put_part(&world, upload, 7, &bytes(8, 50)).await.unwrap();
     let first = put_part(&world, upload, 1, &one).await.unwrap();
     assert!(matches!(world.read("k").await, Err(ObjectError::NoSuchKey)));
 
-    let info = complete(&world, upload, &[&first, &second, &third]).await.unwrap();
-    let digests: Vec<u8> = [&one, &two, &three].iter().flat_map(Md5::digest).collect();
-    assert_eq!(info.etag, Etag { md5: Md5::digest(digests).into(), parts: 3 });
+    let info = complete(&world, upload, &[&first, &second]).await.unwrap();
+    let digests: Vec<u8> = [&one, &two].iter().flat_map(Md5::digest).collect();
+    assert_eq!(info.etag, Etag { md5: Md5::digest(digests).into(), parts: 2 });
     assert_eq!(info.metadata.content_type.as_deref(), Some("video/mp4"));
-    assert_eq!(complete(&world, upload, &[&first, &second, &third]).await.unwrap(), info, "asked again");
+    assert_eq!(complete(&world, upload, &[&first, &second]).await.unwrap(), info, "asked again");
 
     world.collect_garbage().await;
-    assert_eq!(world.files().len(), 3);
-    let whole = [one.clone(), two.clone(), three.clone()].concat();
+    assert_eq!(world.files().len(), 2);
+    let whole = [one, two.clone()].concat();
     assert!(world.read("k").await.unwrap() == whole);
     let seam = RangeSpec::FromTo(PART as u64 - 5, PART as u64 + 4);
     let middle = world.objects.get(&bucket(), &key("k"), Some(seam)).await.unwrap();
     assert_eq!(collect(middle.body).await.unwrap(), &whole[PART - 5..PART + 5]);
     let end = world.objects.get(&bucket(), &key("k"), Some(RangeSpec::Last(1_001))).await.unwrap();
     assert_eq!(collect(end.body).await.unwrap(), &whole[whole.len() - 1_001..]);
-    let part = world.objects.get_part(&bucket(), &key("k"), number(2)).await.unwrap();
-    assert_eq!((part.parts, part.range.start), (3, PART as u64));
+    let part = world.objects.get_part(&bucket(), &key("k"), number(30)).await.unwrap();
+    assert_eq!((part.parts, part.range.start), (2, PART as u64));
     assert!(collect(part.body).await.unwrap() == two);
     let none = world.objects.get_part(&bucket(), &key("k"), number(7)).await;
     assert!(matches!(none, Err(ObjectError::NoSuchPart { number: 7 })));
@@ -102,9 +101,10 @@ async fn an_aborted_upload_leaves_nothing() {
 async fn parts_of_an_object_being_read_wait_for_their_reader() {
     let world = World::new().await;
     let upload = begin(&world).await;
-    let (one, two) = (bytes(1, PART), bytes(2, 600_000));
-    let parts = [put_part(&world, upload, 1, &one).await.unwrap(), put_part(&world, upload, 2, &two).await.unwrap()];
-    complete(&world, upload, &[&parts[0], &parts[1]]).await.unwrap();
+    let (one, two) = (bytes(1, 100_000), bytes(2, 900_000));
+    put_part(&world, upload, 1, &one).await.unwrap();
+    put_part(&world, upload, 2, &two).await.unwrap();
+    join_small(&world, upload).await;
     let found = world.objects.get(&bucket(), &key("k"), None).await.unwrap();
     world.objects.delete(&bucket(), &key("k"), Condition::Any).await.unwrap();
     world.collect_garbage().await;

@@ -235,7 +235,7 @@ async fn copies_live_on_their_own() {
 #[tokio::test]
 async fn a_bucket_is_deleted_only_when_empty_and_takes_its_key_along() {
     let world = World::new().await;
-    let keys = Path::new(ROOT).join("bucket-keys");
+    let keys = Path::new(ROOT).join("keys");
     world.put("k", b"x").await.unwrap();
     assert!(matches!(world.objects.delete_bucket(&bucket()).await, Err(ObjectError::BucketNotEmpty)));
     world.objects.delete(&bucket(), &key("k"), Condition::Any).await.unwrap();
