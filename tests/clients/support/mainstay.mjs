@@ -22,12 +22,13 @@ export function command(data, words, extra) {
 /**
  * Starts the server on `data` and waits until it says that it is ready.
  * @returns what apps and tests need: `env`, `status`, `domain`, `ports`, the edge's `certificate`, `pid`, `lines` (the
- *   log), `stop()` and `kill()`.
+ *   log), `stop()` and `kill()`. With `quick` only what is known at once.
  */
-export async function startMainstay({ data, app, extra, flags = [] }) {
+export async function startMainstay({ data, app, extra, flags = [], quick = false }) {
   const env = settings(data, extra);
   const words = ['serve', ...(app ? ['--app', app] : []), ...flags];
   const server = await start(mainstay, words, { env, name: 'mainstay', ready: (line) => line.includes('ready;') });
+  if (quick) return server;
   const ask = async (word) => JSON.parse(await output(mainstay, [word, '--json'], { env }));
   try {
     const status = await ask('status');

@@ -12,7 +12,7 @@ const PASSWORD = 'pile-password';
 const KEY = { id: 'PILEACCESSKEY0000001', secret: 'pile-secret-key-0000000000000000000000001' };
 
 export async function startPile({ data, app }) {
-  const ports = { https: await freePort(), http: await freePort(), redis: await freePort(), s3: await freePort() };
+  const ports = { https: await freePort(), plain: await freePort(), http: await freePort(), redis: await freePort(), s3: await freePort() };
   const certificate = await selfSigned(data);
   const running = [];
   const folder = (name) => {
@@ -71,7 +71,7 @@ http {
   client_body_temp_path ${data}/body; proxy_temp_path ${data}/proxy; fastcgi_temp_path ${data}/fastcgi;
   uwsgi_temp_path ${data}/uwsgi; scgi_temp_path ${data}/scgi;
   ssl_certificate ${certificate.files.pem}; ssl_certificate_key ${certificate.files.key}; ssl_protocols TLSv1.2 TLSv1.3;
-  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+  keepalive_requests 1000000; map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
   upstream app { server ${app ?? '127.0.0.1:9'}; keepalive 64; }
   proxy_http_version 1.1;
   proxy_set_header Host $http_host;
@@ -86,6 +86,7 @@ http {
     add_header X-Content-Type-Options nosniff always;
     location / { proxy_pass http://app; }
   }
+  server { listen 127.0.0.1:${ports.plain}; location / { proxy_pass http://app; } }
   server {
     listen 127.0.0.1:${ports.https} ssl http2;
     server_name s3.localhost;
