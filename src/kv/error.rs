@@ -27,6 +27,9 @@ pub enum Fault {
     /// A number that must not be negative is.
     #[error("ERR value is out of range, must be positive")]
     NotPositive,
+    /// A count whose absolute value does not fit, or is more than one reply may hold.
+    #[error("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")]
+    CountRange,
     /// The sum does not fit in 64 bits.
     #[error("ERR increment or decrement would overflow")]
     Overflow,

@@ -70,10 +70,16 @@ impl Keyspace {
                 return Flow::Done;
             }
             Ok(false) => self.run(command, client, args, reply, true),
+            Err(fault) if command.name == "exec" => {
+                client.queue = None;
+                self.unwatch(client);
+                let text = fault.to_string();
+                let said = text.split_once(' ').map_or("", |(_, said)| said);
+                reply.error(&format!("EXECABORT Transaction discarded because of: {said}"));
+                Flow::Done
+            }
             Err(fault) => {
-                if let Some(queue) = &mut client.queue {
-                    queue.refused = true;
-                }
+                Self::refuse(client);
                 reply.error(&fault.to_string());
                 Flow::Done
             }
@@ -107,9 +113,7 @@ impl Keyspace {
         args: &[&[u8]],
         resp3: bool,
     ) -> Result<bool, Fault> {
-        if !command.takes(args.len()) {
-            return Err(Fault::Arity(command.name));
-        }
+        command.check(args)?;
         if command.flags.contains(Flags::DENYOOM) && self.is_full() {
             return Err(Fault::Full);
         }

@@ -48,3 +48,6 @@ pub use handle::{CallError, Handle};
 pub use keyspace::{Counts, DatabaseInfo, Keyspace};
 pub use reply::{Reply, Value};
 pub use walk::Walk;
+
+#[cfg(test)]
+mod tests;

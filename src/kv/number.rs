@@ -14,7 +14,25 @@ pub fn integer(text: &[u8]) -> Option<i64> {
 
 /// Reads a floating-point number as `strtod` does, whole text, no space around it; not-a-number is refused.
 /// Hexadecimal floats, which `strtod` also takes, are refused.
+///
+/// Numbers too large or too small for a double are refused as well.
 pub fn float(text: &[u8]) -> Option<f64> {
+    let value = float_bound(text)?;
+    let mantissa = || text.iter().take_while(|byte| !byte.eq_ignore_ascii_case(&b'e'));
+    let lost = match value {
+        f64::INFINITY | f64::NEG_INFINITY => mantissa().any(u8::is_ascii_digit),
+        0.0 => text.is_empty() || mantissa().any(|byte| matches!(byte, b'1'..=b'9')),
+        _ => false,
+    };
+    (!lost).then_some(value)
+}
+
+/// As [`float`], for the bounds of score ranges, where Redis lets more pass: no text is 0, and what is too large is
+/// infinite.
+pub fn float_bound(text: &[u8]) -> Option<f64> {
+    if text.is_empty() {
+        return Some(0.0);
+    }
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (!value.is_nan()).then_some(value)
 }

@@ -13,9 +13,11 @@ pub(super) const COMMANDS: &[Command] = &[
     keyless("dbsize", 1, READ_FAST, dbsize),
     keyless("flushall", -1, FREE, flushall),
     keyless("flushdb", -1, FREE, flushdb),
-    keyless("memory", -2, Flags::NONE, memory),
+    Command { subcommands: MEMORY, ..keyless("memory", -2, Flags::NONE, memory) },
     keyless("swapdb", 3, FREE.and(Flags::FAST), swapdb),
 ];
+
+const MEMORY: &[(&str, i32)] = &[("memory|doctor", 2), ("memory|help", 2), ("memory|purge", 2), ("memory|usage", -3)];
 
 fn dbsize(call: &mut Call<'_>) -> Result<(), Fault> {
     let keys = call.keyspace.database_info(call.client.db).keys;
@@ -108,7 +110,6 @@ fn memory(call: &mut Call<'_>) -> Result<(), Fault> {
                 None => call.reply.null(),
             }
         }
-        (b"usage", []) => return Err(Fault::Arity("memory|usage")),
         (b"purge", []) => call.reply.simple("OK"),
         (b"doctor", []) => call.reply.verbatim(b"Nothing to report: see INFO memory."),
         (b"help", []) => super::answer_help(

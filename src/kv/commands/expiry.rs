@@ -81,9 +81,9 @@ impl Conditions {
 }
 
 fn expire(call: &mut Call<'_>, unit: Unit, relative: bool, name: &'static str) -> Result<(), Fault> {
+    let conditions = Conditions::read(call)?;
     let number = call.integer(2)?;
     let base = if relative { call.keyspace.clock.wall } else { 0 };
-    let conditions = Conditions::read(call)?;
     let at = expiry_time(number, unit, base, name)?;
     let (keyspace, db, key) = (&mut *call.keyspace, call.client.db, call.args[1]);
     let Some(place) = keyspace.find(db, key) else {

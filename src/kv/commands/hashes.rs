@@ -192,7 +192,7 @@ fn hincrbyfloat(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 fn hrandfield(call: &mut Call<'_>) -> Result<(), Fault> {
-    let count = if call.args.len() > 2 { Some(call.integer(2)?) } else { None };
+    let count = if call.args.len() > 2 { Some(super::draws(call, 2)?) } else { None };
     let with_values = match call.rest(3) {
         [] => false,
         [option] if option.eq_ignore_ascii_case(b"WITHVALUES") => true,
@@ -209,7 +209,7 @@ fn hrandfield(call: &mut Call<'_>) -> Result<(), Fault> {
         };
         let mut pairs: Vec<(&[u8], &[u8])> = Vec::new();
         if count < 0 {
-            let most = if hash.len() == 0 { 0 } else { super::MOST_DRAWN.min(count.unsigned_abs() as usize) };
+            let most = if hash.len() == 0 { 0 } else { count.unsigned_abs() };
             pairs.extend((0..most).filter_map(|_| hash.sample(&*random)));
         } else {
             hash.each(|field, value| pairs.push((field, value)));

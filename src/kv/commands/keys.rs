@@ -16,7 +16,7 @@ pub(super) const COMMANDS: &[Command] = &[
     keyed("exists", -2, READ_FAST, -1, exists),
     keyless("keys", 2, READ, keys),
     keyed("move", 3, FREE_FAST, 1, move_key),
-    Command { first_key: 2, last_key: 2, ..keyed("object", -2, READ, 2, object) },
+    Command { first_key: 2, subcommands: OBJECT, ..keyed("object", -2, READ, 2, object) },
     keyless("randomkey", 1, READ, randomkey),
     keyed("rename", 3, FREE, 2, |call| rename(call, true)),
     keyed("renamenx", 3, FREE_FAST, 2, |call| rename(call, false)),
@@ -24,6 +24,9 @@ pub(super) const COMMANDS: &[Command] = &[
     keyed("type", 2, READ_FAST, 1, kind),
     keyed("unlink", -2, FREE_FAST, -1, del),
 ];
+
+const OBJECT: &[(&str, i32)] =
+    &[("object|encoding", 3), ("object|freq", 3), ("object|help", 2), ("object|idletime", 3), ("object|refcount", 3)];
 
 impl Keyspace {
     /// Puts an entry in place of whatever its key holds, and records it whole.
@@ -168,18 +171,7 @@ fn move_key(call: &mut Call<'_>) -> Result<(), Fault> {
 
 fn object(call: &mut Call<'_>) -> Result<(), Fault> {
     let subcommand = call.args[1].to_ascii_lowercase();
-    let (arity, name) = match subcommand.as_slice() {
-        b"encoding" => (3, "object|encoding"),
-        b"freq" => (3, "object|freq"),
-        b"idletime" => (3, "object|idletime"),
-        b"refcount" => (3, "object|refcount"),
-        b"help" => (2, "object|help"),
-        _ => return Err(super::unknown_subcommand(call.args[1], "OBJECT")),
-    };
-    if call.args.len() != arity {
-        return Err(Fault::Arity(name));
-    }
-    if arity == 2 {
+    if subcommand == b"help" {
         super::answer_help(
             call.reply,
             &[

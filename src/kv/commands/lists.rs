@@ -152,7 +152,10 @@ fn lrange(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 fn lset(call: &mut Call<'_>) -> Result<(), Fault> {
-    let (index, value) = (call.integer(2)?, call.arg(3)?);
+    let value = call.arg(3)?;
+    // The key comes before the index, as in Redis.
+    call.keyspace.read_kind(call.client.db, call.args[1], Kind::List)?.ok_or(Fault::NoSuchKey)?;
+    let index = call.integer(2)?;
     call.keyspace
         .edit(call.client.db, call.args[1], Kind::List, Missing::Skip, |edit| {
             let len = edit.entry.list().len();
@@ -228,9 +231,7 @@ fn lpos(call: &mut Call<'_>) -> Result<(), Fault> {
                     ));
                 }
                 if rank == i64::MIN {
-                    return Err(Fault::Text(
-                        "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-                    ));
+                    return Err(Fault::CountRange);
                 }
             }
             b"COUNT" => {

@@ -49,14 +49,38 @@ pub struct Command {
     pub step: i32,
     /// How it runs; `None` for commands of the door (`HELLO`, `INFO`, …).
     pub run: Option<Run>,
+    /// Where the first argument names one of a few subcommands: their full names (`object|encoding`) and arities. Empty
+    /// when any first argument goes, or when the command looks for itself.
+    pub subcommands: &'static [(&'static str, i32)],
 }
 
 impl Command {
     /// Whether it may have `count` arguments, the name counted.
     pub const fn takes(&self, count: usize) -> bool {
-        let least = self.arity.unsigned_abs() as usize;
-        if self.arity < 0 { count >= least } else { count == least }
+        takes(self.arity, count)
     }
+
+    /// Checks the number of arguments and the subcommand; `args` starts with the name.
+    pub(super) fn check(&self, args: &[&[u8]]) -> Result<(), Fault> {
+        if !self.takes(args.len()) {
+            return Err(Fault::Arity(self.name));
+        }
+        let Some(given) = args.get(1).filter(|_| !self.subcommands.is_empty()) else { return Ok(()) };
+        let named = |(name, _): &&(&str, i32)| {
+            name.split_once('|').is_some_and(|(_, name)| name.as_bytes().eq_ignore_ascii_case(given))
+        };
+        match self.subcommands.iter().find(named) {
+            Some((_, arity)) if takes(*arity, args.len()) => Ok(()),
+            Some((name, _)) => Err(Fault::Arity(name)),
+            None => Err(unknown_subcommand(given, &self.name.to_ascii_uppercase())),
+        }
+    }
+}
+
+/// Whether `arity` allows `count` arguments.
+const fn takes(arity: i32, count: usize) -> bool {
+    let least = arity.unsigned_abs() as usize;
+    if arity < 0 { count >= least } else { count == least }
 }
 
 /// What a command does, as a set of bits.
@@ -138,17 +162,17 @@ const FREE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
 
 /// A command on keys from `first` to `last`, one after the other.
 const fn keyed(name: &'static str, arity: i32, flags: Flags, last_key: i32, run: Run) -> Command {
-    Command { name, arity, flags, first_key: 1, last_key, step: 1, run: Some(run) }
+    Command { name, arity, flags, first_key: 1, last_key, step: 1, run: Some(run), subcommands: &[] }
 }
 
 /// A command on no key, or on keys that cannot be told by position.
 const fn keyless(name: &'static str, arity: i32, flags: Flags, run: Run) -> Command {
-    Command { name, arity, flags, first_key: 0, last_key: 0, step: 0, run: Some(run) }
+    Command { name, arity, flags, first_key: 0, last_key: 0, step: 0, run: Some(run), subcommands: &[] }
 }
 
 /// A command the door runs.
 const fn door(name: &'static str, arity: i32, flags: Flags) -> Command {
-    Command { name, arity, flags, first_key: 0, last_key: 0, step: 0, run: None }
+    Command { name, arity, flags, first_key: 0, last_key: 0, step: 0, run: None, subcommands: &[] }
 }
 
 /// All families.
@@ -235,10 +259,6 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
 fn range(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
     let whole = i64::try_from(len).unwrap_or(i64::MAX);
     let from_end = |index: i64| if index < 0 { index.saturating_add(whole).max(0) } else { index };
-    // A start and end both before the first element name nothing, though they clamp to 0.
-    if start < 0 && end < 0 && start > end {
-        return 0..0;
-    }
     let (start, end) = (from_end(start), if end < 0 { end.saturating_add(whole) } else { end.min(whole - 1) });
     if start > end || start >= whole { 0..0 } else { start as usize..end as usize + 1 }
 }
@@ -264,8 +284,14 @@ fn count(call: &Call<'_>, index: usize) -> Result<usize, Fault> {
     number::integer(call.arg(index)?).and_then(|count| usize::try_from(count).ok()).ok_or(Fault::NotPositive)
 }
 
-/// Most draws with repetition one command answers (`SRANDMEMBER key -n`); the reply must fit in memory.
-const MOST_DRAWN: usize = 10_000_000;
+/// Most draws with repetition one command answers (`SRANDMEMBER key -n`): a reply has to end somewhere.
+const MOST_DRAWN: u64 = 1_000_000;
+
+/// A count of draws: with repetition when negative.
+fn draws(call: &Call<'_>, index: usize) -> Result<i64, Fault> {
+    let count = call.integer(index)?;
+    if count < 0 && count.unsigned_abs() > MOST_DRAWN { Err(Fault::CountRange) } else { Ok(count) }
+}
 
 /// Keeps `count` of the items, drawn without repetition, in random order.
 fn keep_random<T>(items: &mut Vec<T>, count: usize, random: &dyn Random) {

@@ -11,10 +11,19 @@ const LISTEN: Flags = Flags::PUBSUB.and(Flags::NOSCRIPT).and(Flags::LOADING).and
 pub(super) const COMMANDS: &[Command] = &[
     keyless("psubscribe", -2, LISTEN, |call| subscribe(call, Topic::Pattern)),
     keyless("publish", 3, Flags::PUBSUB.and(Flags::LOADING).and(Flags::FAST), publish),
-    keyless("pubsub", -2, Flags::PUBSUB.and(Flags::LOADING), pubsub),
+    Command { subcommands: PUBSUB, ..keyless("pubsub", -2, Flags::PUBSUB.and(Flags::LOADING), pubsub) },
     keyless("punsubscribe", -1, LISTEN, |call| unsubscribe(call, Topic::Pattern)),
     keyless("subscribe", -2, LISTEN, |call| subscribe(call, Topic::Channel)),
     keyless("unsubscribe", -1, LISTEN, |call| unsubscribe(call, Topic::Channel)),
+];
+
+const PUBSUB: &[(&str, i32)] = &[
+    ("pubsub|channels", -2),
+    ("pubsub|help", 2),
+    ("pubsub|numpat", 2),
+    ("pubsub|numsub", -2),
+    ("pubsub|shardchannels", -2),
+    ("pubsub|shardnumsub", -2),
 ];
 
 fn subscribe(call: &mut Call<'_>, topic: Topic) -> Result<(), Fault> {
@@ -112,9 +121,6 @@ fn pubsub(call: &mut Call<'_>) -> Result<(), Fault> {
                 "    pattern subscriptions(default: no channels).",
             ],
         ),
-        (b"numpat", _) => return Err(Fault::Arity("pubsub|numpat")),
-        (b"channels", _) => return Err(super::unknown_subcommand(call.args[1], "PUBSUB")),
-        (b"help", _) => return Err(Fault::Arity("pubsub|help")),
         _ => return Err(super::unknown_subcommand(call.args[1], "PUBSUB")),
     }
     Ok(())

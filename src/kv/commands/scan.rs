@@ -23,13 +23,14 @@ struct Options<'a> {
     kind: Option<&'a [u8]>,
 }
 
+fn cursor(call: &Call<'_>, at: usize) -> Result<u64, Fault> {
+    let text = std::str::from_utf8(call.arg(at)?).ok();
+    text.and_then(|text| text.parse().ok()).ok_or(Fault::Text("ERR invalid cursor"))
+}
+
 impl<'a> Options<'a> {
     fn read(call: &Call<'a>, at: usize) -> Result<Self, Fault> {
-        let cursor = std::str::from_utf8(call.arg(at)?)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or(Fault::Text("ERR invalid cursor"))?;
-        let mut options = Self { cursor, pattern: None, count: 10, kind: None };
+        let mut options = Self { cursor: cursor(call, at)?, pattern: None, count: 10, kind: None };
         for pair in call.rest(at + 1).chunks(2) {
             let [option, value] = pair else { return Err(Fault::Syntax) };
             match option.to_ascii_uppercase().as_slice() {
@@ -99,6 +100,12 @@ fn scan_key(
     kind: Kind,
     walk: impl FnOnce(&crate::kv::entry::Entry, &Options<'_>, &mut Vec<Vec<u8>>) -> u64,
 ) -> Result<(), Fault> {
+    cursor(call, 2)?;
+    // As in Redis, the key comes before the options: without it, wrong ones are not even looked at.
+    if call.keyspace.read_kind(call.client.db, call.arg(1)?, kind)?.is_none() {
+        answer_head(0, 0, call.reply);
+        return Ok(());
+    }
     let options = Options::read(call, 2)?;
     super::with_entry(call, 1, kind, |entry, reply, _| {
         let mut found = Vec::new();

@@ -161,7 +161,7 @@ fn spop(call: &mut Call<'_>) -> Result<(), Fault> {
 fn srandmember(call: &mut Call<'_>) -> Result<(), Fault> {
     let count = match call.rest(2) {
         [] => None,
-        [_] => Some(call.integer(2)?),
+        [_] => Some(super::draws(call, 2)?),
         _ => return Err(Fault::Syntax),
     };
     let random = Arc::clone(&call.keyspace.random);
@@ -175,7 +175,7 @@ fn srandmember(call: &mut Call<'_>) -> Result<(), Fault> {
         };
         let mut members = Vec::new();
         if count < 0 {
-            let most = if set.len() == 0 { 0 } else { super::MOST_DRAWN.min(count.unsigned_abs() as usize) };
+            let most = if set.len() == 0 { 0 } else { count.unsigned_abs() };
             members.extend((0..most).filter_map(|_| set.sample(&*random)));
         } else {
             set.each(|member| members.push(member.to_vec()));

@@ -337,10 +337,12 @@ fn getrange(call: &mut Call<'_>) -> Result<(), Fault> {
     let (start, end) = (call.integer(2)?, call.integer(3)?);
     match call.keyspace.read_kind(call.client.db, call.args[1], Kind::String)? {
         None => call.reply.bulk(b""),
+        Some(_) if start < 0 && end < 0 && start > end => call.reply.bulk(b""),
         Some(entry) => {
             let text = entry.text();
-            let range = super::range(start, end, text.len());
-            call.reply.bulk(text.get(range).unwrap_or_default());
+            // Unlike in lists, an end before the first byte counts as the first.
+            let end = if end < 0 { end.saturating_add(text.len() as i64).max(0) } else { end };
+            call.reply.bulk(text.get(super::range(start, end, text.len())).unwrap_or_default());
         }
     }
     Ok(())

@@ -57,13 +57,20 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn read(call: &Call<'a>, at: usize, operation: Operation, stored: bool, name: &str) -> Result<Self, Fault> {
+    fn read(call: &mut Call<'a>, at: usize, operation: Operation, stored: bool, name: &str) -> Result<Self, Fault> {
         let count = call.integer(at)?;
         if count < 1 {
             return Err(Fault::Told(format!("ERR at least 1 input key is needed for '{name}' command")));
         }
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let keys = call.rest(at + 1).get(..count).ok_or(Fault::Syntax)?;
+        // Types come before options, as in Redis.
+        for key in keys {
+            let kind = call.keyspace.peek(call.client.db, key).map(Entry::kind);
+            if kind.is_some_and(|kind| kind != Kind::ZSet && kind != Kind::Set) {
+                return Err(Fault::WrongType);
+            }
+        }
         let mut request = Self { keys, weights: vec![1.0; count], aggregate: Aggregate::Sum, with_scores: false };
         let mut rest = call.rest(at + 1 + count);
         while let Some((option, after)) = rest.split_first() {

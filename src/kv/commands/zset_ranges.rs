@@ -65,7 +65,7 @@ fn ranks<'a>(start: &[u8], end: &[u8]) -> Result<Span<'a>, Fault> {
 fn scores<'a>(min: &[u8], max: &[u8]) -> Result<Span<'a>, Fault> {
     let read = |text: &[u8]| {
         let (exclusive, digits) = text.strip_prefix(b"(").map_or((false, text), |digits| (true, digits));
-        let value = number::float(digits).ok_or(Fault::Text("ERR min or max is not a float"))?;
+        let value = number::float_bound(digits).ok_or(Fault::Text("ERR min or max is not a float"))?;
         Ok::<_, Fault>(Score { value, exclusive })
     };
     Ok(Span::Scores(read(min)?, read(max)?))

@@ -243,7 +243,7 @@ impl List {
         let (chunk, within) = self.locate(index).unwrap_or((self.chunks.len(), 0));
         let head = self.chunks.get(chunk).map(|chunk| {
             let mut elements = chunk.elements();
-            (0..within).for_each(|_| drop(elements.next()));
+            elements.by_ref().take(within).for_each(drop);
             elements
         });
         let tail = self.chunks.range((chunk + 1).min(self.chunks.len())..).flat_map(Chunk::elements);
@@ -414,8 +414,8 @@ impl Entry {
         let start = start.min(end);
         match self.body_mut() {
             BodyMut::Big(Collection::List(list)) => {
-                (0..start).for_each(|_| drop(list.pop(End::Head)));
-                (end..whole).for_each(|_| drop(list.pop(End::Tail)));
+                (0..start).map_while(|_| list.pop(End::Head)).for_each(drop);
+                (end..whole).map_while(|_| list.pop(End::Tail)).for_each(drop);
             }
             BodyMut::Big(_) => {}
             BodyMut::Packed(mut payload) => {
