@@ -173,13 +173,18 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 }
 
 impl Pool {
-    /// The connection used last: it has the most time left.
+    /// The connection used last: it has the most time left. When it has none left, neither has any other.
     fn take(self: &Arc<Self>) -> Option<Lease> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        self.purge(&mut idle);
-        let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        let Idle { sender, .. } = idle.remove(at);
-        Some(Lease { sender, pool: Arc::clone(self) })
+        while let Some(last) = idle.pop() {
+            if last.since.elapsed() >= self.keep {
+                idle.clear();
+            } else if last.sender.is_ready() {
+                return Some(Lease { sender: last.sender, pool: Arc::clone(self) });
+            }
+            // Else it is closed, or its last request is still being sent although the answer has come: no longer of use.
+        }
+        None
     }
 
     fn purge(&self, idle: &mut Vec<Idle>) {

@@ -4,6 +4,7 @@ mod proxying;
 mod smuggling;
 mod tls;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,17 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Origin {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Origin {
     /// `reply` makes the raw answer from the raw request; an empty answer closes the connection.
     async fn start(supervisor: &Supervisor, reply: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = Self { address: listener.local_addr().unwrap(), requests: Arc::default() };
-        let requests = Arc::clone(&origin.requests);
+        let origin =
+            Self { address: listener.local_addr().unwrap(), requests: Arc::default(), connections: Arc::default() };
+        let (requests, connections) = (Arc::clone(&origin.requests), Arc::clone(&origin.connections));
         let (tasks, reply) = (supervisor.clone(), Arc::new(reply));
         supervisor.task("test origin", Role::Ordinary, async move {
             while let Ok((mut stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (requests, reply) = (Arc::clone(&requests), Arc::clone(&reply));
                 tasks.task("test origin connection", Role::Ordinary, async move {
                     while let Some(request) = read_request(&mut stream).await {

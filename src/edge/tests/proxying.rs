@@ -130,6 +130,7 @@ async fn a_connection_to_the_app_serves_many_requests() {
         read_until(&mut stream, "ok").await;
     }
     assert_eq!(trial.origin.requests().len(), 5);
+    assert_eq!(trial.origin.connections.load(Ordering::SeqCst), 1);
     assert!(trial.metrics.exposition().contains("mainstay_edge_upstream_retries_total 0"));
 }
 
