@@ -18,6 +18,12 @@ use tokio::time::{Instant, Sleep, sleep};
 /// Progress that earns a client its full time again.
 const STEP: usize = 4096;
 
+/// How long, and for how many bytes, a closed connection is still read from. A client that is told "no" while it sends a
+/// body reads the answer only if its bytes are taken: closing a socket with unread bytes resets it, and the reset
+/// overtakes the answer (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 20;
+
 /// The waiting one client has left.
 #[derive(Debug)]
 struct Patience {
@@ -109,12 +115,14 @@ impl http_body::Body for PatientBody {
 pub struct PatientIo<I, P> {
     inner: I,
     patience: Patience,
+    /// Once the sending side is closed: until when to read on, and how many bytes at most.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
     _place: P,
 }
 
 impl<I, P> PatientIo<I, P> {
     pub const fn new(inner: I, limit: Duration, place: P) -> Self {
-        Self { inner, patience: Patience::new(limit), _place: place }
+        Self { inner, patience: Patience::new(limit), linger: None, _place: place }
     }
 
     fn wrote(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -142,7 +150,7 @@ impl<I: AsyncRead + Unpin, P: Unpin> AsyncRead for PatientIo<I, P> {
     }
 }
 
-impl<I: AsyncWrite + Unpin, P: Unpin> AsyncWrite for PatientIo<I, P> {
+impl<I: AsyncRead + AsyncWrite + Unpin, P: Unpin> AsyncWrite for PatientIo<I, P> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.wrote(context, outcome)
@@ -176,6 +184,22 @@ impl<I: AsyncWrite + Unpin, P: Unpin> AsyncWrite for PatientIo<I, P> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+        }
+        let (deadline, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
+        loop {
+            let mut scrap = [0; 8192];
+            let mut buffer = ReadBuf::new(&mut scrap);
+            let Poll::Ready(outcome) = Pin::new(&mut this.inner).poll_read(context, &mut buffer) else {
+                return deadline.as_mut().poll(context).map(Ok);
+            };
+            let bytes = buffer.filled().len();
+            *left = left.saturating_sub(bytes);
+            if outcome.is_err() || bytes == 0 || *left == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

@@ -158,6 +158,16 @@ async fn a_client_that_takes_nothing_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_client_told_no_in_the_middle_of_its_body_still_reads_the_answer() {
+    let running = start(ServeConfig::default());
+    let mut stream = running.connect().await;
+    let head = format!("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", 16 << 20);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![0; 16 << 20]).await.unwrap();
+    assert!(read_all(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_told_so() {
     let running = start(ServeConfig { max_connections: 1, ..ServeConfig::default() });
     let mut first = running.connect().await;
