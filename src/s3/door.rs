@@ -1,0 +1,120 @@
+//! The door: one request from its head to its answer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response, header};
+
+use super::address::Address;
+use super::config::S3Config;
+use super::cors::Cors;
+use super::error::S3Error;
+use super::gate::Gate;
+use super::health;
+use super::operation::Operation;
+use super::request::Request;
+use super::respond;
+use crate::base::{Clock, Random, Secret, ids, random};
+use crate::http::connection::authority;
+use crate::http::query::Query;
+use crate::http::{Answer, Body, Handler, Peer};
+use crate::objects::Objects;
+
+/// The secret of an access key, if there is such a key. In memory, no waiting.
+pub type SecretOf = Arc<dyn Fn(&str) -> Option<Secret<String>> + Send + Sync>;
+
+/// Whether the server takes requests.
+pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What the operations work with.
+#[derive(Debug)]
+pub struct Services {
+    /// Buckets and objects.
+    pub objects: Objects,
+    /// The region this server says it is.
+    pub region: String,
+}
+
+/// The S3 protocol as an HTTP handler.
+pub struct S3Door {
+    services: Services,
+    secret_of: SecretOf,
+    ready: Ready,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    domains: Vec<String>,
+    cors: Cors,
+}
+
+impl S3Door {
+    /// A door to `objects` for the holders of the keys `secret_of` knows. `config` is taken as it is: whoever knows the
+    /// edge's domain adds it to `domains` and `cors_origins` before.
+    pub fn new(
+        objects: Objects,
+        secret_of: SecretOf,
+        ready: Ready,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        config: &S3Config,
+    ) -> Self {
+        Self {
+            services: Services { objects, region: config.region.clone() },
+            secret_of,
+            ready,
+            clock,
+            random,
+            domains: config.domains.clone(),
+            cors: Cors::new(&config.cors_origins),
+        }
+    }
+
+    async fn answer(&self, request: http::Request<Body>, peer: Peer) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        if let Some(response) = health::answer(&parts, || (self.ready)()) {
+            return response;
+        }
+        let id = ids::hex(&random::bytes::<8>(self.random.as_ref())).to_ascii_uppercase();
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let origin = parts.headers.get(header::ORIGIN).cloned();
+        let outcome = match self.cors.preflight(&parts) {
+            Some(outcome) => outcome,
+            None => self.serve(parts, body, peer).await,
+        };
+        let mut response = outcome.unwrap_or_else(|error| {
+            tracing::debug!(request = %id, %method, code = error.code.name(), "an S3 request was refused");
+            respond::error(&error, &method, &path, &id)
+        });
+        let headers = response.headers_mut();
+        respond::set(headers, HeaderName::from_static("x-amz-request-id"), &id);
+        headers.insert(header::SERVER, HeaderValue::from_static("Mainstay"));
+        self.cors.decorate(origin.as_ref(), headers);
+        response
+    }
+
+    /// Gate, then parsing, then doing: in this order for every request.
+    async fn serve(&self, parts: Parts, body: Body, peer: Peer) -> Result<Response<Body>, S3Error> {
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let authority = authority(&parts.headers, &parts.uri).unwrap_or_default().to_owned();
+        let bodyless = http_body::Body::is_end_stream(&body);
+        let gate = Gate { region: &self.services.region, secret_of: self.secret_of.as_ref(), now: self.clock.now() };
+        let (verified, body) = gate.admit(&parts, &query, &authority, body)?;
+        let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
+        let origin = format!("{}://{authority}", if peer.secure { "https" } else { "http" });
+        let request = Request::new(parts, query, address, origin, bodyless, verified)?;
+        let operation = Operation::parse(&request)?;
+        operation.run(&self.services, &request, body).await
+    }
+}
+
+impl Handler for S3Door {
+    fn call(&self, request: http::Request<Body>, peer: Peer) -> Answer<'_> {
+        Box::pin(self.answer(request, peer))
+    }
+}
+
+impl fmt::Debug for S3Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Door").field("services", &self.services).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+//! The gate: nothing of the protocol runs before a request passed it.
+//!
+//! A request authenticates in one way, decided once, or not at all; what comes out is a [`Verified`] and a body that can
+//! only be read through the checks its signature calls for. Neither can be made anywhere else, so an operation that runs
+//! without a signature does not compile. (A handler reached around its check gave everyone write access to MinIO:
+//! CVE-2026-40344, CVE-2026-41145.)
+
+use http::request::Parts;
+
+use super::error::{Code, S3Error};
+use super::payload::{self, Claim, SealedBody};
+use crate::base::{Secret, Timestamp};
+use crate::http::Body;
+use crate::http::query::Query;
+use crate::http::sigv4::{self, PathRule, Policy, Presented, Proof, Signable};
+
+/// Proof that a request was signed by the holder of an access key.
+#[derive(Debug)]
+pub struct Verified {
+    access_key_id: String,
+    presigned: bool,
+}
+
+impl Verified {
+    /// Whose key signed.
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    /// Whether the request is a presigned address, whose query stands for headers.
+    pub const fn presigned(&self) -> bool {
+        self.presigned
+    }
+}
+
+/// What the gate knows about the server.
+#[derive(Clone, Copy)]
+pub struct Gate<'a> {
+    /// The region of every credential.
+    pub region: &'a str,
+    /// The secret of an access key.
+    pub secret_of: &'a dyn Fn(&str) -> Option<Secret<String>>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Gate<'_> {
+    /// Lets a signed request in.
+    ///
+    /// # Errors
+    /// It is anonymous, its signature or what it says about the body does not hold.
+    pub fn admit(
+        self,
+        parts: &Parts,
+        query: &Query,
+        authority: &str,
+        body: Body,
+    ) -> Result<(Verified, SealedBody), S3Error> {
+        let (signature, presigned) = match Presented::parse(&parts.headers, query)? {
+            Presented::Nothing => return Err(S3Error::new(Code::AccessDenied, "anonymous requests are not allowed")),
+            Presented::Header(signature) => (signature, false),
+            Presented::Query(signature) => (signature, true),
+        };
+        let payload = payload_line(parts, query, presigned)?;
+        let kind = Kind::parse(payload, presigned)?;
+        let request = Signable {
+            method: &parts.method,
+            path: parts.uri.path(),
+            query,
+            headers: &parts.headers,
+            authority,
+            payload,
+        };
+        let policy = Policy { service: "s3", region: self.region, path: PathRule::Once };
+        let proof = sigv4::verify(&signature, &request, policy, self.secret_of, self.now)?;
+        let verified = Verified { access_key_id: proof.access_key_id().to_owned(), presigned };
+        Ok((verified, SealedBody::new(body, kind.claim(proof))))
+    }
+}
+
+/// What stands in the payload line of the canonical request.
+fn payload_line<'a>(parts: &'a Parts, query: &'a Query, presigned: bool) -> Result<&'a str, S3Error> {
+    let header = parts.headers.get("x-amz-content-sha256").map(|value| value.to_str().unwrap_or_default());
+    let in_query = || query.get("X-Amz-Content-Sha256").or_else(|| query.get("x-amz-content-sha256"));
+    match header {
+        Some(text) => Ok(text),
+        None if presigned => Ok(in_query().unwrap_or("UNSIGNED-PAYLOAD")),
+        None => Err(S3Error::new(Code::MissingSecurityHeader, "header x-amz-content-sha256 is missing")),
+    }
+}
+
+/// The known payload lines. An unknown one is refused, not taken for "unsigned".
+enum Kind {
+    Sha256([u8; 32]),
+    Unsigned,
+    SignedChunks { trailers: bool },
+    UnsignedTrailers,
+}
+
+impl Kind {
+    fn parse(text: &str, presigned: bool) -> Result<Self, S3Error> {
+        let kind = match text {
+            "UNSIGNED-PAYLOAD" => Self::Unsigned,
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Self::SignedChunks { trailers: false },
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => Self::SignedChunks { trailers: true },
+            "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Self::UnsignedTrailers,
+            hex => payload::parse_sha256(hex).map(Self::Sha256).ok_or_else(|| {
+                let problem =
+                    "x-amz-content-sha256 must be a sha256 in hexadecimal, UNSIGNED-PAYLOAD, or a known STREAMING-";
+                S3Error::new(Code::InvalidArgument, problem)
+            })?,
+        };
+        match kind {
+            Self::SignedChunks { .. } | Self::UnsignedTrailers if presigned => {
+                Err(S3Error::new(Code::InvalidRequest, "a presigned request cannot have a STREAMING- body"))
+            }
+            kind => Ok(kind),
+        }
+    }
+
+    fn claim(self, proof: Proof) -> Claim {
+        match self {
+            Self::Sha256(sha256) => Claim::Sha256(sha256),
+            Self::Unsigned => Claim::Unsigned,
+            Self::SignedChunks { trailers } => Claim::SignedChunks { signer: proof.into_chunk_signer(), trailers },
+            Self::UnsignedTrailers => Claim::UnsignedTrailers,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Everything this door can be asked, and the table that tells which it is.
+//!
+//! [`Operation`] is the feature list. A request becomes one of its variants, all parameters parsed, before anything
+//! runs; what the table does not know is `NotImplemented`. To add an operation: a row, a variant, an arm in
+//! [`Operation::run`], and the code in its family's file.
+
+use http::{Method, Response};
+
+use super::address::Address;
+use super::buckets::{CreateBucket, DescribeBucket, DescribeObject, ListBuckets, Topic};
+use super::copy::{CopyObject, UploadPartCopy};
+use super::delete::{DeleteObject, DeleteObjects};
+use super::door::Services;
+use super::error::{Code, S3Error};
+use super::listing::{Flavour, ListObjects};
+use super::multipart::{
+    AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, ListMultipartUploads, ListParts, UploadPart,
+};
+use super::payload::SealedBody;
+use super::read::{GetObject, Want};
+use super::request::Request;
+use super::write::PutObject;
+use crate::http::Body;
+use crate::objects::BucketName;
+
+/// One thing a client asks for.
+#[derive(Debug)]
+pub enum Operation {
+    /// The buckets.
+    ListBuckets(ListBuckets),
+    /// Makes a bucket.
+    CreateBucket(CreateBucket),
+    /// Whether a bucket is there.
+    HeadBucket(BucketName),
+    /// Removes an empty bucket.
+    DeleteBucket(BucketName),
+    /// Region, versioning, ACL and other settings, none of which can be changed.
+    DescribeBucket(DescribeBucket),
+    /// A page of keys, in one of three flavours.
+    ListObjects(ListObjects),
+    /// Uploads in progress.
+    ListMultipartUploads(ListMultipartUploads),
+    /// Removes many objects.
+    DeleteObjects(DeleteObjects),
+    /// Reads an object, or its head.
+    GetObject(GetObject),
+    /// ACL, tags and lock of an object.
+    DescribeObject(DescribeObject),
+    /// Stores an object.
+    PutObject(PutObject),
+    /// Stores a copy of an object.
+    CopyObject(CopyObject),
+    /// Removes an object.
+    DeleteObject(DeleteObject),
+    /// Starts a multipart upload.
+    CreateMultipartUpload(CreateMultipartUpload),
+    /// Stores a part.
+    UploadPart(UploadPart),
+    /// Stores a part copied from an object.
+    UploadPartCopy(UploadPartCopy),
+    /// Joins the parts.
+    CompleteMultipartUpload(CompleteMultipartUpload),
+    /// Gives an upload up.
+    AbortMultipartUpload(AbortMultipartUpload),
+    /// The parts of an upload.
+    ListParts(ListParts),
+}
+
+/// What a request addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Service,
+    Bucket,
+    Object,
+}
+
+/// What, beside method and level, picks a row.
+enum When {
+    /// Nothing: no subresource is named.
+    Plain,
+    /// This parameter.
+    Query(&'static str),
+    /// This parameter with this value.
+    Value(&'static str, &'static str),
+    /// This header (or the parameter that stands for it), and no subresource.
+    Header(&'static str),
+    /// This parameter and this header.
+    Both(&'static str, &'static str),
+}
+
+type Parse = fn(&Request) -> Result<Operation, S3Error>;
+
+struct Row(Method, Level, When, Parse);
+
+/// Parameters that turn a request into another operation. One that has no row is `NotImplemented`: taking
+/// `PUT /b/k?tagging` for a plain PUT would overwrite the object with its tags.
+const SUBRESOURCES: &[&str] = &[
+    "accelerate",
+    "acl",
+    "analytics",
+    "append",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "list-type",
+    "location",
+    "logging",
+    "metadataConfiguration",
+    "metadataTable",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "renameObject",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "session",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versioning",
+    "versions",
+    "website",
+];
+
+const COPY: &str = "x-amz-copy-source";
+
+static TABLE: &[Row] = &[
+    Row(Method::GET, Level::Service, When::Plain, |r| Ok(Operation::ListBuckets(ListBuckets::parse(r)?))),
+    Row(Method::PUT, Level::Bucket, When::Plain, |r| Ok(Operation::CreateBucket(CreateBucket::parse(r)?))),
+    Row(Method::HEAD, Level::Bucket, When::Plain, |r| Ok(Operation::HeadBucket(r.bucket()?))),
+    Row(Method::DELETE, Level::Bucket, When::Plain, |r| Ok(Operation::DeleteBucket(r.bucket()?))),
+    Row(Method::GET, Level::Bucket, When::Plain, |r| list(r, Flavour::V1)),
+    Row(Method::GET, Level::Bucket, When::Value("list-type", "2"), |r| list(r, Flavour::V2)),
+    Row(Method::GET, Level::Bucket, When::Query("versions"), |r| list(r, Flavour::Versions)),
+    Row(Method::GET, Level::Bucket, When::Query("uploads"), |r| {
+        Ok(Operation::ListMultipartUploads(ListMultipartUploads::parse(r)?))
+    }),
+    Row(Method::POST, Level::Bucket, When::Query("delete"), |r| Ok(Operation::DeleteObjects(DeleteObjects::parse(r)?))),
+    Row(Method::GET, Level::Bucket, When::Query("location"), |r| describe(r, Topic::Location)),
+    Row(Method::GET, Level::Bucket, When::Query("versioning"), |r| describe(r, Topic::Versioning)),
+    Row(Method::GET, Level::Bucket, When::Query("acl"), |r| describe(r, Topic::Acl)),
+    Row(Method::GET, Level::Bucket, When::Query("encryption"), |r| describe(r, Topic::Encryption)),
+    Row(Method::GET, Level::Bucket, When::Query("logging"), |r| describe(r, Topic::Logging)),
+    Row(Method::GET, Level::Bucket, When::Query("notification"), |r| describe(r, Topic::Notification)),
+    Row(Method::GET, Level::Bucket, When::Query("policy"), |r| absent(r, Code::NoSuchBucketPolicy)),
+    Row(Method::GET, Level::Bucket, When::Query("cors"), |r| absent(r, Code::NoSuchCORSConfiguration)),
+    Row(Method::GET, Level::Bucket, When::Query("lifecycle"), |r| absent(r, Code::NoSuchLifecycleConfiguration)),
+    Row(Method::GET, Level::Bucket, When::Query("tagging"), |r| absent(r, Code::NoSuchTagSet)),
+    Row(Method::GET, Level::Bucket, When::Query("website"), |r| absent(r, Code::NoSuchWebsiteConfiguration)),
+    Row(Method::GET, Level::Bucket, When::Query("object-lock"), |r| {
+        absent(r, Code::ObjectLockConfigurationNotFoundError)
+    }),
+    Row(Method::GET, Level::Bucket, When::Query("ownershipControls"), |r| {
+        absent(r, Code::OwnershipControlsNotFoundError)
+    }),
+    Row(Method::GET, Level::Bucket, When::Query("publicAccessBlock"), |r| {
+        absent(r, Code::NoSuchPublicAccessBlockConfiguration)
+    }),
+    Row(Method::GET, Level::Bucket, When::Query("replication"), |r| {
+        absent(r, Code::ReplicationConfigurationNotFoundError)
+    }),
+    Row(Method::GET, Level::Object, When::Plain, |r| Ok(Operation::GetObject(GetObject::parse(r, Want::Bytes)?))),
+    Row(Method::HEAD, Level::Object, When::Plain, |r| Ok(Operation::GetObject(GetObject::parse(r, Want::Head)?))),
+    Row(Method::GET, Level::Object, When::Query("uploadId"), |r| Ok(Operation::ListParts(ListParts::parse(r)?))),
+    Row(Method::GET, Level::Object, When::Query("acl"), |r| describe_object(r, Topic::Acl)),
+    Row(Method::GET, Level::Object, When::Query("tagging"), |r| describe_object(r, Topic::Tagging)),
+    Row(Method::GET, Level::Object, When::Query("retention"), |r| {
+        describe_object(r, Topic::Absent(Code::NoSuchObjectLockConfiguration))
+    }),
+    Row(Method::GET, Level::Object, When::Query("legal-hold"), |r| {
+        describe_object(r, Topic::Absent(Code::NoSuchObjectLockConfiguration))
+    }),
+    Row(Method::PUT, Level::Object, When::Both("uploadId", COPY), |r| {
+        Ok(Operation::UploadPartCopy(UploadPartCopy::parse(r)?))
+    }),
+    Row(Method::PUT, Level::Object, When::Query("uploadId"), |r| Ok(Operation::UploadPart(UploadPart::parse(r)?))),
+    Row(Method::PUT, Level::Object, When::Header(COPY), |r| Ok(Operation::CopyObject(CopyObject::parse(r)?))),
+    Row(Method::PUT, Level::Object, When::Plain, |r| Ok(Operation::PutObject(PutObject::parse(r)?))),
+    Row(Method::POST, Level::Object, When::Query("uploads"), |r| {
+        Ok(Operation::CreateMultipartUpload(CreateMultipartUpload::parse(r)?))
+    }),
+    Row(Method::POST, Level::Object, When::Query("uploadId"), |r| {
+        Ok(Operation::CompleteMultipartUpload(CompleteMultipartUpload::parse(r)?))
+    }),
+    Row(Method::DELETE, Level::Object, When::Query("uploadId"), |r| {
+        Ok(Operation::AbortMultipartUpload(AbortMultipartUpload::parse(r)?))
+    }),
+    Row(Method::DELETE, Level::Object, When::Plain, |r| Ok(Operation::DeleteObject(DeleteObject::parse(r)?))),
+];
+
+fn list(request: &Request, flavour: Flavour) -> Result<Operation, S3Error> {
+    Ok(Operation::ListObjects(ListObjects::parse(request, flavour)?))
+}
+
+fn describe(request: &Request, topic: Topic) -> Result<Operation, S3Error> {
+    Ok(Operation::DescribeBucket(DescribeBucket { bucket: request.bucket()?, topic }))
+}
+
+fn absent(request: &Request, code: Code) -> Result<Operation, S3Error> {
+    describe(request, Topic::Absent(code))
+}
+
+fn describe_object(request: &Request, topic: Topic) -> Result<Operation, S3Error> {
+    let (bucket, key) = request.object()?;
+    Ok(Operation::DescribeObject(DescribeObject { bucket, key, topic }))
+}
+
+impl When {
+    fn holds(&self, request: &Request) -> bool {
+        let plain = || !SUBRESOURCES.iter().any(|name| request.query.has(name));
+        match self {
+            Self::Plain => plain(),
+            Self::Query(name) => request.query.has(name),
+            Self::Value(name, value) => request.query.get(name) == Some(value),
+            Self::Header(name) => request.field(name).is_some() && plain(),
+            Self::Both(parameter, header) => request.query.has(parameter) && request.field(header).is_some(),
+        }
+    }
+}
+
+impl Operation {
+    /// What `request` asks for.
+    ///
+    /// # Errors
+    /// [`Code::NotImplemented`] for what no row knows, [`Code::MethodNotAllowed`] for a method S3 does not use, and what
+    /// parsing the parameters finds.
+    pub fn parse(request: &Request) -> Result<Self, S3Error> {
+        let level = match request.address {
+            Address::Service => Level::Service,
+            Address::Bucket(_) => Level::Bucket,
+            Address::Object(..) => Level::Object,
+        };
+        let mut rows = TABLE.iter().filter(|Row(method, at, ..)| *method == request.method && *at == level);
+        if let Some(Row(.., parse)) = rows.find(|Row(_, _, when, _)| when.holds(request)) {
+            return parse(request);
+        }
+        match request.method {
+            Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE => {
+                Err(Code::NotImplemented.into())
+            }
+            _ => Err(Code::MethodNotAllowed.into()),
+        }
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// What the service below answers, in S3's words.
+    pub async fn run(
+        self,
+        services: &Services,
+        request: &Request,
+        body: SealedBody,
+    ) -> Result<Response<Body>, S3Error> {
+        match self {
+            Self::ListBuckets(operation) => operation.run(services).await,
+            Self::CreateBucket(operation) => operation.run(services, request, body).await,
+            Self::HeadBucket(bucket) => super::buckets::head(services, &bucket).await,
+            Self::DeleteBucket(bucket) => super::buckets::delete(services, &bucket).await,
+            Self::DescribeBucket(operation) => operation.run(services).await,
+            Self::ListObjects(operation) => operation.run(services).await,
+            Self::ListMultipartUploads(operation) => operation.run(services).await,
+            Self::DeleteObjects(operation) => operation.run(services, request, body).await,
+            Self::GetObject(operation) => operation.run(services, request).await,
+            Self::DescribeObject(operation) => operation.run(services).await,
+            Self::PutObject(operation) => operation.run(services, request, body).await,
+            Self::CopyObject(operation) => operation.run(services, request).await,
+            Self::DeleteObject(operation) => operation.run(services).await,
+            Self::CreateMultipartUpload(operation) => operation.run(services).await,
+            Self::UploadPart(operation) => operation.run(services, request, body).await,
+            Self::UploadPartCopy(operation) => operation.run(services, request).await,
+            Self::CompleteMultipartUpload(operation) => operation.run(services, request, body).await,
+            Self::AbortMultipartUpload(operation) => operation.run(services).await,
+            Self::ListParts(operation) => operation.run(services).await,
+        }
+    }
+}
