@@ -12,9 +12,24 @@ struct Room {
     may_import: &'static [&'static str],
 }
 
+impl Room {
+    /// Whether the room may import `other`; its tests may also build what the rooms it imports are made from.
+    fn may_import(&self, other: &str, in_test: bool) -> bool {
+        let above = || ROOMS.iter().take_while(|room| room.name != self.name).any(|room| room.name == other);
+        match in_test {
+            true => other == "testing" || above(),
+            false if self.may_import == EVERYTHING_ABOVE => above(),
+            false => self.may_import.contains(&other),
+        }
+    }
+}
+
 const fn room(name: &'static str, may_import: &'static [&'static str]) -> Room {
     Room { name, may_import }
 }
+
+/// For the rooms that put the others together.
+const EVERYTHING_ABOVE: &[&str] = &["*"];
 
 /// Every room, from the ground up. A room imports only rooms above it; doors do not know each other.
 const ROOMS: &[Room] = &[
@@ -38,63 +53,9 @@ const ROOMS: &[Room] = &[
     room("edge", &["base", "telemetry", "crypto", "store", "http", "jobs", "accounts"]),
     room("api", &["base", "telemetry", "crypto", "store", "http", "jobs", "kv", "objects", "accounts"]),
     // top
-    room(
-        "config",
-        &[
-            "base",
-            "telemetry",
-            "crypto",
-            "store",
-            "http",
-            "jobs",
-            "kv",
-            "objects",
-            "accounts",
-            "resp",
-            "s3",
-            "edge",
-            "api",
-        ],
-    ),
-    room(
-        "app",
-        &[
-            "base",
-            "telemetry",
-            "crypto",
-            "store",
-            "http",
-            "jobs",
-            "kv",
-            "objects",
-            "accounts",
-            "resp",
-            "s3",
-            "edge",
-            "api",
-            "config",
-        ],
-    ),
-    room(
-        "cli",
-        &[
-            "base",
-            "telemetry",
-            "crypto",
-            "store",
-            "http",
-            "jobs",
-            "kv",
-            "objects",
-            "accounts",
-            "resp",
-            "s3",
-            "edge",
-            "api",
-            "config",
-            "app",
-        ],
-    ),
+    room("config", EVERYTHING_ABOVE),
+    room("app", EVERYTHING_ABOVE),
+    room("cli", EVERYTHING_ABOVE),
     // doubles for tests; shipped code cannot see it, which `testing_is_seen_by_tests_only` holds
     room("testing", &["base", "telemetry", "crypto", "store", "http", "jobs", "kv", "objects", "accounts"]),
 ];
@@ -113,8 +74,7 @@ fn rooms_import_only_what_the_table_allows() {
         let Some(room) = ROOMS.iter().find(|room| room.name == from) else { continue };
         for import in file.imports() {
             let known = ROOMS.iter().any(|room| room.name == import.to);
-            let from_test = import.in_test && import.to == "testing";
-            if known && import.to != from && !room.may_import.contains(&import.to.as_str()) && !from_test {
+            if known && import.to != from && !room.may_import(&import.to, import.in_test) {
                 wrong.push(format!("{}:{}: `{from}` imports `{}`", file.path, import.line, import.to));
             }
         }
@@ -126,7 +86,7 @@ fn rooms_import_only_what_the_table_allows() {
 fn the_table_allows_no_cycle() {
     let mut wrong = Vec::new();
     for (place, room) in ROOMS.iter().enumerate() {
-        for import in room.may_import {
+        for import in room.may_import.iter().filter(|_| room.may_import != EVERYTHING_ABOVE) {
             if !ROOMS.iter().take(place).any(|above| above.name == *import) {
                 wrong.push(format!("`{}` may import `{import}`, which is not above it", room.name));
             }
