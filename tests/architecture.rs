@@ -16,10 +16,12 @@ impl Room {
     /// Whether the room may import `other`; its tests may also build what the rooms it imports are made from.
     fn may_import(&self, other: &str, in_test: bool) -> bool {
         let above = || ROOMS.iter().take_while(|room| room.name != self.name).any(|room| room.name == other);
-        match in_test {
-            true => other == "testing" || above(),
-            false if self.may_import == EVERYTHING_ABOVE => above(),
-            false => self.may_import.contains(&other),
+        if in_test {
+            other == "testing" || above()
+        } else if self.may_import == EVERYTHING_ABOVE {
+            above()
+        } else {
+            self.may_import.contains(&other)
         }
     }
 }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { before, test } from 'node:test';
 
 import { onPile } from './support/backend.mjs';
@@ -52,7 +52,8 @@ for (const [at, { language, text, expected }] of programs.entries()) {
     const program = join(here, `program.${language === 'js' ? 'mjs' : language}`);
     // The reader's server has the default ports and its folder at hand; this one has its own.
     writeFileSync(program, text.replaceAll('localhost:8443', `localhost:${server.ports.https}`).replaceAll('mainstay-data/', `${server.data}/`));
-    const env = { ...settings(server.data), ...server.env, PATH: `${dirname(mainstay)}:${process.env.PATH}` };
+    symlinkSync(mainstay, join(here, 'mainstay'));
+    const env = { ...settings(server.data), ...server.env, PATH: `${here}:${process.env.PATH}` };
     const [command, words] = RUN[language](program);
     const printed = await output(command, words, { env, cwd: here });
     assert.deepEqual(printed.trimEnd().split('\n'), expected);
