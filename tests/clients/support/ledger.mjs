@@ -7,7 +7,7 @@ export class Ledger {
   constructor(path) {
     this.path = path;
     this.file = openSync(path, 'a');
-    this.count = 0;
+    this.counts = {};
     this.waiting = [];
   }
 
@@ -15,13 +15,15 @@ export class Ledger {
   acknowledged(worker, number) {
     writeSync(this.file, `${JSON.stringify([worker, number])}\n`);
     fdatasyncSync(this.file);
-    this.count += 1;
-    this.waiting = this.waiting.filter(({ count, resolve }) => this.count < count || resolve());
+    const door = worker[0];
+    this.counts[door] = (this.counts[door] ?? 0) + 1;
+    this.waiting = this.waiting.filter((wait) => (this.counts[wait.door] ?? 0) < wait.count || wait.resolve());
   }
 
-  /** Resolves when `more` further operations have been acknowledged. */
-  after(more) {
-    return new Promise((resolve) => this.waiting.push({ count: this.count + more, resolve: () => void resolve() }));
+  /** Resolves when `more` further operations on `door`, the first letter of its workers' names, were acknowledged. */
+  after(more, door) {
+    const count = (this.counts[door] ?? 0) + more;
+    return new Promise((resolve) => this.waiting.push({ door, count, resolve: () => void resolve() }));
   }
 
   /** How many operations each worker got acknowledged, read back from the file; operations count from 0 without gaps. */
