@@ -70,6 +70,7 @@ test('a killed server has everything it acknowledged', { skip: onPile && 'proves
       cookies ??= client.cookies;
     }
 
+    for (const worker of workers.values()) undo(t, () => worker.close());
     // Counted on the slowest door, so that every door has had its share.
     const moment = randomInt(20, 90);
     const killed = ledger.after(moment, 's').then(() => server.kill());
@@ -85,7 +86,6 @@ test('a killed server has everything it acknowledged', { skip: onPile && 'proves
     const again = await visitor(t, Http2, server, cookies);
     assert.deepEqual((await again.request('GET', '/me')).json(), { user: 'ada' }, 'a session outlives the crash');
     for (const [name, { worker, tried }] of everybody) await worker.check(acknowledged.get(name) ?? 0, tried, again);
-    for (const worker of workers.values()) worker.close();
     const { r, s, e } = ledger.counts;
     t.diagnostic(`round ${round + 1}: checked ${r} Redis batches, ${s} uploads, ${e} requests through the edge`);
   }

@@ -32,35 +32,42 @@ export function redisWorker(name, connect) {
     },
 
     async check(acknowledged, tried) {
-      const reader = new Redis(connect().env.REDIS_URL);
-      const numbers = Array.from({ length: tried }, (_, number) => number);
-      const found = await Promise.all(numbers.map((number) => reader.get(`${name}:${number}`)));
-      const gone = new Set(numbers.slice(0, acknowledged).map(deletes));
-      const inFlight = acknowledged < tried ? deletes(acknowledged) : undefined;
-      for (const number of numbers.slice(0, acknowledged)) {
-        if (gone.has(number)) assert.equal(found[number], null, `${name}:${number} was deleted`);
-        else if (number !== inFlight) assert.equal(found[number], value(number), `${name}:${number}`);
+      const reader = new Redis(connect().env.REDIS_URL, { retryStrategy: null });
+      try {
+        await checkRedis(reader, { name, acknowledged, tried, value, deletes, inTransaction });
+      } finally {
+        reader.disconnect();
       }
-      const count = Number(await reader.get(`${name}:count`));
-      assert.ok(count >= acknowledged && count <= tried, `${name}: ${count} of ${acknowledged} to ${tried}`);
-      const list = await reader.lrange(`${name}:list`, 0, -1);
-      assert.deepEqual(list, numbers.slice(0, list.length).map(String));
-      assert.ok(list.length >= acknowledged && list.length <= tried, `${name}: list of ${list.length}`);
-      const members = await reader.zrange(`${name}:zset`, 0, -1);
-      assert.deepEqual(members, numbers.slice(0, members.length).map((number) => `m${number}`));
-      assert.ok(members.length >= acknowledged);
-      const hash = await reader.hgetall(`${name}:hash`);
-      const last = Math.max(-1, ...Object.values(hash).map(Number));
-      assert.ok(last >= acknowledged - 1 && last < tried, `${name}: hash ends at ${last}`);
-      if (acknowledged < tried && inTransaction(acknowledged)) {
-        const effects = [count, list.length, members.length, last + 1];
-        assert.equal(new Set(effects).size, 1, `${name}: a transaction applied in part: ${effects}`);
-      }
-      await reader.quit();
     },
 
     close: () => redis.disconnect(),
   };
+}
+
+async function checkRedis(reader, { name, acknowledged, tried, value, deletes, inTransaction }) {
+  const numbers = Array.from({ length: tried }, (_, number) => number);
+  const found = await Promise.all(numbers.map((number) => reader.get(`${name}:${number}`)));
+  const gone = new Set(numbers.slice(0, acknowledged).map(deletes));
+  const inFlight = acknowledged < tried ? deletes(acknowledged) : undefined;
+  for (const number of numbers.slice(0, acknowledged)) {
+    if (gone.has(number)) assert.equal(found[number], null, `${name}:${number} was deleted`);
+    else if (number !== inFlight) assert.equal(found[number], value(number), `${name}:${number}`);
+  }
+  const count = Number(await reader.get(`${name}:count`));
+  assert.ok(count >= acknowledged && count <= tried, `${name}: ${count} of ${acknowledged} to ${tried}`);
+  const list = await reader.lrange(`${name}:list`, 0, -1);
+  assert.deepEqual(list, numbers.slice(0, list.length).map(String));
+  assert.ok(list.length >= acknowledged && list.length <= tried, `${name}: list of ${list.length}`);
+  const members = await reader.zrange(`${name}:zset`, 0, -1);
+  assert.deepEqual(members, numbers.slice(0, members.length).map((number) => `m${number}`));
+  assert.ok(members.length >= acknowledged);
+  const hash = await reader.hgetall(`${name}:hash`);
+  const last = Math.max(-1, ...Object.values(hash).map(Number));
+  assert.ok(last >= acknowledged - 1 && last < tried, `${name}: hash ends at ${last}`);
+  if (acknowledged < tried && inTransaction(acknowledged)) {
+    const effects = [count, list.length, members.length, last + 1];
+    assert.equal(new Set(effects).size, 1, `${name}: a transaction applied in part: ${effects}`);
+  }
 }
 
 const SIZES = [0, 1, 4096, 40_000, 65_536, 65_537, 300_000, 1 << 20];
