@@ -3,12 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::redis;
 use crate::accounts::AccessKeys;
 use crate::base::Listen;
 use crate::config::Config;
-
-/// The region every request may name.
-const REGION: &str = "us-east-1";
 
 /// Where the doors listen; `None` for one that is off.
 #[derive(Clone, Debug, Default)]
@@ -21,20 +19,36 @@ pub struct Connect {
     pub redis: Option<SocketAddr>,
     /// The Redis door's Unix socket.
     pub redis_socket: Option<PathBuf>,
+    /// Whether the Redis door takes clients without a password.
+    pub redis_is_open: bool,
     /// The S3 door.
     pub s3: Option<SocketAddr>,
+    /// The region S3 requests name.
+    pub region: String,
     /// The console door.
     pub console: Option<SocketAddr>,
 }
 
 impl Connect {
     /// As `config` says, for a server that does not run: doors with port 0 have no address.
-    pub fn configured(config: &Config, _folder: &Path) -> Self {
+    pub fn configured(config: &Config, folder: &Path) -> Self {
         let fixed = |listen: Listen| listen.address().filter(|address| address.port() != 0);
         Self {
             edge_http: fixed(config.edge.http),
             edge_https: fixed(config.edge.https),
+            redis: fixed(config.redis.listen),
+            s3: fixed(config.s3.listen),
             console: fixed(config.console.listen),
+            ..Self::unbound(config, folder)
+        }
+    }
+
+    /// What does not depend on ports.
+    pub fn unbound(config: &Config, folder: &Path) -> Self {
+        Self {
+            redis_socket: redis::socket(config, folder),
+            redis_is_open: !config.redis.require_auth,
+            region: config.s3.region.clone(),
             ..Self::default()
         }
     }
@@ -43,11 +57,12 @@ impl Connect {
     pub fn lines(&self, keys: &AccessKeys) -> Vec<(String, String)> {
         let mut out: Vec<(&str, String)> = Vec::new();
         let password = keys.redis_password();
+        let login = if self.redis_is_open { String::new() } else { format!(":{}@", password.expose()) };
         if let Some(address) = self.redis.map(reachable) {
-            out.push(("REDIS_URL", format!("redis://:{}@{address}", password.expose())));
+            out.push(("REDIS_URL", format!("redis://{login}{address}")));
         }
         if let Some(path) = &self.redis_socket {
-            out.push(("REDIS_SOCKET_URL", format!("unix://:{}@{}", password.expose(), path.display())));
+            out.push(("REDIS_SOCKET_URL", format!("unix://{login}{}", path.display())));
         }
         if let (Some(address), Some(key)) = (self.s3.map(reachable), keys.primary()) {
             out.push(("MINIO_ENDPOINT", address.ip().to_string()));
@@ -58,7 +73,7 @@ impl Connect {
             out.push(("AWS_ENDPOINT_URL_S3", format!("http://{address}")));
             out.push(("AWS_ACCESS_KEY_ID", key.id.clone()));
             out.push(("AWS_SECRET_ACCESS_KEY", key.secret.expose().clone()));
-            out.push(("AWS_REGION", REGION.to_owned()));
+            out.push(("AWS_REGION", self.region.clone()));
         }
         if let Some(address) = self.console.map(reachable) {
             out.push(("MAINSTAY_URL", format!("http://{address}")));
@@ -101,9 +116,12 @@ mod tests {
             redis_socket: Some(PathBuf::from("/data/redis.sock")),
             s3: Some("127.0.0.1:9000".parse().unwrap()),
             console: Some("[::]:8000".parse().unwrap()),
+            region: String::from("us-east-1"),
+            redis_is_open: false,
         };
         let keys = keys();
         let password = keys.redis_password();
+        let login = if self.redis_is_open { String::new() } else { format!(":{}@", password.expose()) };
         let text: Vec<String> =
             connect.lines(&keys).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         for line in [
@@ -112,11 +130,19 @@ mod tests {
             "MINIO_ENDPOINT=127.0.0.1",
             "MINIO_PORT=9000",
             "MINIO_ACCESS_KEY=minioadmin",
+            "AWS_REGION=us-east-1",
             "AWS_SECRET_ACCESS_KEY=minioadmin-secret",
             "MAINSTAY_URL=http://[::1]:8000",
         ] {
             assert!(text.iter().any(|found| found == line), "{line} in {text:?}");
         }
+    }
+
+    #[test]
+    fn a_redis_door_without_a_password_has_none_in_its_address() {
+        let redis = "127.0.0.1:6379".parse().ok();
+        let connect = Connect { redis, redis_is_open: true, ..Connect::default() };
+        assert_eq!(connect.lines(&keys())[0].1, "redis://127.0.0.1:6379");
     }
 
     #[test]

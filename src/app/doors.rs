@@ -1,5 +1,6 @@
 //! The doors: bound first of all, opened once what is behind them stands.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -27,6 +28,12 @@ pub struct Door {
 /// Health, metrics, the app's HTTP interface.
 pub const CONSOLE: Door = Door { key: "console.listen", name: "console" };
 
+/// The S3 protocol.
+pub const S3: Door = Door { key: "s3.listen", name: "s3" };
+
+/// The Redis protocol.
+pub const REDIS: Door = Door { key: "redis.listen", name: "redis" };
+
 /// The bound listeners of all doors.
 #[derive(Debug)]
 pub struct Doors {
@@ -40,12 +47,14 @@ impl Doors {
     ///
     /// # Errors
     /// The first address that cannot be had.
-    pub fn bind(config: &Config, inherited: &mut Inherited) -> Result<Self, StartError> {
+    pub fn bind(config: &Config, folder: &Path, inherited: &mut Inherited) -> Result<Self, StartError> {
         let edge = match (inherited.tcp("edge.http"), inherited.tcp("edge.https")) {
             (None, None) => edge::Listeners::bind(&config.edge)?,
             (http, https) => edge::Listeners::adopt(&config.edge, http, https)?,
         };
-        let sockets = Sockets::bind(&[(CONSOLE.key, config.console.listen)], inherited)?;
+        let wanted =
+            [(CONSOLE.key, config.console.listen), (S3.key, config.s3.listen), (REDIS.key, config.redis.listen)];
+        let sockets = Sockets::bind(&wanted, inherited)?;
         for name in inherited.left_over() {
             tracing::warn!(name, "a socket was passed on for a door that does not exist");
         }
@@ -53,7 +62,9 @@ impl Doors {
             edge_http: edge.http(),
             edge_https: edge.https(),
             console: sockets.address(CONSOLE.key),
-            ..Connect::default()
+            s3: sockets.address(S3.key),
+            redis: sockets.address(REDIS.key),
+            ..Connect::unbound(config, folder)
         };
         Ok(Self { sockets, edge: Some(edge), connect })
     }
@@ -61,6 +72,11 @@ impl Doors {
     /// Where the doors listen.
     pub fn connect(&self) -> Connect {
         self.connect.clone()
+    }
+
+    /// Hands over the listener of `door`; `None` when it is off.
+    pub fn take(&mut self, door: Door) -> Option<std::net::TcpListener> {
+        self.sockets.take(door.key)
     }
 
     /// Lets `handler` answer at `door`, if it is on.
@@ -74,7 +90,7 @@ impl Doors {
         handler: &Arc<dyn Handler>,
         limits: ServeConfig,
     ) -> Result<(), StartError> {
-        let Some(listener) = self.sockets.take(door.key) else { return Ok(()) };
+        let Some(listener) = self.take(door) else { return Ok(()) };
         let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: door.name, source })?;
         let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
         let serving = http::serve(listener, Arc::clone(handler), limits, supervisor, metrics, door.name);
@@ -113,6 +129,12 @@ impl Doors {
 /// The console as `console.<domain>` on the edge.
 pub fn console_on_edge(handler: Arc<dyn Handler>) -> edge::Door {
     edge::Door { label: "console", below: false, plain: OnPlainHttp::Redirect, handler }
+}
+
+/// The S3 door as `s3.<domain>` and `<bucket>.s3.<domain>` on the edge. Programs sign for the address they were given
+/// and follow no redirect, so it answers without TLS too.
+pub fn s3_on_edge(handler: Arc<dyn Handler>) -> edge::Door {
+    edge::Door { label: "s3", below: true, plain: OnPlainHttp::Serve, handler }
 }
 
 /// What listens where, for people.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use crate::accounts::AccountsError;
 use crate::crypto::{KeyringError, MasterKeyError};
 use crate::edge::EdgeError;
+use crate::kv::persist::PersistError;
 use crate::objects::ObjectError;
+use crate::resp::RespError;
 use crate::store::StoreError;
 
 /// Why the server does not start.
@@ -96,6 +98,12 @@ pub enum StartError {
         /// What is wrong.
         source: ObjectError,
     },
+    /// The keyspace does not come back.
+    #[error(transparent)]
+    Keyspace(#[from] PersistError),
+    /// The Redis door does not open.
+    #[error(transparent)]
+    Redis(#[from] RespError),
     /// The edge does not start.
     #[error(transparent)]
     Edge(#[from] EdgeError),

@@ -12,6 +12,7 @@ pub mod error;
 pub mod folder;
 pub mod inherited;
 pub mod master;
+pub mod redis;
 pub mod run;
 pub mod sockets;
 pub mod start;

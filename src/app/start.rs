@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
+use tokio::runtime::Handle as Runtime;
 
 use super::connect::Connect;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::status::Facts;
-use super::{Folder, StartError, control, master};
+use super::{Folder, StartError, control, master, redis};
 use crate::accounts::{AccessKeys, FirstCredentials};
 use crate::api::{Api, Check, Checks};
 use crate::base::{Clock, Disk, Random, Supervisor};
@@ -17,7 +17,9 @@ use crate::config::{Config, Environment};
 use crate::crypto::Keyring;
 use crate::http::{Handler, RouterHandler, ServeConfig};
 use crate::jobs::Jobs;
+use crate::kv::Handle;
 use crate::objects::Objects;
+use crate::s3::S3Door;
 use crate::store::{OBJECTS, Opening, STATE, Store};
 use crate::telemetry::Metrics;
 
@@ -79,17 +81,22 @@ pub struct Ground {
 pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartError> {
     let started = plan.clock.monotonic();
     let folder = Folder::create(plan.disk.as_ref(), &plan.data)?;
-    let mut doors = Doors::bind(&plan.config, &mut inherited)?;
+    let mut doors = Doors::bind(&plan.config, folder.path(), &mut inherited)?;
     let first_start = !folder.has_data;
     let ground = open_ground(plan, folder)?;
     let services = open_services(plan, &ground)?;
+    let keyspace = redis::start(plan, &ground, doors.take(doors::REDIS))?;
     let connect = doors.connect();
-    let checks = Checks::new(parts(&ground, &services), plan.supervisor.shutdown().clone());
+    let checks = Checks::new(parts(&ground, &services, keyspace), plan.supervisor.shutdown().clone());
 
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router()));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
-    doors.start_edge(plan, &ground, vec![doors::console_on_edge(console)], &Handle::current())?;
+    let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services));
+    let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
+    doors.serve(plan, doors::S3, &s3, limits)?;
+    let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
+    doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
 
     let facts = Arc::new(Facts {
         data: ground.folder.path().to_owned(),
@@ -150,14 +157,32 @@ fn open_services(plan: &Plan, ground: &Ground) -> Result<Services, StartError> {
     Ok(Services { index, jobs, objects })
 }
 
+/// The S3 door. It knows the edge's domain, so that buckets answer below it and pages of it may use presigned addresses.
+fn s3_door(plan: &Plan, ground: &Ground, services: &Services) -> S3Door {
+    let mut config = plan.config.s3.clone();
+    let domain = &plan.config.edge.domain;
+    config.domains.push(format!("s3.{domain}"));
+    config.cors_origins.push(format!("https://{domain}"));
+    let (keys, shutdown) = (Arc::clone(&ground.keys), plan.supervisor.shutdown().clone());
+    S3Door::new(
+        services.objects.clone(),
+        Arc::new(move |id: &str| keys.secret(id).map(|key| key.secret.clone())),
+        Arc::new(move || !shutdown.is_draining()),
+        Arc::clone(&plan.clock),
+        Arc::clone(&plan.random),
+        &config,
+    )
+}
+
 /// The parts that can fail by themselves.
-fn parts(ground: &Ground, services: &Services) -> Vec<Check> {
+fn parts(ground: &Ground, services: &Services, keyspace: Option<Handle>) -> Vec<Check> {
     let objects = services.objects.clone();
     let disk = Check::new("objects", move || {
         let objects = objects.clone();
         Box::pin(async move { objects.health().await.map_err(|error| error.to_string()) })
     });
-    vec![Check::store(ground.state.clone()), Check::store(services.index.clone()), disk]
+    let stores = [Check::store(ground.state.clone()), Check::store(services.index.clone())];
+    stores.into_iter().chain([disk]).chain(keyspace.map(redis::check)).collect()
 }
 
 /// Opens the ground in `folder`. Blocks.

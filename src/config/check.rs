@@ -28,6 +28,10 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
         };
         wrong(key, error.to_string(), "");
     }
+    if !config.redis.require_auth && !config.redis.listen.is_loopback() {
+        let what = format!("redis.require_auth = false, but others reach redis.listen = \"{}\"", config.redis.listen);
+        wrong("redis.require_auth", what, "ask for the password, or listen on 127.0.0.1 or the Unix socket alone");
+    }
     let doors = doors(config);
     let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     for (key, listen) in &doors {

@@ -116,3 +116,12 @@ fn two_doors_on_one_address_are_a_contradiction() {
     let told = refused("[edge]\nhttp = \"127.0.0.1:8000\"\n", &[]);
     assert!(told.contains("console.listen = \"127.0.0.1:8000\" is taken by edge.http already"), "{told}");
 }
+
+#[test]
+fn redis_without_a_password_stays_on_loopback() {
+    let open = "[redis]\nrequire_auth = false\n";
+    assert!(loaded(open, &[], &[]).is_ok());
+    assert!(loaded(open, &[("MAINSTAY_REDIS__LISTEN", "")], &[]).is_ok());
+    let told = refused(open, &[("MAINSTAY_REDIS__LISTEN", "0.0.0.0:6379")]);
+    assert!(told.starts_with("mainstay.toml:2:1: redis.require_auth = false"), "{told}");
+}

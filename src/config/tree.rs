@@ -88,6 +88,8 @@ macro_rules! tree {
 tree! {
     edge: crate::edge::EdgeConfig,
     console: crate::api::ConsoleConfig,
+    s3: crate::s3::S3Config,
+    redis: crate::resp::RedisConfig,
     objects: crate::objects::ObjectsConfig,
     kv: crate::kv::KvConfig,
     store: crate::store::StoreConfig,

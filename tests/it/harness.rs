@@ -17,10 +17,12 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every TCP listener, on a free port.
-const LISTENERS: [(&str, &str); 3] = [
+const LISTENERS: [(&str, &str); 5] = [
     ("MAINSTAY_EDGE__HTTP", "127.0.0.1:0"),
     ("MAINSTAY_EDGE__HTTPS", "127.0.0.1:0"),
     ("MAINSTAY_CONSOLE__LISTEN", "127.0.0.1:0"),
+    ("MAINSTAY_S3__LISTEN", "127.0.0.1:0"),
+    ("MAINSTAY_REDIS__LISTEN", "127.0.0.1:0"),
 ];
 
 /// The built binary in an empty environment, away from any `mainstay.toml` of the source folder.

@@ -1,0 +1,69 @@
+//! The keyspace and its door.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::StartError;
+use super::start::{Ground, Plan};
+use crate::api::Check;
+use crate::config::Config;
+use crate::kv::persist::{Pace, Persistence, Place, folder};
+use crate::kv::{Handle, Keyspace};
+use crate::resp::{self, Parts};
+
+/// The Unix socket's path; `None` when it is off.
+pub fn socket(config: &Config, data: &Path) -> Option<PathBuf> {
+    let name = &config.redis.socket;
+    (!name.is_empty()).then(|| data.join(name))
+}
+
+/// Recovers the keyspace and opens its door on `listener` and the Unix socket; does nothing when both are off. Blocks.
+///
+/// # Errors
+/// [`StartError::Keyspace`], [`StartError::Redis`], [`StartError::Keyring`].
+pub fn start(plan: &Plan, ground: &Ground, listener: Option<TcpListener>) -> Result<Option<Handle>, StartError> {
+    let unix = socket(&plan.config, ground.folder.path());
+    if listener.is_none() && unix.is_none() {
+        return Ok(None);
+    }
+    let config = &plan.config.kv;
+    let mut keyspace = Keyspace::new(config.clone(), Arc::clone(&plan.random));
+    let place = Place {
+        disk: Arc::clone(&plan.disk),
+        random: Arc::clone(&plan.random),
+        folder: folder(ground.folder.path()),
+        key: ground.keyring.key("kv/journal")?,
+        segment_bytes: config.journal_segment.bytes(),
+        on_damage: config.on_damage,
+    };
+    let pace = Pace { sync: config.sync, checkpoint_after: config.checkpoint_after.bytes() };
+    let (clock, supervisor) = (Arc::clone(&plan.clock), &plan.supervisor);
+    let (persistence, report) = Persistence::open(&place, pace, &mut keyspace, clock, supervisor)?;
+    tracing::info!(
+        checkpoint_bytes = report.checkpoint_bytes,
+        journal_bytes = report.journal_bytes,
+        dropped_bytes = report.dropped_bytes,
+        "the keyspace is back"
+    );
+    let parts = Parts {
+        keyspace,
+        persistence,
+        config: plan.config.redis.clone(),
+        password: plan.config.redis.require_auth.then(|| ground.keys.redis_password()),
+        clock: Arc::clone(&plan.clock),
+        disk: Arc::clone(&plan.disk),
+        shutdown: plan.supervisor.shutdown().clone(),
+        loaded: report,
+    };
+    let doors = resp::Doors { tcp: listener.into_iter().collect(), unix };
+    Ok(Some(resp::start(doors, parts, &plan.supervisor, &plan.metrics)?))
+}
+
+/// Whether the keyspace's thread answers.
+pub fn check(handle: Handle) -> Check {
+    Check::new("keyspace", move || {
+        let handle = handle.clone();
+        Box::pin(async move { handle.call(|_| ()).await.map_err(|error| error.to_string()) })
+    })
+}
