@@ -121,7 +121,6 @@ mod tests {
         };
         let keys = keys();
         let password = keys.redis_password();
-        let login = if self.redis_is_open { String::new() } else { format!(":{}@", password.expose()) };
         let text: Vec<String> =
             connect.lines(&keys).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         for line in [

@@ -60,6 +60,7 @@ pub fn said(output: &Output) -> Said {
 pub struct Server {
     child: Child,
     lines: Receiver<String>,
+    seen: Vec<String>,
     /// The data folder.
     pub data: PathBuf,
     _folder: Option<TempDir>,
@@ -89,19 +90,20 @@ impl Server {
         std::thread::Builder::new()
             .spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)))
             .unwrap();
-        let mut server = Self { child, lines, data: data.to_owned(), _folder: None };
+        let mut server = Self { child, lines, seen: Vec::new(), data: data.to_owned(), _folder: None };
         server.wait_for("ready; ");
         server
     }
 
     /// Reads the log until a line holds `text`; panics with the log when none comes.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
-                Err(error) => panic!("no line with {text:?} ({error}) in:\n{}", seen.join("\n")),
+                Ok(line) => self.seen.push(line),
+                Err(error) => panic!("no line with {text:?} ({error}) in:\n{}", self.seen.join("\n")),
+            }
+            if let Some(line) = self.seen.last().filter(|line| line.contains(text)) {
+                return line.clone();
             }
         }
     }
@@ -146,6 +148,14 @@ impl Server {
     /// Waits for a server that was told to stop; its exit code.
     pub fn ended(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Ends the server as an operator would; everything it logged.
+    pub fn stop_and_read_log(mut self) -> String {
+        self.signal(Signal::TERM);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.seen.extend(self.lines.iter());
+        std::mem::take(&mut self.seen).join("\n")
     }
 
     /// Ends the server as a crash would.

@@ -3,6 +3,7 @@
 //! [`harness`] starts, asks and stops servers. To test a door, add a module here.
 
 mod commands;
+mod doors;
 mod edge;
 mod harness;
 mod lifecycle;
