@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use crate::base::ids::hex;
 
-    /// Test case 14 of the GCM specification (McGrew and Viega): zero key, zero nonce, 16 zero bytes.
+    /// Test case 14 of the GCM specification by `McGrew` and `Viega`: zero key, zero nonce, 16 zero bytes.
     #[test]
     fn the_published_vector_matches() {
         let aead = Aead::new(&Key::from_bytes([0; 32]));
