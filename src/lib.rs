@@ -14,6 +14,7 @@ pub mod telemetry;
 
 pub mod accounts;
 pub mod kv;
+pub mod mail;
 pub mod objects;
 
 pub mod api;

@@ -1,0 +1,95 @@
+//! Settings of mail.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::base::{ByteSize, Span};
+use crate::settings;
+
+settings! {
+    /// Outbound mail: the queue behind the SES and SMTP doors, and how messages leave.
+    pub struct MailConfig {
+        /// How messages leave: `development` keeps them for viewing and sends nothing, `smtp` hands them to the relay
+        /// below, `ses` calls Amazon's SES v2 interface.
+        pub transport: TransportKind = TransportKind::Development,
+        /// Sender of mail Mainstay writes itself, and the `AWS_SES_FROM_EMAIL` that `mainstay env` prints.
+        pub from: String = "no-reply@localhost".to_owned(),
+        /// The relay, such as `smtps://smtp.example.com:465`, `smtp://smtp.example.com:587?tls=required` or
+        /// `smtp://127.0.0.1:25`. No user or password here: they have settings of their own.
+        pub relay: String = String::new(),
+        /// User name at the relay; empty for a relay that asks for none.
+        pub relay_user: String = String::new(),
+        /// File that holds the password at the relay (its first line).
+        pub relay_password_file: String = String::new(),
+        /// SES region, such as `eu-central-1`.
+        pub ses_region: String = String::new(),
+        /// SES endpoint; empty for Amazon's own of the region.
+        pub ses_endpoint: String = String::new(),
+        /// SES access key id.
+        pub ses_access_key_id: String = String::new(),
+        /// File that holds the SES secret access key (its first line).
+        pub ses_secret_access_key_file: String = String::new(),
+        /// Largest message taken in, headers and attachments included.
+        pub max_message: ByteSize = ByteSize::mib(10),
+        /// Most recipients of one message.
+        pub max_recipients: usize = 100,
+        /// Most deliveries waiting at once; past it new messages are refused for now.
+        pub max_queue: u64 = 100_000,
+        /// Deliveries under way at once.
+        pub concurrency: usize = 8,
+        /// How long a delivery is tried before it fails for good.
+        pub give_up_after: Span = Span::hours(48),
+        /// How long one attempt may take.
+        pub attempt_timeout: Span = Span::mins(2),
+        /// How long messages stay viewable after their last delivery ended.
+        pub keep: Span = Span::days(30),
+    }
+}
+
+/// How messages leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportKind {
+    /// Kept for viewing, never sent.
+    Development,
+    /// Handed to an SMTP relay.
+    Smtp,
+    /// Handed to Amazon SES.
+    Ses,
+}
+
+impl TransportKind {
+    const ALL: [(&'static str, Self); 3] =
+        [("development", Self::Development), ("smtp", Self::Smtp), ("ses", Self::Ses)];
+
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// Why a text names no transport.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no mail transport: write `development`, `smtp` or `ses`")]
+pub struct TransportKindError(String);
+
+impl FromStr for TransportKind {
+    type Err = TransportKindError;
+
+    fn from_str(text: &str) -> Result<Self, TransportKindError> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        found.map(|(_, kind)| *kind).ok_or_else(|| TransportKindError(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for TransportKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for TransportKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
