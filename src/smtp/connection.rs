@@ -1,0 +1,308 @@
+//! The accept loop and the loop around one connection's dialogue.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::auth::smtp_password;
+use super::data::{DataReceiver, Received};
+use super::session::{Action, Credentials, LINE_MAX, Rules, Session, too_large};
+use super::SmtpConfig;
+use crate::accounts::AccessKeys;
+use crate::base::supervise::Role;
+use crate::base::{Clock, Supervisor};
+use crate::mail::message::{self, LineEnds, Message};
+use crate::mail::{Envelope, MailError, Outbox, Source, Submission};
+use crate::store::StoreError;
+use crate::telemetry::{Counter, Metrics};
+
+/// Bytes read at once.
+const READ: usize = 16 << 10;
+
+/// Most bytes of answers held before they are sent: those of one read's pipelined commands.
+const ANSWERS: usize = 64 << 10;
+
+/// What every connection of the door shares.
+#[derive(Debug)]
+pub struct Door {
+    outbox: Outbox,
+    keys: Arc<AccessKeys>,
+    clock: Arc<dyn Clock>,
+    config: SmtpConfig,
+    region: String,
+    host: String,
+    accepted: Counter,
+    refused: Counter,
+    logins_failed: Counter,
+}
+
+impl Door {
+    /// A door into `outbox` for the holders of `keys`. `region` goes into their passwords; `host` is the name it greets
+    /// with.
+    pub fn new(
+        outbox: Outbox,
+        keys: Arc<AccessKeys>,
+        clock: Arc<dyn Clock>,
+        config: SmtpConfig,
+        region: String,
+        host: String,
+        metrics: &Metrics,
+    ) -> Self {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        Self {
+            outbox,
+            keys,
+            clock,
+            config,
+            region,
+            host,
+            accepted: counter("mainstay_smtp_messages_total", "Messages taken in over SMTP"),
+            refused: counter("mainstay_smtp_refused_total", "Commands and messages refused"),
+            logins_failed: counter("mainstay_smtp_logins_failed_total", "Logins with wrong credentials"),
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        let mail = self.outbox.config();
+        Rules {
+            host: self.host.clone(),
+            max_message: mail.max_message.bytes(),
+            max_recipients: mail.max_recipients,
+        }
+    }
+
+    /// The user, if the credentials are right.
+    fn check(&self, credentials: &Credentials) -> Option<String> {
+        let key = self.keys.secret(credentials.user());
+        let right = key.filter(|key| credentials.matches(smtp_password(&key.secret, &self.region).expose()));
+        if right.is_none() {
+            self.logins_failed.inc();
+        }
+        right.map(|key| key.id.clone())
+    }
+
+    /// Queues a message; the answer to the client says what became of it.
+    async fn submit(&self, peer: IpAddr, user: &str, envelope: Envelope, text: Option<Vec<u8>>) -> String {
+        let answer = match text {
+            None => Err(too_large(self.outbox.config().max_message.bytes())),
+            Some(text) => self.queue(peer, user, envelope, &text).await.map_err(|error| refusal(&error)),
+        };
+        match answer {
+            Ok(id) => {
+                self.accepted.inc();
+                format!("250 2.0.0 OK: queued as {id}\r\n")
+            }
+            Err(text) => {
+                self.refused.inc();
+                text
+            }
+        }
+    }
+
+    async fn queue(&self, peer: IpAddr, user: &str, envelope: Envelope, text: &[u8]) -> Result<String, MailError> {
+        let (id, now) = (self.outbox.fresh_id(), self.clock.now());
+        let name = id.to_string();
+        let message = Message::parse(text, LineEnds::Strict, now, &name, &self.host)?;
+        let idempotency = message.header("Idempotency-Key").or_else(|| message.header("X-Idempotency-Key"));
+        let accepted = self
+            .outbox
+            .accept(Submission {
+                id,
+                envelope,
+                trace: message::received(peer, &self.host, "ESMTPA", &name, now),
+                message,
+                source: Source::Smtp,
+                idempotency: idempotency.map(|key| format!("smtp\0{user}\0{key}")),
+            })
+            .await?;
+        Ok(accepted.id.to_string())
+    }
+}
+
+/// The SMTP answer to a message the outbox refused.
+fn refusal(error: &MailError) -> String {
+    match error {
+        MailError::TooLarge { most, .. } => too_large(*most),
+        MailError::TooManyRecipients { .. } => "452 4.5.3 Too many recipients\r\n".to_owned(),
+        MailError::QueueFull { .. } => "452 4.3.1 Mail queue full, try again later\r\n".to_owned(),
+        MailError::Store(StoreError::Full { .. }) => "452 4.3.1 Insufficient system storage\r\n".to_owned(),
+        MailError::Malformed(reason) => format!("550 5.6.0 Message refused: {reason}\r\n"),
+        MailError::Header { .. } | MailError::Address { .. } | MailError::Missing(_) => {
+            "550 5.6.0 Message refused: malformed header\r\n".to_owned()
+        }
+        error => {
+            tracing::error!(%error, "a submitted message could not be stored");
+            "451 4.3.0 Message not stored, try again later\r\n".to_owned()
+        }
+    }
+}
+
+/// Accepts connections until the server drains, each a task of its own.
+///
+/// # Cancel safety
+/// Dropping it stops accepting; connections go on.
+pub async fn serve(listener: TcpListener, door: Arc<Door>, supervisor: Supervisor) {
+    let places = Arc::new(Semaphore::new(door.config.max_clients as usize));
+    let shutdown = supervisor.shutdown().clone();
+    let mut draining = std::pin::pin!(shutdown.draining());
+    loop {
+        let accepted = tokio::select! {
+            () = draining.as_mut() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (mut stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // For want of descriptors the same connection would fail again at once.
+                tracing::warn!(door = "smtp", %error, "cannot accept connections");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => {
+                let (door, shutdown) = (Arc::clone(&door), shutdown.clone());
+                supervisor.task("smtp-connection", Role::Ordinary, async move {
+                    tokio::select! {
+                        () = shutdown.forced() => {}
+                        // A client that goes away is no event.
+                        _ = converse(stream, peer, &door, &shutdown, place) => {}
+                    }
+                });
+            }
+            Err(_full) => {
+                supervisor.task("smtp-refusal", Role::Ordinary, async move {
+                    let text = b"421 4.3.2 Too many connections, try again later\r\n";
+                    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(text)).await;
+                });
+            }
+        }
+    }
+}
+
+/// One connection, from greeting to end.
+async fn converse(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    door: &Door,
+    shutdown: &crate::base::Shutdown,
+    _place: OwnedSemaphorePermit,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut session = Session::new(door.rules());
+    let idle = door.config.idle_timeout.duration();
+    let mut input = Vec::new();
+    let mut answers = session.greeting().into_bytes();
+    let mut errors = 0;
+    loop {
+        while let Some(end) = input.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = input.drain(..=end).collect();
+            let mut action = session.line(&line);
+            if let Action::Check(credentials) = &action {
+                action = session.logged_in(door.check(credentials));
+            }
+            match action {
+                Action::Answer(text) => answers.extend_from_slice(text.as_bytes()),
+                Action::Refuse(text) => {
+                    answers.extend_from_slice(text.as_bytes());
+                    door.refused.inc();
+                    errors += 1;
+                }
+                Action::Close(text) => {
+                    answers.extend_from_slice(text.as_bytes());
+                    return send(&mut stream, &mut answers, idle).await;
+                }
+                Action::Check(_) => {}
+                Action::Data(text, envelope) => {
+                    answers.extend_from_slice(text.as_bytes());
+                    send(&mut stream, &mut answers, idle).await?;
+                    let Some(body) = data(&mut stream, &mut input, door, idle).await? else {
+                        answers.extend_from_slice(b"521 5.5.2 Lone carriage return or line feed\r\n");
+                        return send(&mut stream, &mut answers, idle).await;
+                    };
+                    let user = session.user().unwrap_or_default().to_owned();
+                    let answer = door.submit(peer.ip(), &user, envelope, body).await;
+                    answers.extend_from_slice(answer.as_bytes());
+                }
+            }
+            if errors > door.config.max_errors {
+                answers.extend_from_slice(b"421 4.7.0 Too many errors\r\n");
+                return send(&mut stream, &mut answers, idle).await;
+            }
+            if answers.len() > ANSWERS {
+                send(&mut stream, &mut answers, idle).await?;
+            }
+        }
+        if input.len() > LINE_MAX {
+            answers.extend_from_slice(b"500 5.5.2 Line too long\r\n");
+            return send(&mut stream, &mut answers, idle).await;
+        }
+        send(&mut stream, &mut answers, idle).await?;
+        let read = tokio::select! {
+            read = receive(&mut stream, &mut input, idle) => read?,
+            () = shutdown.draining() => {
+                answers.extend_from_slice(b"421 4.3.2 Service shutting down\r\n");
+                return send(&mut stream, &mut answers, idle).await;
+            }
+        };
+        if !read {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes in a message that follows DATA. `None` when a lone line end made it untrustworthy; `Some(None)` when it was too
+/// large.
+async fn data(
+    stream: &mut TcpStream,
+    input: &mut Vec<u8>,
+    door: &Door,
+    idle: Duration,
+) -> std::io::Result<Option<Option<Vec<u8>>>> {
+    let mut receiver = DataReceiver::new(door.outbox.config().max_message.as_usize());
+    loop {
+        match receiver.receive(input) {
+            Received::End(used) => {
+                input.drain(..used);
+                return Ok(Some(receiver.finish()));
+            }
+            Received::LoneLineEnd => {
+                door.refused.inc();
+                return Ok(None);
+            }
+            Received::More => input.clear(),
+        }
+        if !receive(stream, input, idle).await? {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Reads more into `input`; `false` at the end of the connection or after `idle`.
+async fn receive(stream: &mut TcpStream, input: &mut Vec<u8>, idle: Duration) -> std::io::Result<bool> {
+    input.reserve(READ);
+    match tokio::time::timeout(idle, stream.read_buf(input)).await {
+        Ok(read) => Ok(read? > 0),
+        Err(_elapsed) => {
+            let _ = stream.write_all(b"421 4.4.2 Idle for too long\r\n").await;
+            Ok(false)
+        }
+    }
+}
+
+async fn send(stream: &mut TcpStream, answers: &mut Vec<u8>, idle: Duration) -> std::io::Result<()> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    tokio::time::timeout(idle, stream.write_all(answers)).await??;
+    answers.clear();
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;
