@@ -21,6 +21,7 @@ pub mod api;
 pub mod edge;
 pub mod resp;
 pub mod s3;
+pub mod ses;
 pub mod smtp;
 
 pub mod app;

@@ -21,6 +21,12 @@ use crate::crypto::mac;
 use crate::store::{Direction, ReadTx, Store, WriteTx};
 use crate::telemetry::{Counter, Metrics};
 
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+
+/// Most messages looked at for [`Outbox::accepted_today`].
+const DAY_SCAN: usize = 10_000;
+
 /// A message to take in.
 #[derive(Clone, Debug)]
 pub struct Submission {
@@ -291,6 +297,30 @@ impl Outbox {
     /// [`MailError::Store`], [`MailError::Row`].
     pub async fn open(&self) -> Result<u64, MailError> {
         self.0.store.read(|tx| Ok(load::<CountRow>(tx, COUNTS, b"open")?.unwrap_or_default().count)).await
+    }
+
+    /// Recipients of the messages accepted in the last 24 hours, counted up to the newest [`DAY_SCAN`] messages.
+    ///
+    /// # Errors
+    /// [`MailError::Store`], [`MailError::Row`].
+    pub async fn accepted_today(&self) -> Result<u64, MailError> {
+        let since = Timestamp(self.0.clock.now().millis().saturating_sub(DAY_MS));
+        self.0
+            .store
+            .read(move |tx| {
+                let rows = tx.scan(MESSAGES, Bound::Unbounded, Bound::Unbounded, Direction::Backward, DAY_SCAN)?;
+                let rows = rows.iter().map(|(_, bytes)| decode::<MessageRow>(MESSAGES, bytes));
+                let mut count = 0;
+                for row in rows {
+                    let row = row?;
+                    if row.created_ms < since.millis() {
+                        break;
+                    }
+                    count += u64::from(row.recipients);
+                }
+                Ok(count)
+            })
+            .await
     }
 
     /// Forgets up to `most` messages whose last delivery ended longer ago than they are kept. Says how many.

@@ -35,6 +35,12 @@ use crate::telemetry::{Counter, Metrics};
 use error::SesError;
 use gate::Verified;
 
+/// The daily quota clients are told: none (SES API reference, `GetSendQuota`: -1 is unlimited).
+const UNLIMITED: f64 = -1.0;
+
+/// Messages a second clients are told they may send: what the queue takes on a slow disk with room to spare.
+const RATE: f64 = 100.0;
+
 /// The SES door.
 #[derive(Debug)]
 pub struct Door {
@@ -163,7 +169,7 @@ async fn send_v2(State(door): State<Arc<Door>>, Extension(peer): Extension<Peer>
 async fn account_v2(State(door): State<Arc<Door>>, request: Request) -> Response {
     let answer = async {
         gate::verify(&door, request).await?;
-        Ok(rest_api::account())
+        rest_api::account(&door).await
     };
     answer.await.unwrap_or_else(|error: SesError| refuse_json(&door, &error))
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::error::{SesError, respond};
 use super::form::Form;
 use super::gate::Verified;
-use super::{Content, Door};
+use super::{Content, Door, RATE, UNLIMITED};
 use crate::http::Peer;
 use crate::mail::compose::Parts;
 use crate::mail::{Source, address};
@@ -25,10 +25,12 @@ pub(super) async fn answer(door: &Door, who: &Verified, peer: Peer, body: &[u8])
     let result = match action {
         "SendEmail" => message_id(door.submit(who, peer, Source::Ses, simple(&form)?).await?),
         "SendRawEmail" => message_id(door.submit(who, peer, Source::Ses, raw(&form)?).await?),
-        // Mainstay sets no quota of its own; these are the figures clients compare with.
         "GetSendQuota" => {
-            "<Max24HourSend>50000.0</Max24HourSend><MaxSendRate>100.0</MaxSendRate><SentLast24Hours>0.0</SentLast24Hours>"
-                .to_owned()
+            let sent = door.outbox.accepted_today().await?;
+            format!(
+                "<Max24HourSend>{UNLIMITED:.1}</Max24HourSend><MaxSendRate>{RATE:.1}</MaxSendRate>\
+                 <SentLast24Hours>{sent}.0</SentLast24Hours>"
+            )
         }
         other => return Err(SesError::UnknownOperation(other.chars().take(64).collect())),
     };

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::error::{SesError, respond};
 use super::gate::Verified;
-use super::{Content, Door};
+use super::{Content, Door, RATE, UNLIMITED};
 use crate::http::Peer;
 use crate::mail::compose::{File, Parts};
 use crate::mail::{MailError, Source, address};
@@ -101,15 +101,19 @@ pub(super) async fn send(door: &Door, who: &Verified, peer: Peer, body: &[u8]) -
     Ok(respond(StatusCode::OK, "application/json", body))
 }
 
-/// Answers `GetAccount`: what SDKs ask before they send. Mainstay sets no quota of its own.
-pub(super) fn account() -> Response {
+/// Answers `GetAccount`: what SDKs ask before they send.
+///
+/// # Errors
+/// [`SesError::Mail`].
+pub(super) async fn account(door: &Door) -> Result<Response, SesError> {
+    let sent = door.outbox.accepted_today().await?;
     let body = serde_json::json!({
         "ProductionAccessEnabled": true,
         "SendingEnabled": true,
         "EnforcementStatus": "HEALTHY",
-        "SendQuota": { "Max24HourSend": 50000.0, "MaxSendRate": 100.0, "SentLast24Hours": 0.0 },
+        "SendQuota": { "Max24HourSend": UNLIMITED, "MaxSendRate": RATE, "SentLast24Hours": sent },
     });
-    respond(StatusCode::OK, "application/json", body.to_string())
+    Ok(respond(StatusCode::OK, "application/json", body.to_string()))
 }
 
 fn content(call: SendEmail) -> Result<Content, SesError> {

@@ -13,8 +13,10 @@
 mod auth;
 pub mod config;
 
+mod connection;
 pub mod data;
 pub mod session;
 
 pub use auth::smtp_password;
 pub use config::SmtpConfig;
+pub use connection::{Door, serve};

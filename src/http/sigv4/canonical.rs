@@ -71,8 +71,12 @@ pub(super) fn check_signed(signature: &Signature, request: &Signable<'_>) -> Res
     if unsigned.is_empty() { Ok(()) } else { Err(SignatureError::Unsigned(unsigned.join(", "))) }
 }
 
-/// The canonical request for `path`.
-pub(super) fn request(signature: &Signature, request: &Signable<'_>, path: &str) -> Result<Vec<u8>, SignatureError> {
+/// The canonical request for `path`, covering `signed_headers`.
+pub(super) fn request(
+    signed_headers: &[String],
+    request: &Signable<'_>,
+    path: &str,
+) -> Result<Vec<u8>, SignatureError> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(request.method.as_str().as_bytes());
     out.push(b'\n');
@@ -80,7 +84,7 @@ pub(super) fn request(signature: &Signature, request: &Signable<'_>, path: &str)
     out.push(b'\n');
     out.extend_from_slice(query(request.query).as_bytes());
     out.push(b'\n');
-    for name in &signature.signed_headers {
+    for name in signed_headers {
         out.extend_from_slice(name.as_bytes());
         out.push(b':');
         match request.headers.get(name.as_str()) {
@@ -91,7 +95,7 @@ pub(super) fn request(signature: &Signature, request: &Signable<'_>, path: &str)
         out.push(b'\n');
     }
     out.push(b'\n');
-    out.extend_from_slice(signature.signed_headers.join(";").as_bytes());
+    out.extend_from_slice(signed_headers.join(";").as_bytes());
     out.push(b'\n');
     out.extend_from_slice(request.payload.as_bytes());
     Ok(out)

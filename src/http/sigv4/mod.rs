@@ -15,6 +15,7 @@ mod canonical;
 mod chunks;
 mod error;
 mod presented;
+mod sign;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use canonical::{PathRule, Signable};
 pub use chunks::ChunkSigner;
 pub use error::SignatureError;
 pub use presented::{Presented, Signature};
+pub use sign::{Signer, sign};
 
 use std::time::Duration;
 
@@ -80,18 +82,19 @@ pub fn verify(
         .ok_or_else(|| SignatureError::UnknownKey(signature.access_key_id.clone()))?;
     let key = chunks::signing_key(secret.expose(), &signature.date, policy.region, policy.service);
     for path in request.paths(policy.path) {
-        let canonical = canonical::request(signature, request, &path)?;
-        let to_sign = format!(
-            "AWS4-HMAC-SHA256\n{}\n{}\n{}",
-            signature.timestamp,
-            signature.scope,
-            ids::hex(&mac::sha256(&canonical))
-        );
-        let expected = ids::hex(&mac::hmac_sha256(key.expose(), &[to_sign.as_bytes()]));
+        let canonical = canonical::request(&signature.signed_headers, request, &path)?;
+        let expected = signature_of(&canonical, key.expose(), &signature.timestamp, &signature.scope);
         if mac::equal(expected.as_bytes(), signature.signature.as_bytes()) {
             let chunks = ChunkSigner::new(key, &signature.timestamp, &signature.scope, expected);
             return Ok(Proof { access_key_id: signature.access_key_id.clone(), chunks });
         }
     }
     Err(SignatureError::Mismatch)
+}
+
+/// The signature: 64 hexadecimal digits.
+fn signature_of(canonical: &[u8], key: &[u8], timestamp: &str, scope: &str) -> String {
+    let hash = ids::hex(&mac::sha256(canonical));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hash}");
+    ids::hex(&mac::hmac_sha256(key, &[to_sign.as_bytes()]))
 }
