@@ -7,9 +7,10 @@ use super::Door;
 use super::error::SesError;
 use crate::base::ids::hex;
 use crate::crypto::mac;
+use crate::http::body;
+use crate::http::connection::authority;
 use crate::http::query::Query;
 use crate::http::sigv4::{self, PathRule, Policy, Presented, Signable};
-use crate::http::{authority, body};
 
 /// Encoded messages are a third larger than their bytes, and a form encodes them once more.
 const ENCODING: u64 = 2;
@@ -37,15 +38,17 @@ impl Verified {
 /// [`SesError`]: the body is too large, or the signature is missing or wrong.
 pub(super) async fn verify(door: &Door, request: Request) -> Result<(Verified, Bytes), SesError> {
     let (head, content) = request.into_parts();
-    let query = Query::parse(head.uri.query().unwrap_or_default()).map_err(|error| SesError::Invalid(error.to_string()))?;
+    let query =
+        Query::parse(head.uri.query().unwrap_or_default()).map_err(|error| SesError::Invalid(error.to_string()))?;
     let Presented::Header(signature) = Presented::parse(&head.headers, &query)? else {
         return Err(SesError::Unsigned);
     };
     let most = door.outbox.config().max_message.bytes().saturating_mul(ENCODING);
-    let content = body::read(content, usize::try_from(most).unwrap_or(usize::MAX)).await.map_err(|error| match error {
-        body::ReadError::TooLarge { .. } => SesError::TooLarge(most),
-        error @ body::ReadError::Broken(_) => SesError::Invalid(error.to_string()),
-    })?;
+    let content =
+        body::read(content, usize::try_from(most).unwrap_or(usize::MAX)).await.map_err(|error| match error {
+            body::ReadError::TooLarge { .. } => SesError::TooLarge(most),
+            error @ body::ReadError::Broken(_) => SesError::Invalid(error.to_string()),
+        })?;
     let payload = hex(&mac::sha256(&content));
     let signable = Signable {
         method: &head.method,

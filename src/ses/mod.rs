@@ -98,7 +98,13 @@ impl Door {
         Ok(accepted.id)
     }
 
-    fn submission(&self, who: &Verified, peer: Peer, source: Source, content: Content) -> Result<Submission, MailError> {
+    fn submission(
+        &self,
+        who: &Verified,
+        peer: Peer,
+        source: Source,
+        content: Content,
+    ) -> Result<Submission, MailError> {
         let (id, now) = (self.outbox.fresh_id(), self.clock.now());
         let name = id.to_string();
         let (envelope, message) = match content {

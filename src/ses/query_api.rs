@@ -48,7 +48,8 @@ fn message_id(id: crate::base::Id128) -> String {
 
 fn simple(form: &Form) -> Result<Content, SesError> {
     let mailboxes = |name: &str| form.list(name).into_iter().map(address::mailbox).collect::<Result<Vec<_>, _>>();
-    let needed = |name: &str| form.get(name).ok_or_else(|| SesError::Invalid(format!("the parameter {name} is missing")));
+    let needed =
+        |name: &str| form.get(name).ok_or_else(|| SesError::Invalid(format!("the parameter {name} is missing")));
     Ok(Content::Parts(Box::new(Parts {
         from: address::mailbox(needed("Source")?)?,
         reply_to: mailboxes("ReplyToAddresses")?,
@@ -65,9 +66,8 @@ fn simple(form: &Form) -> Result<Content, SesError> {
 
 fn raw(form: &Form) -> Result<Content, SesError> {
     let data = form.get("RawMessage.Data").ok_or_else(|| SesError::Invalid("RawMessage.Data is missing".to_owned()))?;
-    let text = STANDARD
-        .decode(data)
-        .map_err(|_no_base64| SesError::Invalid("RawMessage.Data is not base64".to_owned()))?;
+    let text =
+        STANDARD.decode(data).map_err(|_no_base64| SesError::Invalid("RawMessage.Data is not base64".to_owned()))?;
     let to = form.list("Destinations").into_iter().map(|text| Ok(address::mailbox(text)?.email));
     let to = to.collect::<Result<_, SesError>>()?;
     let from = form.get("Source").map(address::mailbox).transpose()?.map(|mailbox| mailbox.email);

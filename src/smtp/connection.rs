@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::SmtpConfig;
 use super::auth::smtp_password;
 use super::data::{DataReceiver, Received};
 use super::session::{Action, Credentials, LINE_MAX, Rules, Session, too_large};
-use super::SmtpConfig;
 use crate::accounts::AccessKeys;
 use crate::base::supervise::Role;
 use crate::base::{Clock, Supervisor};
@@ -68,11 +68,7 @@ impl Door {
 
     fn rules(&self) -> Rules {
         let mail = self.outbox.config();
-        Rules {
-            host: self.host.clone(),
-            max_message: mail.max_message.bytes(),
-            max_recipients: mail.max_recipients,
-        }
+        Rules { host: self.host.clone(), max_message: mail.max_message.bytes(), max_recipients: mail.max_recipients }
     }
 
     /// The user, if the credentials are right.

@@ -21,8 +21,7 @@ async fn bench(mail: MailConfig) -> Bench {
     let random = Arc::new(TestRandom::new(3));
     let metrics = Metrics::new();
     let store = memory_store();
-    let first =
-        FirstCredentials { id: Some("AKIDEXAMPLE".to_owned()), secret: Some(Secret::new(SECRET.to_owned())) };
+    let first = FirstCredentials { id: Some("AKIDEXAMPLE".to_owned()), secret: Some(Secret::new(SECRET.to_owned())) };
     let keys = Arc::new(AccessKeys::open(&store, random.as_ref(), clock.as_ref(), first).unwrap());
     let outbox = Outbox::new(store, Arc::clone(&clock), random, &metrics, mail);
     let config = SmtpConfig { max_clients: 1, max_errors: 3, ..SmtpConfig::default() };
