@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod chunked;
+pub mod client;
 pub mod conditional;
 pub mod config;
 pub mod connection;

@@ -1,5 +1,6 @@
 //! How a message leaves.
 
+pub mod ses;
 pub mod smtp;
 
 use futures_util::future::BoxFuture;
