@@ -93,3 +93,55 @@ impl Serialize for TransportKind {
         serializer.serialize_str(self.name())
     }
 }
+
+impl MailConfig {
+    /// The settings that contradict each other: key, and what is wrong.
+    pub fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut out = Vec::new();
+        let needed: &[(&'static str, &String)] = match self.transport {
+            TransportKind::Development => &[],
+            TransportKind::Smtp => &[("mail.relay", &self.relay)],
+            TransportKind::Ses => &[
+                ("mail.ses_region", &self.ses_region),
+                ("mail.ses_access_key_id", &self.ses_access_key_id),
+                ("mail.ses_secret_access_key_file", &self.ses_secret_access_key_file),
+            ],
+        };
+        for (key, value) in needed {
+            if value.is_empty() {
+                out.push((*key, format!("{key} is empty, but mail.transport = \"{}\" needs it", self.transport.name())));
+            }
+        }
+        if !self.relay_user.is_empty() && self.relay_password_file.is_empty() {
+            let what = "mail.relay_user is set without mail.relay_password_file".to_owned();
+            out.push(("mail.relay_password_file", what));
+        }
+        if let Err(error) = super::address::address(&self.from) {
+            out.push(("mail.from", error.to_string()));
+        }
+        if self.give_up_after > self.keep {
+            let what = "mail.keep is shorter than mail.give_up_after: messages would be forgotten while they wait";
+            out.push(("mail.keep", what.to_owned()));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_do_not_contradict_each_other() {
+        // lettre asks for a dot in the domain or none at all; `localhost` is the zero-configuration sender.
+        assert_eq!(MailConfig::default().contradictions(), []);
+    }
+
+    #[test]
+    fn a_transport_without_what_it_needs_is_told() {
+        let config = MailConfig { transport: TransportKind::Ses, relay_user: "u".to_owned(), ..MailConfig::default() };
+        let keys: Vec<_> = config.contradictions().into_iter().map(|(key, _)| key).collect();
+        let ses = ["mail.ses_region", "mail.ses_access_key_id", "mail.ses_secret_access_key_file"];
+        assert_eq!(keys, [&ses[..], &["mail.relay_password_file"]].concat());
+    }
+}
