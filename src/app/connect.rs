@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::redis;
 use crate::accounts::AccessKeys;
 use crate::base::Listen;
 use crate::config::Config;
+use crate::smtp::smtp_password;
 
 /// Where the doors listen; `None` for one that is off.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +30,10 @@ pub struct Connect {
     pub region: String,
     /// The console door.
     pub console: Option<SocketAddr>,
+    /// The SMTP door.
+    pub smtp: Option<SocketAddr>,
+    /// The sender apps should use.
+    pub mail_from: String,
 }
 
 impl Connect {
@@ -39,6 +46,7 @@ impl Connect {
             redis: fixed(config.redis.listen),
             s3: fixed(config.s3.listen),
             console: fixed(config.console.listen),
+            smtp: fixed(config.smtp.listen),
             ..Self::unbound(config, folder)
         }
     }
@@ -49,6 +57,7 @@ impl Connect {
             redis_socket: redis::socket(config, folder),
             redis_is_open: !config.redis.require_auth,
             region: config.s3.region.clone(),
+            mail_from: config.mail.from.clone(),
             ..Self::default()
         }
     }
@@ -71,9 +80,24 @@ impl Connect {
             out.push(("MINIO_ACCESS_KEY", key.id.clone()));
             out.push(("MINIO_SECRET_KEY", key.secret.expose().clone()));
             out.push(("AWS_ENDPOINT_URL_S3", format!("http://{address}")));
+        }
+        if let Some(key) = keys.primary().filter(|_| self.s3.or(self.console).is_some()) {
             out.push(("AWS_ACCESS_KEY_ID", key.id.clone()));
             out.push(("AWS_SECRET_ACCESS_KEY", key.secret.expose().clone()));
             out.push(("AWS_REGION", self.region.clone()));
+        }
+        if let (Some(address), Some(key)) = (self.console.map(reachable), keys.primary()) {
+            out.push(("AWS_ENDPOINT_URL_SES", format!("http://{address}/ses")));
+            out.push(("AWS_ENDPOINT_URL_SESV2", format!("http://{address}/ses")));
+            out.push(("AWS_SES_REGION", self.region.clone()));
+            out.push(("AWS_SES_ACCESS_KEY_ID", key.id.clone()));
+            out.push(("AWS_SES_SECRET_ACCESS_KEY", key.secret.expose().clone()));
+            out.push(("AWS_SES_FROM_EMAIL", self.mail_from.clone()));
+        }
+        if let (Some(address), Some(key)) = (self.smtp.map(reachable), keys.primary()) {
+            let password = smtp_password(&key.secret, &self.region);
+            let password = utf8_percent_encode(password.expose(), NON_ALPHANUMERIC);
+            out.push(("SMTP_URL", format!("smtp://{}:{password}@{address}", key.id)));
         }
         if let Some(address) = self.console.map(reachable) {
             out.push(("MAINSTAY_URL", format!("http://{address}")));
@@ -118,6 +142,8 @@ mod tests {
             console: Some("[::]:8000".parse().unwrap()),
             region: String::from("us-east-1"),
             redis_is_open: false,
+            smtp: Some("127.0.0.1:2525".parse().unwrap()),
+            mail_from: String::from("no-reply@example.com"),
         };
         let keys = keys();
         let password = keys.redis_password();
@@ -132,6 +158,8 @@ mod tests {
             "AWS_REGION=us-east-1",
             "AWS_SECRET_ACCESS_KEY=minioadmin-secret",
             "MAINSTAY_URL=http://[::1]:8000",
+            "AWS_ENDPOINT_URL_SESV2=http://[::1]:8000/ses",
+            "AWS_SES_FROM_EMAIL=no-reply@example.com",
         ] {
             assert!(text.iter().any(|found| found == line), "{line} in {text:?}");
         }

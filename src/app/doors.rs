@@ -34,6 +34,9 @@ pub const S3: Door = Door { key: "s3.listen", name: "s3" };
 /// The Redis protocol.
 pub const REDIS: Door = Door { key: "redis.listen", name: "redis" };
 
+/// Message submission.
+pub const SMTP: Door = Door { key: "smtp.listen", name: "smtp" };
+
 /// The bound listeners of all doors.
 #[derive(Debug)]
 pub struct Doors {
@@ -52,8 +55,12 @@ impl Doors {
             (None, None) => edge::Listeners::bind(&config.edge)?,
             (http, https) => edge::Listeners::adopt(&config.edge, http, https)?,
         };
-        let wanted =
-            [(CONSOLE.key, config.console.listen), (S3.key, config.s3.listen), (REDIS.key, config.redis.listen)];
+        let wanted = [
+            (CONSOLE.key, config.console.listen),
+            (S3.key, config.s3.listen),
+            (REDIS.key, config.redis.listen),
+            (SMTP.key, config.smtp.listen),
+        ];
         let sockets = Sockets::bind(&wanted, inherited)?;
         for name in inherited.left_over() {
             tracing::warn!(name, "a socket was passed on for a door that does not exist");
@@ -64,6 +71,7 @@ impl Doors {
             console: sockets.address(CONSOLE.key),
             s3: sockets.address(S3.key),
             redis: sockets.address(REDIS.key),
+            smtp: sockets.address(SMTP.key),
             ..Connect::unbound(config, folder)
         };
         Ok(Self { sockets, edge: Some(edge), connect })
@@ -142,7 +150,8 @@ pub fn table(connect: &Connect) -> Vec<DoorStatus> {
     let tcp = [
         ("edge.http", connect.edge_http, "HTTP, to your app"),
         ("edge.https", connect.edge_https, "HTTPS, to your app"),
-        ("console.listen", connect.console, "HTTP: health, metrics"),
+        ("console.listen", connect.console, "HTTP: health, metrics, SES"),
+        ("smtp.listen", connect.smtp, "SMTP submission"),
         ("s3.listen", connect.s3, "S3"),
         ("redis.listen", connect.redis, "Redis"),
     ];

@@ -107,6 +107,14 @@ pub enum StartError {
     /// The edge does not start.
     #[error(transparent)]
     Edge(#[from] EdgeError),
+    /// Mail cannot be set up.
+    #[error("{key}: {reason}")]
+    Mail {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// A thread does not start.
     #[error("cannot start {what}: {source}")]
     Thread {

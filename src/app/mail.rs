@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use axum::Router;
 
+use super::StartError;
 use super::doors::{Doors, SMTP};
 use super::start::{Ground, Plan};
-use super::{StartError, connect};
 use crate::base::supervise::Role;
 use crate::base::{Secret, disk};
 use crate::http::client::Client;
@@ -36,7 +36,7 @@ pub fn start(plan: &Plan, ground: &Ground, doors: &mut Doors) -> Result<Router, 
     let transport = transport(plan, config, &host)?;
     Delivery::new(outbox.clone(), transport, Arc::clone(&clock), metrics).start(&plan.supervisor);
 
-    let (keys, region) = (Arc::clone(&ground.keys), connect::REGION.to_owned());
+    let (keys, region) = (Arc::clone(&ground.keys), plan.config.s3.region.clone());
     if let Some(listener) = doors.take(SMTP) {
         let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: SMTP.name, source })?;
         let settings = plan.config.smtp.clone();
@@ -71,8 +71,7 @@ fn transport(plan: &Plan, config: &MailConfig, host: &str) -> Result<Arc<dyn Tra
                 access_key_id: config.ses_access_key_id.clone(),
                 secret: secret(plan, "mail.ses_secret_access_key_file", file)?,
             };
-            let client =
-                Client::new(limit, SES_ANSWER).map_err(|error| wrong("mail.transport", error.to_string()))?;
+            let client = Client::new(limit, SES_ANSWER).map_err(|error| wrong("mail.transport", error.to_string()))?;
             let (region, endpoint) = (&config.ses_region, &config.ses_endpoint);
             let api = SesApi::new(client, signer, region, endpoint, Arc::clone(&plan.clock))
                 .map_err(|error| wrong("mail.ses_endpoint", error.to_string()))?;

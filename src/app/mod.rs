@@ -11,6 +11,7 @@ pub mod doors;
 pub mod error;
 pub mod folder;
 pub mod inherited;
+pub mod mail;
 pub mod master;
 pub mod redis;
 pub mod run;

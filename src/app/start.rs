@@ -9,7 +9,7 @@ use super::connect::Connect;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::status::Facts;
-use super::{Folder, StartError, control, master, redis};
+use super::{Folder, StartError, control, mail, master, redis};
 use crate::accounts::{AccessKeys, FirstCredentials};
 use crate::api::{Api, Check, Checks};
 use crate::base::{Clock, Disk, Random, Supervisor};
@@ -89,8 +89,9 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let connect = doors.connect();
     let checks = Checks::new(parts(&ground, &services, keyspace), plan.supervisor.shutdown().clone());
 
+    let ses = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
-    let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router()));
+    let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router().merge(ses)));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
     let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services));
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };

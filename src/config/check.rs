@@ -32,6 +32,20 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
         let what = format!("redis.require_auth = false, but others reach redis.listen = \"{}\"", config.redis.listen);
         wrong("redis.require_auth", what, "ask for the password, or listen on 127.0.0.1 or the Unix socket alone");
     }
+    for (key, what) in config.mail.contradictions() {
+        wrong(key, what, "");
+    }
+    if !config.smtp.listen.is_loopback() {
+        let what = format!(
+            "smtp.listen = \"{}\" is reachable from elsewhere, and passwords are not encrypted",
+            config.smtp.listen
+        );
+        wrong(
+            "smtp.listen",
+            what,
+            "listen on 127.0.0.1, and let apps elsewhere send through the SES interface over HTTPS",
+        );
+    }
     let doors = doors(config);
     let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     for (key, listen) in &doors {
@@ -46,5 +60,11 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
 
 /// Every listener of the tree by its key.
 pub fn doors(config: &Config) -> Vec<(&'static str, Listen)> {
-    vec![("edge.http", config.edge.http), ("edge.https", config.edge.https), ("console.listen", config.console.listen)]
+    vec![
+        ("edge.http", config.edge.http),
+        ("edge.https", config.edge.https),
+        ("console.listen", config.console.listen),
+        ("smtp.listen", config.smtp.listen),
+        ("smtp.listen", config.smtp.listen),
+    ]
 }

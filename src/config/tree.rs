@@ -90,6 +90,8 @@ tree! {
     console: crate::api::ConsoleConfig,
     s3: crate::s3::S3Config,
     redis: crate::resp::RedisConfig,
+    smtp: crate::smtp::SmtpConfig,
+    mail: crate::mail::MailConfig,
     objects: crate::objects::ObjectsConfig,
     kv: crate::kv::KvConfig,
     store: crate::store::StoreConfig,

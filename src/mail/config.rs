@@ -109,7 +109,10 @@ impl MailConfig {
         };
         for (key, value) in needed {
             if value.is_empty() {
-                out.push((*key, format!("{key} is empty, but mail.transport = \"{}\" needs it", self.transport.name())));
+                out.push((
+                    *key,
+                    format!("{key} is empty, but mail.transport = \"{}\" needs it", self.transport.name()),
+                ));
             }
         }
         if !self.relay_user.is_empty() && self.relay_password_file.is_empty() {
