@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle as Runtime;
 
-use super::connect::Connect;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::status::Facts;

@@ -64,7 +64,8 @@ pub fn doors(config: &Config) -> Vec<(&'static str, Listen)> {
         ("edge.http", config.edge.http),
         ("edge.https", config.edge.https),
         ("console.listen", config.console.listen),
-        ("smtp.listen", config.smtp.listen),
+        ("s3.listen", config.s3.listen),
+        ("redis.listen", config.redis.listen),
         ("smtp.listen", config.smtp.listen),
     ]
 }
