@@ -187,25 +187,23 @@ impl<'a> Target<'a> {
 
     /// Changes a value of one kind, making it when absent; leaves other kinds alone. An emptied collection stays out.
     pub fn edit(&mut self, kind: Kind, second: u32, work: impl FnOnce(&mut Entry)) {
-        match self.database.find(self.hashing, self.key) {
-            Some(place) => {
-                if self.database.entries.get(place).is_some_and(|entry| entry.kind() == kind) {
-                    let empty = self.database.change(place, |entry| {
-                        work(entry);
-                        entry.is_empty_collection()
-                    });
-                    if empty == Some(true) {
-                        self.database.take(self.hashing, place);
-                    }
-                }
+        let Some(place) = self.database.find(self.hashing, self.key) else {
+            let mut entry = Entry::packed(kind, self.key, &[], second);
+            work(&mut entry);
+            if !entry.is_empty_collection() {
+                self.database.add(self.hashing, entry);
             }
-            None => {
-                let mut entry = Entry::packed(kind, self.key, &[], second);
-                work(&mut entry);
-                if !entry.is_empty_collection() {
-                    self.database.add(self.hashing, entry);
-                }
-            }
+            return;
+        };
+        if self.database.entries.get(place).is_none_or(|entry| entry.kind() != kind) {
+            return;
+        }
+        let empty = self.database.change(place, |entry| {
+            work(entry);
+            entry.is_empty_collection()
+        });
+        if empty == Some(true) {
+            self.database.take(self.hashing, place);
         }
     }
 }

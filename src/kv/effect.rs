@@ -341,9 +341,9 @@ impl<'a> Reader<'a> {
         let key = self.record()?;
         Some(match op {
             5 => Effect::Delete { store, key },
-            6 => Effect::Set { store, key, expires: self.expires()?, value: self.record()? },
-            7 => Effect::Expire { store, key, expires: self.expires()? },
-            8 => Effect::Restore { store, key, expires: self.expires()?, dump: self.record()? },
+            6 => Effect::Set { store, key, expires: expires(self.number()?), value: self.record()? },
+            7 => Effect::Expire { store, key, expires: expires(self.number()?) },
+            8 => Effect::Restore { store, key, expires: expires(self.number()?), dump: self.record()? },
             9 => Effect::Append { store, key, bytes: self.record()? },
             10 => Effect::SetRange { store, key, offset: self.number()?, bytes: self.record()? },
             16 => Effect::Push { store, key, end: End::Head, items: self.items(1)? },
@@ -379,10 +379,6 @@ impl<'a> Reader<'a> {
         self.raw().map(u64::from_le_bytes)
     }
 
-    fn expires(&mut self) -> Option<Option<u64>> {
-        self.number().map(|at| (at != 0).then_some(at))
-    }
-
     fn record(&mut self) -> Option<&'a [u8]> {
         let (bytes, end) = packed::record(self.bytes, self.at)?;
         self.at = end;
@@ -411,6 +407,11 @@ impl<'a> Reader<'a> {
         }
         Some(Scored { records: Records::new(self.bytes.get(start..self.at)?), left })
     }
+}
+
+/// An expiry as stored: 0 is none.
+fn expires(at: u64) -> Option<u64> {
+    (at != 0).then_some(at)
 }
 
 fn is_permutation(stores: &Stores) -> bool {

@@ -35,7 +35,10 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The argument at `index`; 0 is the command's name. Arity was checked, so an absent one is a syntax error.
+    /// The argument at `index`; 0 is the command's name.
+    ///
+    /// # Errors
+    /// [`Fault::Syntax`] when there is none, since the number of arguments was checked before.
     pub fn arg(&self, index: usize) -> Result<&'a [u8], Fault> {
         self.args.get(index).copied().ok_or(Fault::Syntax)
     }
@@ -46,6 +49,9 @@ impl<'a> Call<'a> {
     }
 
     /// The argument at `index` as an integer.
+    ///
+    /// # Errors
+    /// [`Fault::NotInteger`], or [`Fault::Syntax`] when there is none.
     pub fn integer(&self, index: usize) -> Result<i64, Fault> {
         super::number::integer(self.arg(index)?).ok_or(Fault::NotInteger)
     }

@@ -24,10 +24,10 @@ impl Keyspace {
     ///
     /// Also frees a part of what `FLUSHDB` put aside.
     pub fn tick(&mut self, budget: usize) -> bool {
-        if let Some(table) = self.dying.last_mut() {
-            if table.drop_some(budget) {
-                self.dying.pop();
-            }
+        if let Some(table) = self.dying.last_mut()
+            && table.drop_some(budget)
+        {
+            self.dying.pop();
         }
         let mut left = budget;
         for _ in 0..=DATABASES {

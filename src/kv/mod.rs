@@ -11,31 +11,31 @@
 //! runs) and one family under [`commands`]. [`table`] and [`entry`] hold the memory layout, [`effect`] the record of
 //! changes, [`walk`] what a checkpoint sees, [`persist`] how it is all kept.
 
-pub mod apply;
-pub mod client;
+mod apply;
+mod client;
 pub mod commands;
 pub mod config;
-pub mod deliver;
+mod deliver;
 pub mod dump;
 pub mod effect;
-pub mod entry;
-pub mod error;
+mod entry;
+mod error;
 pub mod execute;
-pub mod expiry;
-pub mod glob;
+mod expiry;
+mod glob;
 pub mod handle;
 pub mod keyspace;
 pub mod number;
-pub mod packed;
+mod packed;
 pub mod persist;
-pub mod pubsub;
-pub mod reply;
-pub mod table;
-pub mod transaction;
-pub mod value;
-pub mod wait;
+mod pubsub;
+mod reply;
+mod table;
+mod transaction;
+mod value;
+mod wait;
 pub mod walk;
-pub mod watch;
+mod watch;
 
 pub use client::{Client, ClientId};
 pub use commands::{Command, Flags};

@@ -69,7 +69,9 @@ impl Value {
             Self::NullArray => reply.null_array(),
             Self::Array(values) => {
                 reply.array(values.len());
-                values.iter().for_each(|value| value.write(reply));
+                for value in values.iter() {
+                    value.write(reply);
+                }
             }
             Self::Double(value) => reply.double(*value),
         }

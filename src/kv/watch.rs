@@ -19,10 +19,10 @@ impl Watches {
     /// A key has changed.
     #[inline]
     pub fn touch(&mut self, db: u8, key: &[u8]) {
-        if !self.keys.is_empty() {
-            if let Some(clients) = self.keys.get(&(db, Box::from(key))) {
-                self.broken.extend(clients);
-            }
+        if !self.keys.is_empty()
+            && let Some(clients) = self.keys.get(&(db, Box::from(key)))
+        {
+            self.broken.extend(clients);
         }
     }
 

@@ -55,11 +55,11 @@ fn pop(call: &mut Call<'_>, want: &Want) -> Result<(), Fault> {
     let timeout = timeout(last[0])?;
     let kind = if matches!(want, Want::ZPop(_)) { Kind::ZSet } else { Kind::List };
     for key in keys {
-        if call.keyspace.read_kind(call.client.db, key, kind)?.is_some() {
-            if let Some(value) = call.keyspace.serve(call.client.db, key, want) {
-                value.write(call.reply);
-                return Ok(());
-            }
+        if call.keyspace.read_kind(call.client.db, key, kind)?.is_some()
+            && let Some(value) = call.keyspace.serve(call.client.db, key, want)
+        {
+            value.write(call.reply);
+            return Ok(());
         }
     }
     if call.may_block {

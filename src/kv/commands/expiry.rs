@@ -42,41 +42,58 @@ pub(super) fn expiry_time(number: i64, unit: Unit, base: u64, name: &'static str
     Ok(u64::try_from(at).unwrap_or(0).max(1))
 }
 
+/// `NX`, `XX`, `GT`, `LT`: what must hold for a new expiry to be set.
 #[derive(Clone, Copy, Debug, Default)]
 struct Conditions {
-    none: bool,
-    some: bool,
-    later: bool,
-    earlier: bool,
+    presence: Option<Presence>,
+    order: Option<Order>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    None,
+    Some,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Later,
+    Earlier,
 }
 
 impl Conditions {
     fn read(call: &Call<'_>) -> Result<Self, Fault> {
-        let mut conditions = Self::default();
+        let has = |name: &[u8]| call.rest(3).iter().any(|option| option.eq_ignore_ascii_case(name));
         for option in call.rest(3) {
-            match option.to_ascii_uppercase().as_slice() {
-                b"NX" => conditions.none = true,
-                b"XX" => conditions.some = true,
-                b"GT" => conditions.later = true,
-                b"LT" => conditions.earlier = true,
-                _ => return Err(Fault::Told(format!("ERR Unsupported option {}", String::from_utf8_lossy(option)))),
+            if !matches!(option.to_ascii_uppercase().as_slice(), b"NX" | b"XX" | b"GT" | b"LT") {
+                return Err(Fault::Told(format!("ERR Unsupported option {}", String::from_utf8_lossy(option))));
             }
         }
-        if conditions.none && (conditions.some || conditions.later || conditions.earlier) {
+        if has(b"NX") && (has(b"XX") || has(b"GT") || has(b"LT")) {
             return Err(Fault::Text("ERR NX and XX, GT or LT options at the same time are not compatible"));
         }
-        if conditions.later && conditions.earlier {
+        if has(b"GT") && has(b"LT") {
             return Err(Fault::Text("ERR GT and LT options at the same time are not compatible"));
         }
-        Ok(conditions)
+        Ok(Self {
+            presence: has(b"NX").then_some(Presence::None).or(has(b"XX").then_some(Presence::Some)),
+            order: has(b"GT").then_some(Order::Later).or(has(b"LT").then_some(Order::Earlier)),
+        })
     }
 
     /// Whether an expiry `old` may become `new`. No expiry is later than any.
     fn hold(self, old: Option<u64>, new: u64) -> bool {
-        !(self.none && old.is_some()
-            || self.some && old.is_none()
-            || self.later && old.is_none_or(|old| new <= old)
-            || self.earlier && old.is_some_and(|old| new >= old))
+        let presence = match self.presence {
+            None => true,
+            Some(Presence::None) => old.is_none(),
+            Some(Presence::Some) => old.is_some(),
+        };
+        presence
+            && match self.order {
+                None => true,
+                Some(Order::Later) => old.is_some_and(|old| new > old),
+                Some(Order::Earlier) => old.is_none_or(|old| new < old),
+            }
     }
 }
 

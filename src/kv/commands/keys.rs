@@ -85,7 +85,9 @@ fn keys(call: &mut Call<'_>) -> Result<(), Fault> {
         .map(Entry::key)
         .collect();
     call.reply.array(found.len());
-    found.iter().for_each(|key| call.reply.bulk(key));
+    for key in found.iter() {
+        call.reply.bulk(key);
+    }
     Ok(())
 }
 
@@ -111,11 +113,12 @@ fn rename(call: &mut Call<'_>, replace: bool) -> Result<(), Fault> {
         return Err(Fault::NoSuchKey);
     }
     let taken = !replace && keyspace.find(db, new_key).is_some();
-    if key != new_key && !taken {
-        if let Some(entry) = keyspace.copied(db, key, new_key) {
-            keyspace.delete(db, key);
-            keyspace.store_entry(db, entry);
-        }
+    if key != new_key
+        && !taken
+        && let Some(entry) = keyspace.copied(db, key, new_key)
+    {
+        keyspace.delete(db, key);
+        keyspace.store_entry(db, entry);
     }
     if replace {
         call.reply.simple("OK");

@@ -45,7 +45,9 @@ fn absolute(index: i64, len: usize) -> Option<usize> {
 fn push(call: &mut Call<'_>, end: End, missing: Missing) -> Result<(), Fault> {
     let items = call.rest(2);
     let len = call.keyspace.edit(call.client.db, call.args[1], Kind::List, missing, |edit| {
-        items.iter().for_each(|item| edit.entry.list_push(end, item, edit.limits));
+        for item in items.iter() {
+            edit.entry.list_push(end, item, edit.limits);
+        }
         edit.effects.list_push(edit.store, edit.key, end, items.iter().copied());
         Ok(edit.entry.list().len())
     })?;
@@ -124,7 +126,9 @@ fn pop(call: &mut Call<'_>, end: End, name: &'static str) -> Result<(), Fault> {
         (Some(items), None) => call.reply.bulk(items.first().map_or(&[], Vec::as_slice)),
         (Some(items), Some(_)) => {
             call.reply.array(items.len());
-            items.iter().for_each(|item| call.reply.bulk(item));
+            for item in items.iter() {
+                call.reply.bulk(item);
+            }
         }
     }
     Ok(())
@@ -263,7 +267,9 @@ fn lpos(call: &mut Call<'_>) -> Result<(), Fault> {
             (None, Some(at)) => reply.integer(*at as i64),
             (Some(_), _) => {
                 reply.array(found.len());
-                found.iter().for_each(|at| reply.integer(*at as i64));
+                for at in found.iter() {
+                    reply.integer(*at as i64);
+                }
             }
         }
     })

@@ -1,7 +1,9 @@
 //! The command table, a file per family.
 //!
-//! Each family lists its commands with what `COMMAND` tells about them. A command gets a [`Call`](super::execute::Call), writes one reply and
-//! returns a [`Fault`](super::Fault) instead when it fails; it must not have written or changed anything by then.
+//! Each family lists its commands with what `COMMAND` tells about them. A command gets a
+//! [`Call`](super::execute::Call), writes one reply and returns a [`Fault`](super::Fault) instead when it fails; it must
+//! not have written or changed anything by then.
+#![expect(clippy::unnecessary_wraps, reason = "every command has the one signature of `Run`")]
 
 mod blocking;
 mod connection;

@@ -84,12 +84,16 @@ fn pubsub(call: &mut Call<'_>) -> Result<(), Fault> {
         (b"channels", []) => {
             let names: Vec<&[u8]> = channels.names().collect();
             call.reply.array(names.len());
-            names.iter().for_each(|name| call.reply.bulk(name));
+            for name in names.iter() {
+                call.reply.bulk(name);
+            }
         }
         (b"channels", [pattern]) => {
             let names: Vec<&[u8]> = channels.names().filter(|name| glob::matches(pattern, name)).collect();
             call.reply.array(names.len());
-            names.iter().for_each(|name| call.reply.bulk(name));
+            for name in names.iter() {
+                call.reply.bulk(name);
+            }
         }
         (b"numsub", names) => {
             call.reply.array(2 * names.len());

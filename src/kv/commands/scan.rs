@@ -90,7 +90,9 @@ fn scan(call: &mut Call<'_>) -> Result<(), Fault> {
         (next, shown)
     });
     answer_head(cursor, found.len(), call.reply);
-    found.iter().for_each(|key| call.reply.bulk(key));
+    for key in found.iter() {
+        call.reply.bulk(key);
+    }
     Ok(())
 }
 
@@ -111,7 +113,9 @@ fn scan_key(
         let mut found = Vec::new();
         let cursor = entry.map_or(0, |entry| walk(entry, &options, &mut found));
         answer_head(cursor, found.len(), reply);
-        found.iter().for_each(|item| reply.bulk(item));
+        for item in found.iter() {
+            reply.bulk(item);
+        }
     })
 }
 

@@ -116,7 +116,9 @@ fn smismember(call: &mut Call<'_>) -> Result<(), Fault> {
     let members = call.rest(2);
     read(call, |set, reply, hashing| {
         reply.array(members.len());
-        members.iter().for_each(|member| reply.integer(i64::from(set.contains(member, hashing))));
+        for member in members.iter() {
+            reply.integer(i64::from(set.contains(member, hashing)));
+        }
     })
 }
 
@@ -152,7 +154,9 @@ fn spop(call: &mut Call<'_>) -> Result<(), Fault> {
         (None, None) => call.reply.null(),
         (Some(_), _) => {
             call.reply.set(taken.len());
-            taken.iter().for_each(|member| call.reply.bulk(member));
+            for member in taken.iter() {
+                call.reply.bulk(member);
+            }
         }
     }
     Ok(())
@@ -182,7 +186,9 @@ fn srandmember(call: &mut Call<'_>) -> Result<(), Fault> {
             super::keep_random(&mut members, count as usize, &*random);
         }
         reply.array(members.len());
-        members.iter().for_each(|member| reply.bulk(member));
+        for member in members.iter() {
+            reply.bulk(member);
+        }
     })
 }
 
@@ -226,7 +232,9 @@ fn compute(call: &mut Call<'_>, keys: &[&[u8]], operation: Operation, most: usiz
 fn answer(call: &mut Call<'_>, operation: Operation) -> Result<(), Fault> {
     let members = compute(call, call.rest(1), operation, usize::MAX)?;
     call.reply.set(members.len());
-    members.iter().for_each(|member| call.reply.bulk(member));
+    for member in members.iter() {
+        call.reply.bulk(member);
+    }
     Ok(())
 }
 
@@ -238,9 +246,9 @@ fn store(call: &mut Call<'_>, operation: Operation) -> Result<(), Fault> {
     } else {
         let limits = Limits::of(&keyspace.config);
         let mut entry = Entry::packed(Kind::Set, target, &[], keyspace.clock.second());
-        members.iter().for_each(|member| {
+        for member in &members {
             entry.set_add(member, limits, &keyspace.hashing);
-        });
+        }
         keyspace.store_entry(db, entry);
     }
     call.reply.integer(members.len() as i64);

@@ -36,16 +36,12 @@ pub(super) const COMMANDS: &[Command] = &[
 
 /// Answers the string at `key`, or null.
 fn answer_string(call: &mut Call<'_>, key: &[u8]) -> Result<bool, Fault> {
-    match call.keyspace.read_kind(call.client.db, key, Kind::String)? {
-        Some(entry) => {
-            call.reply.bulk(&entry.text());
-            Ok(true)
-        }
-        None => {
-            call.reply.null();
-            Ok(false)
-        }
+    let found = call.keyspace.read_kind(call.client.db, key, Kind::String)?;
+    match found {
+        Some(entry) => call.reply.bulk(&entry.text()),
+        None => call.reply.null(),
     }
+    Ok(found.is_some())
 }
 
 /// Puts a string under a key, in place of whatever it holds, and records it.

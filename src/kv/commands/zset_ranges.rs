@@ -230,9 +230,9 @@ fn remove(call: &mut Call<'_>, span: Span<'_>) -> Result<(), Fault> {
         let mut gone: Vec<Vec<u8>> = Vec::with_capacity(window.len());
         edit.entry.zset().each(window.start, window.len(), false, |member, _| gone.push(member.to_vec()));
         if !gone.is_empty() {
-            gone.iter().for_each(|member| {
+            for member in &gone {
                 edit.entry.zset_remove(member, edit.hashing);
-            });
+            }
             edit.effects.zset_remove(edit.store, edit.key, gone.iter().map(Vec::as_slice));
         }
         Ok(gone.len())

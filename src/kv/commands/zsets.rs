@@ -40,8 +40,12 @@ pub(super) fn score(text: &[u8]) -> Result<f64, Fault> {
     number::float(text).map(|score| score + 0.0).ok_or(Fault::NotFloat)
 }
 
+/// A member with its score.
+pub(in crate::kv) type Scored = (Vec<u8>, f64);
+
 /// The options of `ZADD`.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are six independent words of one command")]
 struct Options {
     absent: bool,
     present: bool,
@@ -175,7 +179,9 @@ fn zmscore(call: &mut Call<'_>) -> Result<(), Fault> {
     let members = call.rest(2);
     read(call, |set, reply, hashing| {
         reply.array(members.len());
-        members.iter().for_each(|member| answer_score(set.score(member, hashing), reply));
+        for member in members.iter() {
+            answer_score(set.score(member, hashing), reply);
+        }
     })
 }
 
@@ -190,9 +196,9 @@ fn zrank(call: &mut Call<'_>, reverse: bool) -> Result<(), Fault> {
     read(call, |set, reply, hashing| {
         let Some(rank) = set.rank(member, hashing) else {
             if with_score {
-                reply.null_array()
+                reply.null_array();
             } else {
-                reply.null()
+                reply.null();
             }
             return;
         };
@@ -214,14 +220,14 @@ impl Keyspace {
         key: &[u8],
         end: End,
         most: usize,
-    ) -> Result<Option<Vec<(Vec<u8>, f64)>>, Fault> {
+    ) -> Result<Option<Vec<Scored>>, Fault> {
         self.edit(db, key, Kind::ZSet, Missing::Skip, |edit| {
             let mut taken = Vec::new();
             edit.entry.zset().each(0, most, end == End::Tail, |member, score| taken.push((member.to_vec(), score)));
             if !taken.is_empty() {
-                taken.iter().for_each(|(member, _)| {
+                for (member, _) in &taken {
                     edit.entry.zset_remove(member, edit.hashing);
-                });
+                }
                 edit.effects.zset_remove(edit.store, edit.key, taken.iter().map(|(member, _)| member.as_slice()));
             }
             Ok(taken)

@@ -167,7 +167,7 @@ fn replay(keyspace: &mut Keyspace, bytes: &[u8]) {
 /// The sums kept along the way must be those of a count from scratch.
 fn check_sums(keyspace: &Keyspace) {
     for database in &keyspace.databases {
-        assert_eq!(database.used, database.entries.iter().map(|entry| entry.memory()).sum::<usize>());
+        assert_eq!(database.used, database.entries.iter().map(crate::kv::entry::Entry::memory).sum::<usize>());
         assert_eq!(database.expiring, database.entries.iter().filter(|entry| entry.expires().is_some()).count());
     }
 }

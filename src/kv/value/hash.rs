@@ -45,17 +45,13 @@ impl Hash {
     fn set(&mut self, field: &[u8], value: &[u8], hashing: &Hashing) -> bool {
         let pair = Pair::new(field, value);
         self.bytes += pair.0.len();
-        match self.find(field, hashing).and_then(|place| self.pairs.get_mut(place)) {
-            Some(old) => {
-                self.bytes -= old.0.len();
-                *old = pair;
-                false
-            }
-            None => {
-                self.pairs.insert(hashing.hash(field), pair, |pair| hashing.hash(pair.field()));
-                true
-            }
+        if let Some(old) = self.find(field, hashing).and_then(|place| self.pairs.get_mut(place)) {
+            self.bytes -= old.0.len();
+            *old = pair;
+            return false;
         }
+        self.pairs.insert(hashing.hash(field), pair, |pair| hashing.hash(pair.field()));
+        true
     }
 
     fn delete(&mut self, field: &[u8], hashing: &Hashing) -> bool {

@@ -442,7 +442,9 @@ impl Entry {
                 let mut items: Vec<&[u8]> = Records::new(payload.bytes()).collect();
                 change.make(&mut items, index);
                 let mut changed = Vec::with_capacity(payload.bytes().len());
-                items.iter().for_each(|item| packed::put(&mut changed, item));
+                for item in items.iter() {
+                    packed::put(&mut changed, item);
+                }
                 payload.replace(&changed);
             }
         }

@@ -136,9 +136,9 @@ impl Node {
                 let cut = if at == MOST { MOST - MOST / 8 } else { MOST / 2 };
                 let mut right = items.split_off(cut);
                 if at > cut {
-                    right.insert(at - cut, item)
+                    right.insert(at - cut, item);
                 } else {
-                    items.insert(at, item)
+                    items.insert(at, item);
                 }
                 Some(Self::Leaf(right))
             }
@@ -223,16 +223,13 @@ impl Inner {
 
     /// Notes what a change made of a child; an emptied one goes.
     fn refresh(&mut self, at: usize) {
-        match self.children[at].first() {
-            Some(first) => {
-                self.firsts[at] = first;
-                self.counts[at] = self.children[at].len();
-            }
-            None => {
-                self.children.remove(at);
-                self.counts.remove(at);
-                self.firsts.remove(at);
-            }
+        if let Some(first) = self.children[at].first() {
+            self.firsts[at] = first;
+            self.counts[at] = self.children[at].len();
+        } else {
+            self.children.remove(at);
+            self.counts.remove(at);
+            self.firsts.remove(at);
         }
     }
 

@@ -232,7 +232,7 @@ impl Entry {
         let mut record = Vec::with_capacity(member.len() + 18);
         put_member(&mut record, member, score);
         match old {
-            Some((its, _)) if its.partial_cmp(&score) == Some(Ordering::Equal) => return Some(its),
+            Some((its, _)) if its.partial_cmp(&score) == Some(Ordering::Equal) => Some(its),
             Some((its, at)) => {
                 payload.splice(at, record.len(), &[]);
                 let place = if at < place { place - record.len() } else { place };
