@@ -1,1 +1,288 @@
-//! Tests.
+//! Tests of the whole door: a server on a free loopback port over a disk that fails on command.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown as Side, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Doors, Parts, RedisConfig, RespError, start};
+use crate::base::{Disk, Listen, Secret, Shutdown, Supervisor, SystemClock};
+use crate::crypto::Key;
+use crate::kv::persist::{OnDamage, Pace, Persistence, Place, SyncMode};
+use crate::kv::{Handle, Keyspace, KvConfig};
+use crate::telemetry::metrics::Metrics;
+use crate::testing::{Fault, FaultyDisk, TestRandom};
+
+/// A running server; stopped and joined when dropped.
+struct TestServer {
+    address: std::net::SocketAddr,
+    disk: FaultyDisk,
+    supervisor: Supervisor,
+    handle: Handle,
+    metrics: Metrics,
+}
+
+/// What a test sets up differently.
+struct Setup {
+    disk: FaultyDisk,
+    password: Option<&'static str>,
+    sync: SyncMode,
+    config: RedisConfig,
+    address: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            disk: FaultyDisk::new(),
+            password: None,
+            sync: SyncMode::EverySec,
+            config: RedisConfig::default(),
+            address: "127.0.0.1:0",
+        }
+    }
+}
+
+impl Setup {
+    fn start(self) -> Result<TestServer, RespError> {
+        let supervisor = Supervisor::new(Shutdown::new());
+        let clock = Arc::new(SystemClock::new());
+        let random = Arc::new(TestRandom::new(7));
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let _ = self.disk.create_dir(Path::new("data"));
+        let mut keyspace = Keyspace::new(KvConfig::default(), random.clone());
+        let place = Place {
+            disk: Arc::clone(&disk),
+            random,
+            folder: PathBuf::from("data/kv"),
+            key: Key::from_bytes([3; 32]),
+            segment_bytes: 1 << 20,
+            on_damage: OnDamage::Refuse,
+        };
+        let pace = Pace { sync: self.sync, checkpoint_after: 1 << 20 };
+        let (persistence, loaded) = Persistence::open(&place, pace, &mut keyspace, clock.clone(), &supervisor).unwrap();
+        let listener = TcpListener::bind(self.address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let parts = Parts {
+            keyspace,
+            persistence,
+            config: self.config,
+            password: self.password.map(|password| Secret::new(password.to_owned())),
+            clock,
+            disk,
+            shutdown: supervisor.shutdown().clone(),
+            loaded,
+        };
+        let metrics = Metrics::new();
+        let doors = Doors { tcp: vec![listener], unix: None };
+        let handle = start(doors, parts, &supervisor, &metrics)?;
+        Ok(TestServer { address, disk: self.disk, supervisor, handle, metrics })
+    }
+}
+
+impl TestServer {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// What the server says to `request` until it closes; the request ends the client's side.
+    fn say(&self, request: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(b"QUIT\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.replace("\r\n", "|")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.supervisor.shutdown().drain();
+        self.supervisor.join_threads();
+    }
+}
+
+/// Reads exactly `text`.
+fn expect(stream: &mut TcpStream, text: &str) {
+    let mut answer = vec![0; text.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(String::from_utf8(answer).unwrap(), text);
+}
+
+fn send(stream: &mut TcpStream, request: &str) {
+    stream.write_all(request.as_bytes()).unwrap();
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = Setup::default().start().unwrap();
+    assert_eq!(
+        server.say("SET a 1\r\nINCR a\r\nGET a\r\nNOSUCH x\r\n"),
+        "+OK|:2|$1|2|-ERR unknown command 'NOSUCH', with args beginning with: 'x' |+OK|"
+    );
+}
+
+#[test]
+fn before_the_password_a_client_can_only_introduce_itself() {
+    let server = Setup { password: Some("sesame"), ..Setup::default() }.start().unwrap();
+    assert_eq!(
+        server.say("GET a\r\nPING\r\n"),
+        "-NOAUTH Authentication required.|-NOAUTH Authentication required.|+OK|"
+    );
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.|";
+    assert_eq!(server.say("AUTH wrong\r\nAUTH other sesame\r\n"), format!("{wrong}{wrong}+OK|"));
+    assert_eq!(server.say("AUTH default sesame\r\nPING\r\n"), "+OK|+PONG|+OK|");
+    assert!(server.say("HELLO 3 AUTH default sesame\r\nPING\r\n").starts_with("%7|"));
+    assert!(server.say("HELLO 3\r\n").starts_with("-NOAUTH HELLO must be called"));
+}
+
+#[test]
+fn without_a_password_other_machines_are_not_let_in() {
+    let refused = Setup { address: "0.0.0.0:0", ..Setup::default() }.start();
+    assert!(matches!(refused, Err(RespError::Open(_))));
+    assert!(RedisConfig::default().listen.is_loopback() && Listen::OFF.is_loopback());
+}
+
+#[test]
+fn a_malformed_request_is_told_and_ends_the_connection() {
+    let server = Setup::default().start().unwrap();
+    let mut stream = server.connect();
+    send(&mut stream, "PING\r\n*1\r\n$x\r\nPING\r\n");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "+PONG\r\n-ERR Protocol error: invalid bulk length\r\n");
+    assert!(server.metrics.exposition().contains("mainstay_redis_protocol_errors_total 1"));
+}
+
+#[test]
+fn a_blocked_client_is_served_by_another() {
+    let server = Setup::default().start().unwrap();
+    let mut waiting = server.connect();
+    send(&mut waiting, "BLPOP list 0\r\nPING\r\n");
+    assert_eq!(server.say("RPUSH list x\r\n"), ":1|+OK|");
+    expect(&mut waiting, "*2\r\n$4\r\nlist\r\n$1\r\nx\r\n+PONG\r\n");
+}
+
+#[test]
+fn a_subscriber_hears_what_another_publishes() {
+    let server = Setup::default().start().unwrap();
+    let mut subscriber = server.connect();
+    send(&mut subscriber, "SUBSCRIBE news\r\n");
+    expect(&mut subscriber, "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    assert_eq!(server.say("PUBLISH news hello\r\n"), ":1|+OK|");
+    expect(&mut subscriber, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n");
+}
+
+#[test]
+fn one_client_too_many_is_told() {
+    let config = RedisConfig { max_clients: 1, ..RedisConfig::default() };
+    let server = Setup { config, ..Setup::default() }.start().unwrap();
+    let mut first = server.connect();
+    send(&mut first, "PING\r\n");
+    expect(&mut first, "+PONG\r\n");
+    let mut second = server.connect();
+    let mut answer = String::new();
+    second.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "-ERR max number of clients reached\r\n");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_closed_at_its_limit() {
+    let config = RedisConfig { output_limit: crate::base::ByteSize::mib(1), ..RedisConfig::default() };
+    let server = Setup { config, ..Setup::default() }.start().unwrap();
+    let value = "x".repeat(1 << 20);
+    assert_eq!(
+        server.say(&format!("SET big {value}\r\n").replace("SET big ", "*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$1048576\r\n")),
+        "+OK|+OK|"
+    );
+    let mut slow = server.connect();
+    for _ in 0..64 {
+        if slow.write_all(b"GET big\r\n").is_err() {
+            break;
+        }
+    }
+    let _ = slow.shutdown(Side::Write);
+    let mut read = Vec::new();
+    let _ = slow.read_to_end(&mut read);
+    assert!(read.len() < 64 << 20, "{}", read.len());
+    assert!(server.metrics.exposition().contains("mainstay_redis_slow_clients_total 1"));
+}
+
+#[test]
+fn acknowledged_changes_survive_a_power_cut_when_every_write_is_synced() {
+    let server = Setup { sync: SyncMode::Always, ..Setup::default() }.start().unwrap();
+    let _ = server.disk.sync_dir(Path::new("."));
+    let mut stream = server.connect();
+    send(&mut stream, "SET a 1\r\nRPUSH l x y\r\n");
+    expect(&mut stream, "+OK\r\n:2\r\n");
+    let after = server.disk.crash(5);
+    let again = Setup { disk: after, ..Setup::default() }.start().unwrap();
+    assert_eq!(again.say("GET a\r\nLLEN l\r\n"), "$1|1|:2|+OK|");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room() {
+    let server = Setup::default().start().unwrap();
+    assert_eq!(server.say("SET a 1\r\n"), "+OK|+OK|");
+    server.disk.fail_from(1, Fault::NoSpace);
+    let refused = "-MISCONF Errors writing to the AOF file: no space left on the device|";
+    assert_eq!(server.say("GET a\r\nSET b 2\r\nGET a\r\n"), format!("$1|1|{refused}$1|1|+OK|"));
+    assert_eq!(server.say("SET c 3\r\nGET a\r\n"), format!("{refused}$1|1|+OK|"));
+    assert!(server.say("MULTI\r\nSET d 4\r\nEXEC\r\n").contains("EXECABORT"));
+    server.disk.heal();
+    // The door tries again once a second; until then each round trip is refused.
+    let accepted = (0..1_000_000).any(|_| server.say("SET e 5\r\n").starts_with("+OK"));
+    assert!(accepted);
+    let again = Setup { disk: server.disk.kill(), ..Setup::default() }.start().unwrap();
+    assert_eq!(again.say("GET a\r\nGET e\r\nGET c\r\n"), "$1|1|$1|5|$-1|+OK|");
+}
+
+#[test]
+fn after_a_failed_sync_writes_are_refused_and_reads_served() {
+    let server = Setup { sync: SyncMode::Always, ..Setup::default() }.start().unwrap();
+    assert_eq!(server.say("SET a 1\r\n"), "+OK|+OK|");
+    server.disk.fail_from(1, Fault::SyncError);
+    assert!(server.say("SET a 2\r\n").starts_with("-MISCONF"));
+    server.disk.heal();
+    assert!(server.say("SET a 3\r\n").starts_with("-MISCONF"));
+    assert_eq!(server.say("PING\r\n"), "+PONG|+OK|");
+}
+
+#[test]
+fn a_checkpoint_under_load_loses_nothing() {
+    let server = Setup::default().start().unwrap();
+    let mut stream = server.connect();
+    let mut request = String::new();
+    for key in 0..3_000 {
+        request.push_str(&format!("SET key:{key} {key}\r\n"));
+        if key == 1_500 {
+            request.push_str("BGSAVE\r\n");
+        }
+    }
+    send(&mut stream, &request);
+    send(&mut stream, "DEL key:7\r\nSAVE\r\nQUIT\r\n");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let again = Setup { disk: server.disk.kill(), ..Setup::default() }.start().unwrap();
+    assert_eq!(again.say("DBSIZE\r\nGET key:2999\r\nGET key:7\r\n"), ":2999|$4|2999|$-1|+OK|");
+}
+
+#[tokio::test]
+async fn the_handle_reaches_the_keyspace() {
+    let server = Setup::default().start().unwrap();
+    assert_eq!(server.say("SET a 1\r\n"), "+OK|+OK|");
+    assert_eq!(server.handle.call(|keyspace| keyspace.database_info(0).keys).await, Ok(1));
+}
+
+#[test]
+fn replies_can_be_turned_off() {
+    let server = Setup::default().start().unwrap();
+    assert_eq!(
+        server.say("CLIENT REPLY OFF\r\nSET a 1\r\nCLIENT REPLY ON\r\nCLIENT REPLY SKIP\r\nSET a 2\r\nGET a\r\n"),
+        "+OK|$1|2|+OK|"
+    );
+}

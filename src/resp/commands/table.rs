@@ -29,7 +29,7 @@ pub fn run(_server: &Server, connection: &mut Connection, arguments: &[&[u8]]) {
             for name in names {
                 match lookup(name) {
                     Some(command) => describe(command, &mut reply),
-                    None => reply.null_array(),
+                    None => reply.null(),
                 }
             }
         }
