@@ -14,7 +14,7 @@ const REPEATED: usize = 128;
 
 impl Server {
     /// Runs every whole request at the start of `input`, within the bounds of a turn; bytes dealt with.
-    pub(super) fn requests(&mut self, slot: usize, connection: &mut Connection, input: &[u8]) -> usize {
+    pub(super) fn requests(&mut self, connection: &mut Connection, input: &[u8]) -> usize {
         self.lend(connection);
         let mut decoder = std::mem::take(&mut connection.decoder);
         let mut kept = std::mem::take(&mut self.arguments);
@@ -49,7 +49,7 @@ impl Server {
             if runs {
                 used += length;
                 left -= 1;
-                self.request(slot, connection, &arguments);
+                self.request(connection, &arguments);
             }
             kept = recycle(arguments);
             if !runs {
@@ -75,7 +75,7 @@ impl Server {
     }
 
     /// Runs one request.
-    fn request(&mut self, slot: usize, connection: &mut Connection, arguments: &[&[u8]]) {
+    fn request(&mut self, connection: &mut Connection, arguments: &[&[u8]]) {
         let Some(name) = arguments.first() else { return };
         self.stats.commands += 1;
         connection.active = self.now;
@@ -86,7 +86,7 @@ impl Server {
                 let before = self.keyspace.effects().bytes().len();
                 self.command(connection, command, arguments);
                 if self.keyspace.effects().bytes().len() != before {
-                    self.tells.push((slot, start, connection.out.len()));
+                    self.tells.push((connection.client.id, start, connection.out.len()));
                 }
             }
             None if connection.authenticated => self.unknown(connection, arguments),
@@ -95,17 +95,17 @@ impl Server {
         match connection.replies {
             Replies::On => {}
             Replies::SkipNext => connection.replies = Replies::Skip,
-            Replies::Off => self.take_replies_back(slot, connection, start),
+            Replies::Off => self.take_replies_back(connection, start),
             Replies::Skip => {
-                self.take_replies_back(slot, connection, start);
+                self.take_replies_back(connection, start);
                 connection.replies = Replies::On;
             }
         }
     }
 
-    fn take_replies_back(&mut self, slot: usize, connection: &mut Connection, start: usize) {
+    fn take_replies_back(&mut self, connection: &mut Connection, start: usize) {
         connection.out.truncate(start);
-        if let Some(tell) = self.tells.last_mut().filter(|tell| tell.0 == slot && tell.2 > start) {
+        if let Some(tell) = self.tells.last_mut().filter(|tell| tell.0 == connection.client.id && tell.2 > start) {
             tell.2 = start;
         }
     }

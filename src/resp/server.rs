@@ -79,7 +79,9 @@ pub struct Server {
     /// Clients with replies to send.
     dirty: Vec<usize>,
     /// Replies of this turn that tell of changes: client, start and end in its buffer.
-    pub(super) tells: Vec<(usize, usize, usize)>,
+    pub(super) tells: Vec<(ClientId, usize, usize)>,
+    /// Why changes of this turn could not be written before its end (`SAVE`).
+    failed: Option<Refusal>,
     deliveries: Vec<Delivery>,
     scratch: Vec<u8>,
     pub(super) arguments: Vec<&'static [u8]>,
@@ -149,6 +151,7 @@ impl Server {
             next: VecDeque::new(),
             dirty: Vec::new(),
             tells: Vec::new(),
+            failed: None,
             deliveries: Vec::new(),
             scratch: vec![0; READ],
             arguments: Vec::new(),
@@ -208,7 +211,8 @@ impl Server {
         if self.now >= self.next_tick {
             self.tick();
         }
-        if let Err(refusal) = self.persistence.turn(&mut self.keyspace) {
+        let written = self.persistence.turn(&mut self.keyspace);
+        if let Some(refusal) = self.failed.take().or(written.err()) {
             self.retract(&refusal);
         }
         self.tells.clear();
@@ -249,7 +253,7 @@ impl Server {
     fn serve(&mut self, slot: usize) {
         let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { return };
         connection.listed = false;
-        let alive = self.serve_taken(slot, &mut connection);
+        let alive = self.serve_taken(&mut connection);
         if alive {
             let again = !connection.blocked && !connection.closing && (connection.more || connection.readable);
             if again && !connection.listed {
@@ -263,7 +267,7 @@ impl Server {
         self.deliver();
     }
 
-    fn serve_taken(&mut self, slot: usize, connection: &mut Connection) -> bool {
+    fn serve_taken(&mut self, connection: &mut Connection) -> bool {
         if connection.closing {
             // What it still sends is not looked at; the end of it is.
             let mut scratch = std::mem::take(&mut self.scratch);
@@ -275,7 +279,7 @@ impl Server {
             return self.read_while_blocked(connection);
         }
         if connection.more || !connection.readable {
-            self.run_own(slot, connection);
+            self.run_own(connection);
             return true;
         }
         if !connection.input.is_empty() {
@@ -285,7 +289,7 @@ impl Server {
                 Received::Nothing => true,
                 Received::Bytes(count) => {
                     self.stats.bytes_in += count as u64;
-                    self.run_own(slot, connection);
+                    self.run_own(connection);
                     true
                 }
             };
@@ -295,7 +299,7 @@ impl Server {
         if let Received::Bytes(count) = received {
             self.stats.bytes_in += count as u64;
             let input = scratch.get(..count).unwrap_or_default();
-            let used = self.requests(slot, connection, input);
+            let used = self.requests(connection, input);
             connection.input.extend_from_slice(input.get(used..).unwrap_or_default());
         }
         self.scratch = scratch;
@@ -316,9 +320,9 @@ impl Server {
         received != Received::End
     }
 
-    fn run_own(&mut self, slot: usize, connection: &mut Connection) {
+    fn run_own(&mut self, connection: &mut Connection) {
         let input = std::mem::take(&mut connection.input);
-        let used = self.requests(slot, connection, input.get(connection.start..).unwrap_or_default());
+        let used = self.requests(connection, input.get(connection.start..).unwrap_or_default());
         connection.input = input;
         connection.consume(used);
         if (connection.input.len() - connection.start) as u64 > self.config.max_query.bytes() {
@@ -354,7 +358,7 @@ impl Server {
                 message.write(&mut connection.encoder());
             }
             if matches!(message, Message::Served(_)) {
-                self.tells.push((slot, start, connection.out.len()));
+                self.tells.push((client, start, connection.out.len()));
                 connection.blocked = false;
                 connection.active = self.now;
                 if !connection.listed {
@@ -372,13 +376,26 @@ impl Server {
         self.deliveries = deliveries;
     }
 
+    /// Writes the changes of this turn so far and makes everything durable, in the middle of a turn.
+    ///
+    /// # Errors
+    /// As [`Persistence::turn`]; the end of the turn then corrects the replies.
+    pub(super) fn save(&mut self) -> Result<(), Refusal> {
+        let saved = self.persistence.turn(&mut self.keyspace).and_then(|()| self.persistence.sync_now());
+        if let Err(refusal) = &saved {
+            self.failed = Some(refusal.clone());
+        }
+        saved
+    }
+
     /// The journal did not take this turn: whoever was told of a change is told the truth instead.
     fn retract(&mut self, refusal: &Refusal) {
         let text = misconf(refusal);
         self.tells.sort_unstable();
         let tells = std::mem::take(&mut self.tells);
         for same in tells.chunk_by(|left, right| left.0 == right.0) {
-            let Some(slot) = same.first().map(|tell| tell.0) else { continue };
+            // A client may have gone since.
+            let Some(slot) = same.first().and_then(|tell| self.by_id.get(&tell.0).copied()) else { continue };
             let ranges: Vec<(usize, usize)> = same.iter().map(|(_, start, end)| (*start, *end)).collect();
             if let Some(Some(connection)) = self.connections.get_mut(slot) {
                 connection.retract(&ranges, &text);

@@ -101,6 +101,7 @@ pub mod journal;
 pub mod recover;
 pub mod segment;
 pub mod service;
+mod threads;
 pub mod value;
 
 #[cfg(test)]

@@ -1,24 +1,22 @@
 //! Persistence as the loop holds it: journal, syncs and checkpoints, with the threads that do what would block.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::checkpoint::{Block, CheckpointWriter, Summary};
+use super::checkpoint::{Block, Summary};
 use super::error::{PersistError, Refusal};
-use super::format::{Marker, Position};
-use super::journal::{Durable, Journal, SyncWork};
+use super::format::Marker;
+use super::journal::Journal;
 use super::recover::{Place, Report, Restored, recover};
+use super::threads::{Checkpointer, Syncer};
 use super::value::{apply_all, load_all, put_item};
-use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Supervisor};
 use crate::kv::config::DATABASES;
 use crate::kv::keyspace::Keyspace;
 use crate::kv::walk::Walk;
 
-/// Time between two syncs in mode [`Sync::EverySec`].
+/// Time between two syncs in mode [`SyncMode::EverySec`].
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Time between two tries to write what did not fit.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -30,8 +28,6 @@ const SLICE_TIME: Duration = Duration::from_micros(500);
 const SLICE_BYTES: usize = 256 << 10;
 /// Bytes of keys looked at between two looks at the clock.
 const SLICE_STEP: usize = 16 << 10;
-/// Blocks on their way to the disk at once.
-const BLOCKS_AHEAD: usize = 4;
 
 /// When the journal is synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -221,7 +217,7 @@ impl Persistence {
     /// Whether the loop should turn again at once, or soon, though no client has said anything: a slice is wanted.
     pub fn wants_turn(&self) -> Option<Duration> {
         let running = self.running.as_ref().filter(|running| !running.walked)?;
-        let busy = self.checkpointer.ahead.load(Ordering::Acquire) >= BLOCKS_AHEAD;
+        let busy = self.checkpointer.is_busy();
         // A first slice must not wait; behind it, the disk sets the pace.
         Some(if busy && running.blocks > 0 { Duration::from_millis(1) } else { Duration::ZERO })
     }
@@ -260,7 +256,7 @@ impl Persistence {
     /// Takes the next slice of the checkpoint under way, if the disk keeps up.
     fn slice(&mut self, keyspace: &mut Keyspace) -> Option<(Marker, Block)> {
         let running = self.running.as_mut().filter(|running| !running.walked)?;
-        if self.checkpointer.ahead.load(Ordering::Acquire) >= BLOCKS_AHEAD {
+        if self.checkpointer.is_busy() {
             return None;
         }
         let start = self.clock.monotonic();
@@ -364,161 +360,6 @@ impl Drop for Persistence {
     /// Nobody writes or syncs any more: a checkpoint that waits for it must not wait for ever.
     fn drop(&mut self) {
         self.journal.durable().fail("the journal is closed".to_owned());
-    }
-}
-
-/// The thread that syncs the journal.
-#[derive(Debug)]
-struct Syncer {
-    work: SyncSender<SyncWork>,
-    busy: Arc<AtomicUsize>,
-}
-
-impl Syncer {
-    fn start(supervisor: &Supervisor) -> std::io::Result<Self> {
-        // Two: one under way and one of `SAVE` or the end behind it.
-        let (work, received) = sync_channel::<SyncWork>(2);
-        let busy = Arc::new(AtomicUsize::new(0));
-        let done = Arc::clone(&busy);
-        supervisor.thread("kv-sync", Role::Critical, Priority::Normal, move || {
-            for work in received {
-                work.run();
-                done.fetch_sub(1, Ordering::AcqRel);
-            }
-        })?;
-        Ok(Self { work, busy })
-    }
-
-    fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire) > 0
-    }
-
-    /// Waits when two are under way already.
-    fn send(&self, work: SyncWork) {
-        self.busy.fetch_add(1, Ordering::AcqRel);
-        // The thread ends only by a panic, which ends the server.
-        let _ = self.work.send(work);
-    }
-}
-
-/// What the checkpoint thread is told.
-enum Step {
-    Begin(u64),
-    Block(Block),
-    Finish(u64, Position, Arc<Durable>),
-    Abandon,
-}
-
-type Outcome = Result<Summary, PersistError>;
-
-/// The thread that writes checkpoints.
-#[derive(Debug)]
-struct Checkpointer {
-    steps: SyncSender<Step>,
-    ahead: Arc<AtomicUsize>,
-    outcome: Arc<Mutex<Option<Outcome>>>,
-    ready: Arc<AtomicBool>,
-    finishing: bool,
-}
-
-impl Checkpointer {
-    fn start(place: Place, supervisor: &Supervisor) -> std::io::Result<Self> {
-        let (steps, received) = sync_channel(BLOCKS_AHEAD + 4);
-        let ahead = Arc::new(AtomicUsize::new(0));
-        let outcome = Arc::new(Mutex::new(None));
-        let ready = Arc::new(AtomicBool::new(false));
-        let writing = Writing {
-            place,
-            writer: None,
-            ahead: Arc::clone(&ahead),
-            outcome: Arc::clone(&outcome),
-            ready: Arc::clone(&ready),
-        };
-        supervisor.thread("kv-checkpoint", Role::Critical, Priority::Low, move || writing.run(&received))?;
-        Ok(Self { steps, ahead, outcome, ready, finishing: false })
-    }
-
-    fn begin(&mut self, number: u64) {
-        self.finishing = false;
-        self.tell(Step::Begin(number));
-    }
-
-    fn write(&self, block: Block) {
-        self.ahead.fetch_add(1, Ordering::AcqRel);
-        self.tell(Step::Block(block));
-    }
-
-    fn finish(&mut self, keys: u64, end: Position, durable: Arc<Durable>) {
-        self.finishing = true;
-        self.tell(Step::Finish(keys, end, durable));
-    }
-
-    fn abandon(&mut self) {
-        self.finishing = false;
-        self.tell(Step::Abandon);
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        if !self.ready.swap(false, Ordering::AcqRel) {
-            return None;
-        }
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn tell(&self, step: Step) {
-        // The thread ends only by a panic, which ends the server.
-        let _ = self.steps.send(step);
-    }
-}
-
-/// The checkpoint thread's own state.
-struct Writing {
-    place: Place,
-    writer: Option<CheckpointWriter>,
-    ahead: Arc<AtomicUsize>,
-    outcome: Arc<Mutex<Option<Outcome>>>,
-    ready: Arc<AtomicBool>,
-}
-
-impl Writing {
-    fn run(mut self, steps: &Receiver<Step>) {
-        for step in steps {
-            match step {
-                Step::Begin(number) => {
-                    let Place { disk, folder, key, random, .. } = &self.place;
-                    match CheckpointWriter::create(Arc::clone(disk), folder, number, key, random.as_ref()) {
-                        Ok(writer) => self.writer = Some(writer),
-                        Err(error) => self.report(Err(error)),
-                    }
-                }
-                Step::Block(block) => {
-                    if let Some(Err(error)) = self.writer.as_mut().map(|writer| writer.write(block)) {
-                        if let Some(writer) = self.writer.take() {
-                            writer.abandon();
-                        }
-                        self.report(Err(error));
-                    }
-                    self.ahead.fetch_sub(1, Ordering::AcqRel);
-                }
-                Step::Finish(keys, end, durable) => {
-                    if let Some(writer) = self.writer.take() {
-                        let outcome = writer.finish(keys, end, &durable);
-                        self.report(outcome);
-                    }
-                }
-                Step::Abandon => {
-                    if let Some(writer) = self.writer.take() {
-                        writer.abandon();
-                    }
-                    self.ready.store(false, Ordering::Release);
-                }
-            }
-        }
-    }
-
-    fn report(&self, outcome: Outcome) {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        self.ready.store(true, Ordering::Release);
     }
 }
 

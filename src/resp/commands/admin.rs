@@ -46,8 +46,7 @@ pub fn run(server: &mut Server, connection: &mut Connection, name: &str, argumen
 /// `SAVE`: everything acknowledged is durable when the reply comes; the checkpoint follows.
 fn save(server: &mut Server, connection: &mut Connection) {
     background(server);
-    let written = server.persistence.turn(&mut server.keyspace).and_then(|()| server.persistence.sync_now());
-    match written {
+    match server.save() {
         Ok(()) => ok(connection),
         Err(refusal) => connection.encoder().error(&misconf(&refusal)),
     }
@@ -65,8 +64,7 @@ fn wait_aof(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]
         return connection.encoder().error("ERR value is out of range, must be between 0 and 1");
     }
     let wanted = local == b"1" && server.persistence.mode() != SyncMode::Always;
-    let durable =
-        !wanted || server.persistence.turn(&mut server.keyspace).and_then(|()| server.persistence.sync_now()).is_ok();
+    let durable = !wanted || server.save().is_ok();
     let mut reply = connection.encoder();
     reply.array(2);
     reply.integer(i64::from(durable));
