@@ -208,17 +208,17 @@ pub fn is_public(ip: IpAddr) -> bool {
                 || shared
                 || special)
         }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public(v4.into()),
-            // Global unicast is 2000::/3; documentation, Teredo and 6to4 lie within it.
-            None => {
-                let [first, second, ..] = v6.segments();
-                (first & 0xe000) == 0x2000
-                    && !(first == 0x2001 && (second == 0xdb8 || second == 0))
-                    && first != 0x2002
-                    && !(first == 0x3fff && second < 0x1000)
+        IpAddr::V6(v6) => {
+            if let Some(v4) = v6.to_ipv4_mapped() {
+                return is_public(v4.into());
             }
-        },
+            // Global unicast is 2000::/3; documentation, Teredo and 6to4 lie within it.
+            let [first, second, ..] = v6.segments();
+            (first & 0xe000) == 0x2000
+                && !(first == 0x2001 && (second == 0xdb8 || second == 0))
+                && first != 0x2002
+                && !(first == 0x3fff && second < 0x1000)
+        }
     }
 }
 

@@ -22,7 +22,7 @@ mod entry;
 mod error;
 pub mod execute;
 mod expiry;
-mod glob;
+pub mod glob;
 pub mod handle;
 pub mod keyspace;
 pub mod number;

@@ -7,7 +7,6 @@ use quick_xml::escape::escape;
 use crate::http::Body;
 use crate::http::sigv4::SignatureError;
 use crate::mail::MailError;
-use crate::store::StoreError;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +44,7 @@ impl SesError {
             Self::Invalid(_) | Self::TooLarge(_) => wire("InvalidParameterValue", StatusCode::BAD_REQUEST),
             Self::UnknownOperation(_) => wire("InvalidAction", StatusCode::BAD_REQUEST),
             Self::Mail(MailError::QueueFull { .. }) => wire("Throttling", StatusCode::BAD_REQUEST),
-            Self::Mail(MailError::Store(StoreError::Full { .. }) | MailError::Row { .. } | MailError::Store(_)) => {
+            Self::Mail(MailError::Store(_) | MailError::Row { .. }) => {
                 wire("ServiceUnavailable", StatusCode::SERVICE_UNAVAILABLE)
             }
             Self::Mail(MailError::Address { .. } | MailError::Missing(_)) => {
