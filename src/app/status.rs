@@ -28,7 +28,7 @@ pub struct DoorStatus {
 
 impl DoorStatus {
     /// The door of `setting`, listening at `address`.
-    pub fn new(setting: &str, address: impl ToString, speaks: &str) -> Self {
+    pub fn new(setting: &str, address: impl std::fmt::Display, speaks: &str) -> Self {
         Self { setting: setting.to_owned(), address: address.to_string(), speaks: speaks.to_owned() }
     }
 }
