@@ -147,6 +147,22 @@ pub enum ObjectError {
     Unavailable(&'static str),
 }
 
+impl ObjectError {
+    /// Whether the disk's lack of room is all that is wrong.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::Store(StoreError::Full { .. }) => true,
+            Self::Disk(error) => error.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+
+    /// Whether the same operation may succeed later, here or after a restart.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Store(StoreError::Closed { .. } | StoreError::ReadOnly { .. }))
+    }
+}
+
 impl From<JobsError> for ObjectError {
     fn from(error: JobsError) -> Self {
         match error {

@@ -154,13 +154,17 @@ impl From<ObjectError> for S3Error {
             }
             E::PreconditionFailed => Code::PreconditionFailed,
             E::Body(body) => return body.cause::<BodyFault>().map_or_else(|| Code::IncompleteBody.into(), Self::from),
-            E::Full { .. } => Code::StorageFull,
-            E::Unavailable(_) => Code::ServiceUnavailable,
+            full if full.is_full() => Code::StorageFull,
+            passing if passing.is_passing() => Code::ServiceUnavailable,
             other => return Self::internal(other),
         };
         match code {
             // Nothing to add to what every client knows.
-            Code::NoSuchBucket | Code::NoSuchKey | Code::NoSuchUpload | Code::StorageFull => code.into(),
+            Code::NoSuchBucket
+            | Code::NoSuchKey
+            | Code::NoSuchUpload
+            | Code::StorageFull
+            | Code::ServiceUnavailable => code.into(),
             _ => Self::new(code, error.to_string()),
         }
     }
@@ -259,6 +263,8 @@ mod tests {
     fn faults_of_our_own_are_not_told() {
         let error = S3Error::from(ObjectError::Disk(std::io::Error::other("/secret/path")));
         assert_eq!((error.code, error.message), (Code::InternalError, None));
+        let full = S3Error::from(ObjectError::Disk(std::io::ErrorKind::StorageFull.into()));
+        assert_eq!((full.code, full.message), (Code::StorageFull, None));
     }
 
     #[test]
