@@ -13,6 +13,7 @@
 //! Start reading at [`operation`]: it is the list of features.
 
 pub mod address;
+pub mod attributes;
 pub mod buckets;
 pub mod checksum;
 mod composite;

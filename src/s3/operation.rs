@@ -7,6 +7,7 @@
 use http::{Method, Response};
 
 use super::address::Address;
+use super::attributes::GetObjectAttributes;
 use super::buckets::{CreateBucket, DescribeBucket, DescribeObject, ListBuckets, Topic};
 use super::copy::{CopyObject, UploadPartCopy};
 use super::delete::{DeleteObject, DeleteObjects};
@@ -44,6 +45,8 @@ pub enum Operation {
     DeleteObjects(DeleteObjects),
     /// Reads an object, or its head.
     GetObject(GetObject),
+    /// Chosen facts about an object.
+    GetObjectAttributes(GetObjectAttributes),
     /// ACL, tags and lock of an object.
     DescribeObject(DescribeObject),
     /// Stores an object.
@@ -175,6 +178,9 @@ static TABLE: &[Row] = &[
     Row(Method::GET, Level::Object, When::Plain, |r| Ok(Operation::GetObject(GetObject::parse(r, Want::Bytes)?))),
     Row(Method::HEAD, Level::Object, When::Plain, |r| Ok(Operation::GetObject(GetObject::parse(r, Want::Head)?))),
     Row(Method::GET, Level::Object, When::Query("uploadId"), |r| Ok(Operation::ListParts(ListParts::parse(r)?))),
+    Row(Method::GET, Level::Object, When::Query("attributes"), |r| {
+        Ok(Operation::GetObjectAttributes(GetObjectAttributes::parse(r)?))
+    }),
     Row(Method::GET, Level::Object, When::Query("acl"), |r| describe_object(r, Topic::Acl)),
     Row(Method::GET, Level::Object, When::Query("tagging"), |r| describe_object(r, Topic::Tagging)),
     Row(Method::GET, Level::Object, When::Query("retention"), |r| {
@@ -275,6 +281,7 @@ impl Operation {
             Self::ListMultipartUploads(operation) => operation.run(services).await,
             Self::DeleteObjects(operation) => operation.run(services, request, body).await,
             Self::GetObject(operation) => operation.run(services, request).await,
+            Self::GetObjectAttributes(operation) => operation.run(services).await,
             Self::DescribeObject(operation) => operation.run(services).await,
             Self::PutObject(operation) => operation.run(services, request, body).await,
             Self::CopyObject(operation) => operation.run(services, request).await,

@@ -44,6 +44,9 @@ async fn parts_become_one_object() {
     assert!(reply.all("ETag")[0].ends_with("-2&quot;"), "{}", reply.text);
     let head = world.send(Ask::new("HEAD", "/photos/big")).await;
     assert_eq!((head.header("content-length"), head.header("x-amz-meta-n")), ("5242884", "1"));
+    let asked = Ask::new("GET", "/photos/big?attributes").header("x-amz-object-attributes", "ObjectSize,ObjectParts");
+    let told = world.send(asked).await;
+    assert_eq!((told.all("ObjectSize"), told.all("TotalPartsCount")), (vec!["5242884"], vec!["2"]));
     let tail = world.get("/photos/big?partNumber=2").await;
     assert_eq!((tail.status, tail.text.as_str(), tail.header("x-amz-mp-parts-count")), (206, "tail", "2"));
     assert_eq!(world.get("/photos?uploads").await.all("UploadId").len(), 0);
