@@ -1,5 +1,6 @@
 //! From nothing to ready: every room constructed, in order.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,7 +93,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router().merge(ses)));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
-    let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services));
+    let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https));
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
@@ -158,11 +159,13 @@ fn open_services(plan: &Plan, ground: &Ground) -> Result<Services, StartError> {
 }
 
 /// The S3 door. It knows the edge's domain, so that buckets answer below it and pages of it may use presigned addresses.
-fn s3_door(plan: &Plan, ground: &Ground, services: &Services) -> S3Door {
+fn s3_door(plan: &Plan, ground: &Ground, services: &Services, edge: Option<SocketAddr>) -> S3Door {
     let mut config = plan.config.s3.clone();
     let domain = &plan.config.edge.domain;
     config.domains.push(format!("s3.{domain}"));
     config.cors_origins.push(format!("https://{domain}"));
+    // Browsers name the port of an origin unless it is 443.
+    config.cors_origins.extend(edge.map(|edge| format!("https://{domain}:{}", edge.port())));
     let (keys, shutdown) = (Arc::clone(&ground.keys), plan.supervisor.shutdown().clone());
     S3Door::new(
         services.objects.clone(),
