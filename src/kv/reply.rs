@@ -69,7 +69,7 @@ impl Value {
             Self::NullArray => reply.null_array(),
             Self::Array(values) => {
                 reply.array(values.len());
-                for value in values.iter() {
+                for value in values {
                     value.write(reply);
                 }
             }

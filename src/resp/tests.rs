@@ -254,7 +254,8 @@ fn after_a_failed_sync_writes_are_refused_and_reads_served() {
 fn a_checkpoint_under_load_loses_nothing() {
     let server = Setup::default().start().unwrap();
     let mut stream = server.connect();
-    let sets = |keys: std::ops::Range<u32>| keys.map(|key| format!("SET key:{key} {key}\r\n")).collect::<String>();
+    let sets =
+        |keys: std::ops::Range<u32>| keys.fold(String::new(), |text, key| text + &format!("SET key:{key} {key}\r\n"));
     let request = sets(0..1_500) + "BGSAVE\r\n" + &sets(1_500..3_000);
     send(&mut stream, &request);
     send(&mut stream, "DEL key:7\r\nSAVE\r\nQUIT\r\n");

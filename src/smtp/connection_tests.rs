@@ -43,7 +43,7 @@ impl Bench {
         loop {
             let start = text.len();
             self.client.read_line(&mut text).await.unwrap();
-            if text[start..].as_bytes().get(3) != Some(&b'-') {
+            if text.as_bytes().get(start + 3) != Some(&b'-') {
                 return text;
             }
         }

@@ -125,9 +125,9 @@ mod tests {
             lines in proptest::collection::vec("[.a-z]{0,5}", 0..20),
             cut in 0_usize..200,
         ) {
-            let text: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-            let stuffed: String =
-                lines.iter().map(|line| format!("{}{line}\r\n", if line.starts_with('.') { "." } else { "" })).collect();
+            let text = lines.iter().fold(String::new(), |text, line| text + line + "\r\n");
+            let dot = |line: &str| if line.starts_with('.') { "." } else { "" };
+            let stuffed = lines.iter().fold(String::new(), |text, line| text + dot(line) + line + "\r\n");
             let sent = format!("{stuffed}.\r\nNOOP\r\n");
             let (first, rest) = sent.as_bytes().split_at(cut.min(sent.len()));
             let mut receiver = DataReceiver::new(10_000);

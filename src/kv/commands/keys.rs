@@ -85,7 +85,7 @@ fn keys(call: &mut Call<'_>) -> Result<(), Fault> {
         .map(Entry::key)
         .collect();
     call.reply.array(found.len());
-    for key in found.iter() {
+    for key in &found {
         call.reply.bulk(key);
     }
     Ok(())

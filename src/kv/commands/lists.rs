@@ -45,7 +45,7 @@ fn absolute(index: i64, len: usize) -> Option<usize> {
 fn push(call: &mut Call<'_>, end: End, missing: Missing) -> Result<(), Fault> {
     let items = call.rest(2);
     let len = call.keyspace.edit(call.client.db, call.args[1], Kind::List, missing, |edit| {
-        for item in items.iter() {
+        for item in items {
             edit.entry.list_push(end, item, edit.limits);
         }
         edit.effects.list_push(edit.store, edit.key, end, items.iter().copied());
@@ -126,7 +126,7 @@ fn pop(call: &mut Call<'_>, end: End, name: &'static str) -> Result<(), Fault> {
         (Some(items), None) => call.reply.bulk(items.first().map_or(&[], Vec::as_slice)),
         (Some(items), Some(_)) => {
             call.reply.array(items.len());
-            for item in items.iter() {
+            for item in &items {
                 call.reply.bulk(item);
             }
         }
@@ -267,7 +267,7 @@ fn lpos(call: &mut Call<'_>) -> Result<(), Fault> {
             (None, Some(at)) => reply.integer(*at as i64),
             (Some(_), _) => {
                 reply.array(found.len());
-                for at in found.iter() {
+                for at in &found {
                     reply.integer(*at as i64);
                 }
             }

@@ -84,14 +84,14 @@ fn pubsub(call: &mut Call<'_>) -> Result<(), Fault> {
         (b"channels", []) => {
             let names: Vec<&[u8]> = channels.names().collect();
             call.reply.array(names.len());
-            for name in names.iter() {
+            for name in &names {
                 call.reply.bulk(name);
             }
         }
         (b"channels", [pattern]) => {
             let names: Vec<&[u8]> = channels.names().filter(|name| glob::matches(pattern, name)).collect();
             call.reply.array(names.len());
-            for name in names.iter() {
+            for name in &names {
                 call.reply.bulk(name);
             }
         }

@@ -90,7 +90,7 @@ fn scan(call: &mut Call<'_>) -> Result<(), Fault> {
         (next, shown)
     });
     answer_head(cursor, found.len(), call.reply);
-    for key in found.iter() {
+    for key in &found {
         call.reply.bulk(key);
     }
     Ok(())
@@ -113,7 +113,7 @@ fn scan_key(
         let mut found = Vec::new();
         let cursor = entry.map_or(0, |entry| walk(entry, &options, &mut found));
         answer_head(cursor, found.len(), reply);
-        for item in found.iter() {
+        for item in &found {
             reply.bulk(item);
         }
     })

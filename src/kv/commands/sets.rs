@@ -116,7 +116,7 @@ fn smismember(call: &mut Call<'_>) -> Result<(), Fault> {
     let members = call.rest(2);
     read(call, |set, reply, hashing| {
         reply.array(members.len());
-        for member in members.iter() {
+        for member in members {
             reply.integer(i64::from(set.contains(member, hashing)));
         }
     })
@@ -154,7 +154,7 @@ fn spop(call: &mut Call<'_>) -> Result<(), Fault> {
         (None, None) => call.reply.null(),
         (Some(_), _) => {
             call.reply.set(taken.len());
-            for member in taken.iter() {
+            for member in &taken {
                 call.reply.bulk(member);
             }
         }
@@ -186,7 +186,7 @@ fn srandmember(call: &mut Call<'_>) -> Result<(), Fault> {
             super::keep_random(&mut members, count as usize, &*random);
         }
         reply.array(members.len());
-        for member in members.iter() {
+        for member in &members {
             reply.bulk(member);
         }
     })
@@ -232,7 +232,7 @@ fn compute(call: &mut Call<'_>, keys: &[&[u8]], operation: Operation, most: usiz
 fn answer(call: &mut Call<'_>, operation: Operation) -> Result<(), Fault> {
     let members = compute(call, call.rest(1), operation, usize::MAX)?;
     call.reply.set(members.len());
-    for member in members.iter() {
+    for member in &members {
         call.reply.bulk(member);
     }
     Ok(())

@@ -179,7 +179,7 @@ fn zmscore(call: &mut Call<'_>) -> Result<(), Fault> {
     let members = call.rest(2);
     read(call, |set, reply, hashing| {
         reply.array(members.len());
-        for member in members.iter() {
+        for member in members {
             answer_score(set.score(member, hashing), reply);
         }
     })

@@ -442,7 +442,7 @@ impl Entry {
                 let mut items: Vec<&[u8]> = Records::new(payload.bytes()).collect();
                 change.make(&mut items, index);
                 let mut changed = Vec::with_capacity(payload.bytes().len());
-                for item in items.iter() {
+                for item in &items {
                     packed::put(&mut changed, item);
                 }
                 payload.replace(&changed);

@@ -47,11 +47,6 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Number of items.
-    pub fn len(&self) -> usize {
-        self.root.len()
-    }
-
     /// Adds an item that is not there yet.
     pub fn insert(&mut self, item: Item, order: &impl Fn(&Item, &Item) -> Ordering) {
         if let Some(right) = self.root.insert(item, order) {
@@ -296,14 +291,14 @@ mod tests {
         for slot in (5_000..9_000).rev() {
             tree.insert(Item { score: f64::from(slot), slot }, &order);
         }
-        assert_eq!(tree.len(), 9_000);
+        assert_eq!(tree.root.len(), 9_000);
         assert_eq!(slots(&tree, 0, 9_000, false), (0..9_000).collect::<Vec<_>>());
         assert_eq!(slots(&tree, 10, 3, true), [8_989, 8_988, 8_987]);
         assert_eq!(tree.count_before(&|item| item.score < 4_321.0), 4_321);
         for slot in 0..9_000 {
             assert!(tree.remove(Item { score: f64::from(slot), slot }, &order));
         }
-        assert_eq!(tree.len(), 0);
+        assert_eq!(tree.root.len(), 0);
     }
 
     proptest! {
@@ -319,7 +314,7 @@ mod tests {
                     tree.insert(item, &order);
                 }
             }
-            prop_assert_eq!(tree.len(), model.len());
+            prop_assert_eq!(tree.root.len(), model.len());
             let all: Vec<u32> = model.iter().copied().collect();
             prop_assert_eq!(slots(&tree, 0, usize::MAX, false), all.clone());
             for (rank, slot) in all.iter().enumerate() {
