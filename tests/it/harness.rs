@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest wait for a line of the log. The machine may be busy with a build.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Every TCP listener, on a free port.
 const LISTENERS: [(&str, &str); 5] = [
@@ -63,7 +63,7 @@ pub struct Server {
     seen: Vec<String>,
     /// The data folder.
     pub data: PathBuf,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Server {
@@ -76,7 +76,7 @@ impl Server {
     pub fn start_with(environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self::start_in(&folder.path().join("data"), environment);
-        server._folder = Some(folder);
+        server.folder = Some(folder);
         server
     }
 
@@ -90,7 +90,7 @@ impl Server {
         std::thread::Builder::new()
             .spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)))
             .unwrap();
-        let mut server = Self { child, lines, seen: Vec::new(), data: data.to_owned(), _folder: None };
+        let mut server = Self { child, lines, seen: Vec::new(), data: data.to_owned(), folder: None };
         server.wait_for("ready; ");
         server
     }

@@ -1,7 +1,7 @@
 //! The whole server on real sockets: every test starts the built binary on free ports with a data folder of its own.
 //!
 //! [`harness`] starts, asks and stops servers. To test a door, add a module here.
-#![expect(clippy::unwrap_used, reason = "a helper of tests that cannot go on is a failed test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests that cannot go on is a failed test")]
 
 mod commands;
 mod doors;
