@@ -49,7 +49,6 @@ before(async () => {
   const extra = {
     MAINSTAY_MAIL__TRANSPORT: 'smtp',
     MAINSTAY_MAIL__RELAY: `smtp://127.0.0.1:${relay.port}`,
-    MAINSTAY_SMTP__LISTEN: '127.0.0.1:0',
   };
   mainstay = await startMainstay({ data: folder(file), extra });
   undo(file, () => mainstay.stop());

@@ -17,10 +17,11 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Every TCP listener, on a free port.
-const LISTENERS: [(&str, &str); 5] = [
+const LISTENERS: [(&str, &str); 6] = [
     ("MAINSTAY_EDGE__HTTP", "127.0.0.1:0"),
     ("MAINSTAY_EDGE__HTTPS", "127.0.0.1:0"),
     ("MAINSTAY_CONSOLE__LISTEN", "127.0.0.1:0"),
+    ("MAINSTAY_SMTP__LISTEN", "127.0.0.1:0"),
     ("MAINSTAY_S3__LISTEN", "127.0.0.1:0"),
     ("MAINSTAY_REDIS__LISTEN", "127.0.0.1:0"),
 ];

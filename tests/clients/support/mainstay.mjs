@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { mainstay } from './paths.mjs';
 import { output, run, start } from './process.mjs';
 
-const DOORS = ['EDGE__HTTP', 'EDGE__HTTPS', 'CONSOLE__LISTEN', 'S3__LISTEN', 'REDIS__LISTEN'];
+const DOORS = ['EDGE__HTTP', 'EDGE__HTTPS', 'CONSOLE__LISTEN', 'S3__LISTEN', 'REDIS__LISTEN', 'SMTP__LISTEN'];
 
 /** The environment of a server whose doors take free ports, and nothing else from ours but `PATH`. */
 export function settings(data, extra = {}) {
