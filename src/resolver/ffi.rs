@@ -1,8 +1,9 @@
-//! `getaddrinfo` and `freeaddrinfo` (POSIX.1-2024, RFC 3493 section 6.1) over [`super::lookup`].
+//! `getaddrinfo` and `freeaddrinfo` (POSIX.1-2024, RFC 3493 section 6.1) over [`super::lookup`], and a `getpwuid_r` that
+//! finds nobody.
 //!
 //! The only file with unsafe code. What makes it sound: the list that `getaddrinfo` gives out consists of [`Node`]s
 //! from `Box`, each with its address inside and its name from `CString`, and `freeaddrinfo` takes back exactly those.
-#![expect(unsafe_code, reason = "these two functions have a C interface; see the room's doc for why they exist")]
+#![expect(unsafe_code, reason = "these functions have a C interface; see the room's doc for why they exist")]
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -88,6 +89,24 @@ pub unsafe extern "C" fn freeaddrinfo(list: *mut addrinfo) {
         }
         next = node.info.ai_next;
     }
+}
+
+/// Finds no user, whatever `_uid` (POSIX.1-2024, `getpwuid_r`). The standard library refers to it for home folders, which
+/// nothing here asks for; without this one the C library's would be linked, and its name services with it.
+///
+/// # Safety
+/// As POSIX demands of callers: `found` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getpwuid_r(
+    _uid: libc::uid_t,
+    _entry: *mut libc::passwd,
+    _buffer: *mut c_char,
+    _length: libc::size_t,
+    found: *mut *mut libc::passwd,
+) -> c_int {
+    // SAFETY: the caller's promise about `found`.
+    unsafe { found.write(ptr::null_mut()) };
+    0
 }
 
 /// The socket addresses asked for, or the `EAI_` code.
