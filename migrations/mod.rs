@@ -3,6 +3,7 @@
 //! The list is append-only: a step that was released is never edited, reordered or removed, and its number is never
 //! used again. Each runs once per file, in one transaction together with the row that records it.
 
+mod issues_0001_format;
 mod objects_0001_format;
 mod state_0001_format;
 
@@ -13,3 +14,6 @@ pub(super) const STATE: &[Step] = &[state_0001_format::STEP];
 
 /// Steps of `objects.redb`.
 pub(super) const OBJECTS: &[Step] = &[objects_0001_format::STEP];
+
+/// Steps of `issues.redb`.
+pub(super) const ISSUES: &[Step] = &[issues_0001_format::STEP];

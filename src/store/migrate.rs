@@ -66,6 +66,10 @@ pub const STATE: DataFile =
 pub const OBJECTS: DataFile =
     DataFile { name: "objects.redb", thread: "store-objects", format: "mainstay objects", steps: steps::OBJECTS };
 
+/// Captured errors, their issues, and the jobs that digest them.
+pub const ISSUES: DataFile =
+    DataFile { name: "issues.redb", thread: "store-issues", format: "mainstay issues", steps: steps::ISSUES };
+
 /// Refuses a file from a newer Mainstay, and one that holds something else.
 pub(super) fn check(tx: &dyn ReadTx, file: &DataFile) -> Result<(), StoreError> {
     if let Some(format) = tx.get(FORMAT, b"format")?
@@ -189,7 +193,8 @@ mod tests {
 
     #[test]
     fn the_released_steps_are_numbered_without_gaps_and_record_their_format() {
-        for (file, format) in [(&STATE, "mainstay state"), (&OBJECTS, "mainstay objects")] {
+        for (file, format) in [(&STATE, "mainstay state"), (&OBJECTS, "mainstay objects"), (&ISSUES, "mainstay issues")]
+        {
             let numbers: Vec<u32> = file.steps.iter().map(|step| step.number).collect();
             assert_eq!(numbers, (1..=file.newest()).collect::<Vec<_>>());
             let store = memory_store();

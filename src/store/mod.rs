@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::block_on::block_on;
 pub use self::engine::{Decision, Engine, StoreHealth, WriteOp};
 pub use self::error::StoreError;
-pub use self::migrate::{DataFile, OBJECTS, STATE};
+pub use self::migrate::{DataFile, ISSUES, OBJECTS, STATE};
 pub use self::record::{Record, RecordError};
 pub use self::redb_engine::{Opening, StoreConfig};
 pub use self::tx::{Direction, KEY_MAX, ReadTx, Row, Table, VALUE_MAX, WriteTx, after_prefix};
