@@ -1,7 +1,7 @@
-//! S3 access keys and the Redis password.
+//! S3 access keys, the Redis password, and the key of the first error project.
 //!
 //! Tables of `state.redb`: `accounts.access_keys`, the id to an [`AccessKeyRecord`]; `accounts.passwords`, the door's
-//! name (`redis`) to a [`PasswordRecord`]. Both made at the first start, in one commit.
+//! name (`redis`, `ingest/1`) to a [`PasswordRecord`]. What is missing is made at the start, in one commit.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -11,12 +11,16 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::AccountsError;
-use crate::base::{Clock, Random, Secret, Timestamp, random};
+use crate::base::{Clock, Id128, Random, Secret, Timestamp, random};
 use crate::store::{Direction, ReadTx, Record, Store, Table, record};
 
 const ACCESS_KEYS: Table = Table::new("accounts.access_keys");
 const PASSWORDS: Table = Table::new("accounts.passwords");
 const REDIS: &str = "redis";
+/// The key of project 1.
+const INGEST: &str = "ingest/1";
+/// The project every data folder has.
+const FIRST_PROJECT: u64 = 1;
 
 /// Most access keys held in memory.
 const MOST_KEYS: usize = 10_000;
@@ -76,12 +80,14 @@ impl Record for PasswordRecord {
 pub struct AccessKeys {
     table: ArcSwap<HashMap<String, Arc<AccessKey>>>,
     redis_password: Secret<String>,
+    project_key: Secret<String>,
 }
 
 /// What the store holds.
 struct Stored {
     keys: Vec<Arc<AccessKey>>,
     redis_password: Option<Secret<String>>,
+    project_key: Option<Secret<String>>,
 }
 
 impl Stored {
@@ -113,13 +119,16 @@ impl AccessKeys {
         let fresh_key =
             stored.keys.is_empty().then(|| Arc::new(first.unwrap_or_else(|| AccessKey::random(random, now))));
         let fresh_password = stored.redis_password.is_none().then(|| letters(random, SECRET_ALPHABET, 32));
-        if fresh_key.is_some() || fresh_password.is_some() {
-            make(store, now, fresh_key.as_deref(), fresh_password.as_ref())?;
+        let fresh_project = stored.project_key.is_none().then(|| Secret::new(Id128::random(random).to_string()));
+        let passwords = [(REDIS, fresh_password.as_ref()), (INGEST, fresh_project.as_ref())];
+        if fresh_key.is_some() || passwords.iter().any(|(_, fresh)| fresh.is_some()) {
+            make(store, now, fresh_key.as_deref(), passwords)?;
         }
         let keys = fresh_key.into_iter().chain(stored.keys).map(|key| (key.id.clone(), key));
         Ok(Self {
             table: ArcSwap::from_pointee(keys.collect()),
             redis_password: stored.redis_password.or(fresh_password).unwrap_or_default(),
+            project_key: stored.project_key.or(fresh_project).unwrap_or_default(),
         })
     }
 
@@ -135,6 +144,11 @@ impl AccessKeys {
             .values()
             .min_by(|left, right| (left.created, &left.id).cmp(&(right.created, &right.id)))
             .cloned()
+    }
+
+    /// The key of an error project, 32 hexadecimal digits; `None` for a project that does not exist.
+    pub fn project_key(&self, project: u64) -> Option<Secret<String>> {
+        (project == FIRST_PROJECT).then(|| self.project_key.clone())
     }
 
     /// The password of the Redis door.
@@ -178,37 +192,38 @@ fn read(tx: &dyn ReadTx) -> Result<Stored, AccountsError> {
         let found: AccessKeyRecord = record::decode(&value).map_err(damaged(&id))?;
         keys.push(Arc::new(AccessKey { id, secret: Secret::new(found.secret), created: Timestamp(found.created_ms) }));
     }
-    let redis_password = match tx.get(PASSWORDS, REDIS.as_bytes())? {
-        None => None,
-        Some(value) => {
-            let found: PasswordRecord = record::decode(&value).map_err(damaged(REDIS))?;
-            Some(Secret::new(found.password))
-        }
+    let password = |name: &str| {
+        let Some(value) = tx.get(PASSWORDS, name.as_bytes())? else { return Ok(None) };
+        let found: PasswordRecord = record::decode(&value).map_err(damaged(name))?;
+        Ok::<_, AccountsError>(Some(Secret::new(found.password)))
     };
-    Ok(Stored { keys, redis_password })
+    let (redis_password, project_key) = (password(REDIS)?, password(INGEST)?);
+    Ok(Stored { keys, redis_password, project_key })
 }
 
 fn make(
     store: &Store,
     now: Timestamp,
     key: Option<&AccessKey>,
-    password: Option<&Secret<String>>,
+    passwords: [(&'static str, Option<&Secret<String>>); 2],
 ) -> Result<(), AccountsError> {
     let created_ms = now.millis();
     let key = key.map(|key| {
         let secret = key.secret.expose().clone();
         (key.id.clone(), record::encode(&AccessKeyRecord { secret, created_ms }))
     });
-    let password = password.map(|password| {
-        let password = password.expose().clone();
-        record::encode(&PasswordRecord { password, created_ms })
+    let passwords = passwords.map(|(name, password)| {
+        let record = |password: &Secret<String>| PasswordRecord { password: password.expose().clone(), created_ms };
+        (name, password.map(|password| record::encode(&record(password))))
     });
     store.write_blocking(move |tx| {
         if let Some((id, value)) = &key {
             tx.put(ACCESS_KEYS, id.as_bytes(), value)?;
         }
-        if let Some(value) = &password {
-            tx.put(PASSWORDS, REDIS.as_bytes(), value)?;
+        for (name, value) in &passwords {
+            if let Some(value) = value {
+                tx.put(PASSWORDS, name.as_bytes(), value)?;
+            }
         }
         Ok(())
     })
@@ -242,6 +257,9 @@ mod tests {
         assert_eq!(found.primary().unwrap().id, made.primary().unwrap().id);
         assert_eq!(found.primary().unwrap().secret, made.primary().unwrap().secret);
         assert_eq!(found.redis_password(), made.redis_password());
+        assert_eq!(found.project_key(1), made.project_key(1));
+        assert_eq!(found.project_key(1).unwrap().expose().len(), 32);
+        assert_eq!(found.project_key(2), None);
         assert_eq!((made.primary().unwrap().id.len(), made.primary().unwrap().secret.expose().len()), (20, 40));
         assert_eq!(made.redis_password().expose().len(), 32);
     }
