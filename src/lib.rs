@@ -13,12 +13,14 @@ pub mod store;
 pub mod telemetry;
 
 pub mod accounts;
+pub mod issues;
 pub mod kv;
 pub mod mail;
 pub mod objects;
 
 pub mod api;
 pub mod edge;
+pub mod ingest;
 pub mod resp;
 pub mod s3;
 pub mod ses;

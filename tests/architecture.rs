@@ -50,11 +50,13 @@ const ROOMS: &[Room] = &[
     room("objects", &["base", "telemetry", "crypto", "store", "jobs"]),
     room("accounts", &["base", "telemetry", "crypto", "store", "jobs"]),
     room("mail", &["base", "telemetry", "crypto", "store", "http"]),
+    room("issues", &["base", "telemetry", "crypto", "store", "jobs"]),
     // doors: the wire protocols
     room("resp", &["base", "telemetry", "crypto", "kv", "accounts"]),
     room("s3", &["base", "telemetry", "crypto", "http", "objects", "accounts"]),
     room("smtp", &["base", "telemetry", "crypto", "store", "mail", "accounts"]),
     room("ses", &["base", "telemetry", "crypto", "store", "http", "mail", "accounts"]),
+    room("ingest", &["base", "telemetry", "crypto", "http", "issues", "accounts"]),
     room("edge", &["base", "telemetry", "crypto", "store", "http", "jobs", "accounts"]),
     room("api", &["base", "telemetry", "crypto", "store", "http", "jobs", "kv", "objects", "accounts"]),
     // top
