@@ -101,6 +101,11 @@ impl Connect {
         }
         if let Some(address) = self.console.map(reachable) {
             out.push(("MAINSTAY_URL", format!("http://{address}")));
+            if let Some(key) = keys.project_key(1) {
+                let dsn = format!("http://{}@{address}/1", key.expose());
+                out.push(("SENTRY_DSN", dsn.clone()));
+                out.push(("NEXT_PUBLIC_SENTRY_DSN", dsn));
+            }
         }
         out.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -146,7 +151,7 @@ mod tests {
             mail_from: String::from("no-reply@example.com"),
         };
         let keys = keys();
-        let password = keys.redis_password();
+        let (password, project) = (keys.redis_password(), keys.project_key(1).unwrap());
         let text: Vec<String> =
             connect.lines(&keys).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         for line in [
@@ -160,6 +165,7 @@ mod tests {
             "MAINSTAY_URL=http://[::1]:8000",
             "AWS_ENDPOINT_URL_SESV2=http://[::1]:8000/ses",
             "AWS_SES_FROM_EMAIL=no-reply@example.com",
+            &format!("SENTRY_DSN=http://{}@[::1]:8000/1", project.expose()),
         ] {
             assert!(text.iter().any(|found| found == line), "{line} in {text:?}");
         }

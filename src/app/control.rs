@@ -27,6 +27,7 @@ use super::StartError;
 use super::status::{Facts, Status, VERSION};
 use crate::base::supervise::Role;
 use crate::base::{Disk, Supervisor};
+use crate::issues::{Detail, IssuesError, Status as IssueStatus, Summary};
 
 /// Most bytes of a line asked.
 pub const ASK_LIMIT: u64 = 4 << 10;
@@ -37,6 +38,9 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Most exchanges at once; further ones wait.
 pub const MOST_AT_ONCE: usize = 8;
 
+/// Most issues of one answer: each has at most a few hundred bytes, so that they fit [`ANSWER_LIMIT`].
+const ISSUES_SHOWN: usize = 100;
+
 /// Version of this protocol.
 const PROTOCOL: u32 = 1;
 
@@ -45,12 +49,29 @@ const LONGEST_PATH: usize = 107;
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Ask {
     /// A [`Status`].
     Status,
     /// The lines of `mainstay env`.
     Env,
+    /// The newest issues, all or those of one status.
+    Issues {
+        /// The status wanted.
+        status: Option<IssueStatus>,
+    },
+    /// One issue.
+    Issue {
+        /// Its number.
+        id: u64,
+    },
+    /// Sets where an issue stands.
+    SetIssue {
+        /// Its number.
+        id: u64,
+        /// Where it stands from now on.
+        status: IssueStatus,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,6 +204,9 @@ async fn exchange(mut stream: UnixStream, facts: &Facts) -> io::Result<()> {
     let (answer, error) = match understand(&line) {
         Ok(Ask::Status) => (serde_json::to_value(facts.status().await).ok(), None),
         Ok(Ask::Env) => (serde_json::to_value(facts.env()).ok(), None),
+        Ok(Ask::Issues { status }) => told(facts.issues.list(status, ISSUES_SHOWN).await),
+        Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
+        Ok(Ask::SetIssue { id, status }) => told(facts.issues.set_status(id, status).await),
         Err(error) => (None, Some(error)),
     };
     let reply = Reply { version: PROTOCOL, release: VERSION.to_owned(), answer, error };
@@ -190,6 +214,14 @@ async fn exchange(mut stream: UnixStream, facts: &Facts) -> io::Result<()> {
     bytes.push(b'\n');
     stream.write_all(&bytes).await?;
     stream.shutdown().await
+}
+
+/// An answer, or why there is none.
+fn told<T: Serialize>(result: Result<T, IssuesError>) -> (Option<serde_json::Value>, Option<String>) {
+    match result {
+        Ok(answer) => (serde_json::to_value(answer).ok(), None),
+        Err(error) => (None, Some(error.to_string())),
+    }
 }
 
 fn understand(line: &[u8]) -> Result<Ask, String> {
@@ -217,6 +249,30 @@ pub fn status(folder: &Path) -> Result<Status, ControlError> {
 /// [`ControlError`].
 pub fn env(folder: &Path) -> Result<Vec<(String, String)>, ControlError> {
     ask(folder, Ask::Env)
+}
+
+/// Asks the server that runs on `folder` for its newest issues. Blocks.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn issues(folder: &Path, status: Option<IssueStatus>) -> Result<Vec<Summary>, ControlError> {
+    ask(folder, Ask::Issues { status })
+}
+
+/// Asks the server that runs on `folder` for issue `id`. Blocks.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn issue(folder: &Path, id: u64) -> Result<Detail, ControlError> {
+    ask(folder, Ask::Issue { id })
+}
+
+/// Tells the server that runs on `folder` where issue `id` stands. Blocks.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn set_issue(folder: &Path, id: u64, status: IssueStatus) -> Result<Summary, ControlError> {
+    ask(folder, Ask::SetIssue { id, status })
 }
 
 fn ask<T: DeserializeOwned>(folder: &Path, ask: Ask) -> Result<T, ControlError> {
@@ -263,6 +319,7 @@ mod tests {
             connect: super::super::connect::Connect { console: "127.0.0.1:8000".parse().ok(), ..Default::default() },
             keys: Arc::new(keys),
             checks: Checks::new(Vec::new(), shutdown.clone()),
+            issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
             clock: Arc::new(TestClock::default()),
             started: Duration::ZERO,
         })

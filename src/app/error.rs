@@ -104,6 +104,9 @@ pub enum StartError {
     /// The Redis door does not open.
     #[error(transparent)]
     Redis(#[from] RespError),
+    /// A pattern of error capture does not compile: never in a released program.
+    #[error("error capture does not start: {0}")]
+    Issues(#[from] regex::Error),
     /// The edge does not start.
     #[error(transparent)]
     Edge(#[from] EdgeError),

@@ -16,11 +16,13 @@ use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::config::{Config, Environment};
 use crate::crypto::Keyring;
 use crate::http::{Handler, RouterHandler, ServeConfig};
+use crate::ingest::Ingest;
+use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
 use crate::objects::Objects;
 use crate::s3::S3Door;
-use crate::store::{OBJECTS, Opening, STATE, Store};
+use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
 use crate::telemetry::Metrics;
 
 /// What a server is made from.
@@ -91,7 +93,9 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
 
     let ses = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
-    let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(api.router().merge(ses)));
+    let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
+    let router = api.router().merge(ses).merge(ingest.router());
+    let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
     let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https));
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
@@ -105,6 +109,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         connect,
         keys: ground.keys,
         checks,
+        issues: services.issues.clone(),
         clock: Arc::clone(&plan.clock),
         started,
     });
@@ -116,7 +121,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         folder: ground.folder,
         disk: Arc::clone(&plan.disk),
         supervisor: plan.supervisor.clone(),
-        stores: vec![services.index, ground.state],
+        stores: vec![services.index, services.captured, ground.state],
         facts,
     })
 }
@@ -127,6 +132,10 @@ struct Services {
     index: Store,
     jobs: Jobs,
     objects: Objects,
+    /// `issues.redb`.
+    captured: Store,
+    issues_jobs: Jobs,
+    issues: Issues,
 }
 
 impl Services {
@@ -134,6 +143,7 @@ impl Services {
     fn start(&self, plan: &Plan) -> Result<(), StartError> {
         self.objects.start(&plan.supervisor).map_err(|source| StartError::Thread { what: "objects-sweep", source })?;
         self.jobs.start();
+        self.issues_jobs.start();
         Ok(())
     }
 }
@@ -155,7 +165,18 @@ fn open_services(plan: &Plan, ground: &Ground) -> Result<Services, StartError> {
         plan.config.objects.clone(),
     )
     .map_err(|source| StartError::Objects { path: root, source })?;
-    Ok(Services { index, jobs, objects })
+    let (captured, issues_jobs, issues) = open_issues(plan, ground)?;
+    Ok(Services { index, jobs, objects, captured, issues_jobs, issues })
+}
+
+fn open_issues(plan: &Plan, ground: &Ground) -> Result<(Store, Jobs, Issues), StartError> {
+    let (clock, random) = (Arc::clone(&plan.clock), Arc::clone(&plan.random));
+    let store = Store::open(&ISSUES, opening(plan, ground.folder.path(), &ground.keyring, "store/issues")?)?;
+    let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
+    let jobs = Jobs::new(store.clone(), Arc::clone(&clock), Arc::clone(&random), supervisor, &metrics);
+    let world = issues::World { store: store.clone(), jobs: jobs.clone(), clock, random, metrics };
+    let issues = Issues::new(world, plan.config.issues.clone())?;
+    Ok((store, jobs, issues))
 }
 
 /// The S3 door. It knows the edge's domain, so that buckets answer below it and pages of it may use presigned addresses.
@@ -184,8 +205,13 @@ fn parts(ground: &Ground, services: &Services, keyspace: Option<Handle>) -> Vec<
         let objects = objects.clone();
         Box::pin(async move { objects.health().await.map_err(|error| error.to_string()) })
     });
-    let stores = [Check::store(ground.state.clone()), Check::store(services.index.clone())];
-    stores.into_iter().chain([disk]).chain(keyspace.map(redis::check)).collect()
+    let issues = services.issues.clone();
+    let spool = Check::new("issues", move || {
+        let issues = issues.clone();
+        Box::pin(async move { issues.health().await.map_err(|error| error.to_string()) })
+    });
+    let stores = [&ground.state, &services.index, &services.captured].map(|store| Check::store(store.clone()));
+    stores.into_iter().chain([disk, spool]).chain(keyspace.map(redis::check)).collect()
 }
 
 /// Opens the ground in `folder`. Blocks.

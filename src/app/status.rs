@@ -11,6 +11,7 @@ use crate::accounts::AccessKeys;
 use crate::api::Checks;
 use crate::api::health::Part;
 use crate::base::Clock;
+use crate::issues::Issues;
 
 /// This release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -67,6 +68,8 @@ pub struct Facts {
     pub keys: Arc<AccessKeys>,
     /// The parts.
     pub checks: Checks,
+    /// Error capture.
+    pub issues: Issues,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The clock's monotonic time at the start.

@@ -54,6 +54,14 @@ pub(super) enum Command {
     },
     /// Exit with 0 when the server is ready, else with 1 (for containers)
     Healthcheck,
+    /// Look at captured errors, and say what became of them
+    Issues {
+        #[command(subcommand)]
+        command: Option<IssuesCommand>,
+        /// JSON instead
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -73,6 +81,30 @@ pub(super) enum Command {
     ///
     /// To read it: `mainstay man | man -l -`
     Man,
+}
+
+#[derive(Clone, Copy, Default, Subcommand)]
+pub(super) enum IssuesCommand {
+    /// The open issues, the newest first (without a command)
+    #[default]
+    List,
+    /// Every issue, resolved and ignored ones too
+    All,
+    /// What is known about an issue
+    Show {
+        /// Its number
+        id: u64,
+    },
+    /// Take an issue as resolved; the next event opens it again
+    Resolve {
+        /// Its number
+        id: u64,
+    },
+    /// Count an issue's events, but leave it out of the list
+    Ignore {
+        /// Its number
+        id: u64,
+    },
 }
 
 #[derive(Subcommand)]
@@ -148,7 +180,7 @@ mod tests {
     #[test]
     fn the_manual_page_and_the_completions_name_every_command() {
         for text in [man(), completions(Shell::Bash)] {
-            for command in ["serve", "status", "healthcheck"] {
+            for command in ["serve", "status", "issues", "healthcheck"] {
                 assert!(text.contains(command), "{command}");
             }
         }

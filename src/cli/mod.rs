@@ -6,6 +6,7 @@
 
 mod arguments;
 mod inspect;
+mod issues;
 mod serve;
 mod settings;
 
@@ -27,6 +28,7 @@ pub fn main() -> ExitCode {
         Command::Env { json } => inspect::env(shell, json),
         Command::Status { json } => inspect::status(&shell, json),
         Command::Healthcheck => inspect::healthcheck(&shell),
+        Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Config(ConfigCommand::Check) => settings::check(&shell),
         Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
         Command::Key(KeyCommand::Export) => inspect::key_export(&shell),

@@ -94,6 +94,7 @@ tree! {
     mail: crate::mail::MailConfig,
     objects: crate::objects::ObjectsConfig,
     kv: crate::kv::KvConfig,
+    issues: crate::issues::IssuesConfig,
     store: crate::store::StoreConfig,
     server: ServerConfig,
     log: crate::telemetry::LogConfig,

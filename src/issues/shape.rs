@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    fn object(value: Value) -> Map<String, Value> {
+    fn object(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
@@ -160,7 +160,7 @@ mod tests {
     fn lists_and_texts_are_cut_to_their_caps() {
         let frames: Vec<Value> = (0..300).map(|n| json!({"function": n})).collect();
         let tags: Vec<Value> = (0..300).map(|n| json!([n.to_string(), "v"])).collect();
-        let mut event = object(json!({
+        let mut event = object(&json!({
             "message": "é".repeat(TEXT_MAX),
             "tags": tags,
             "exception": {"values": [{"stacktrace": {"frames": frames}}]},
