@@ -202,12 +202,11 @@ fn other_method(method: &Method, headers: &HeaderMap) -> Option<Response> {
     if method == Method::POST {
         return None;
     }
-    let mut answer = match *method {
-        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        _ => {
-            let detail = json!({"detail": "this path answers POST"});
-            (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, METHODS)], json_body(&detail)).into_response()
-        }
+    let mut answer = if method == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        let detail = json!({"detail": "this path answers POST"});
+        (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, METHODS)], json_body(&detail)).into_response()
     };
     let out = answer.headers_mut();
     if method == Method::OPTIONS {

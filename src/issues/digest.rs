@@ -138,19 +138,16 @@ fn file(tx: &mut dyn WriteTx, config: &IssuesConfig, totals: &mut Totals, read: 
     totals.digested += 1;
     let groups = [hashes.primary, hashes.system].map(|hash| rows::group_key(read.project, ALGORITHM, &hash));
     let found = find(tx, &groups)?;
-    let (id, mut issue, seen_before) = match found {
-        Some((id, issue)) => {
-            let seen = issue.last_seen_ms;
-            (id, issue, Some(seen))
+    let (id, mut issue, seen_before) = if let Some((id, issue)) = found {
+        let seen = issue.last_seen_ms;
+        (id, issue, Some(seen))
+    } else {
+        if totals.issues >= config.max_issues.max(1) {
+            forget_least_recent(tx, totals, None)?;
         }
-        None => {
-            if totals.issues >= config.max_issues.max(1) {
-                forget_least_recent(tx, totals, None)?;
-            }
-            totals.last_issue += 1;
-            totals.issues += 1;
-            (totals.last_issue, fresh(read, event), None)
-        }
+        totals.last_issue += 1;
+        totals.issues += 1;
+        (totals.last_issue, fresh(read, event), None)
     };
     for group in groups {
         if issue.groups.len() < GROUPS_MAX && !issue.groups.contains(&group) {
