@@ -73,6 +73,23 @@ pub(super) fn string(key: &[u8], value: &[u8], access: u32) -> Entry {
 }
 
 impl Keyspace {
+    /// Makes room for `keys` keys. Most servers keep all of theirs in database 0.
+    pub fn expect(&mut self, keys: u64) {
+        if let Some(database) = self.databases.first_mut() {
+            database.entries.reserve(usize::try_from(keys).unwrap_or(0));
+        }
+    }
+
+    /// Brings what the next changes of `keys` (store and key) will touch into the processor's caches, all of it at once
+    /// instead of one after the other: on a large keyspace waiting for memory is most of the cost of a change.
+    pub fn warm<'k>(&self, keys: impl Iterator<Item = (u8, &'k [u8])>) {
+        let touched: usize = keys
+            .filter_map(|(store, key)| Some((self.databases.get(usize::from(store))?, key)))
+            .map(|(database, key)| database.entries.warm(self.hashing.hash(key), Entry::is_packed))
+            .sum();
+        std::hint::black_box(touched);
+    }
+
     /// Puts a dumped value under a key of a store, in place of whatever it holds; records no effect. For recovery.
     ///
     /// # Errors

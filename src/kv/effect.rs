@@ -110,6 +110,18 @@ pub struct Scored<'a> {
     left: usize,
 }
 
+impl<'a> Effect<'a> {
+    /// Store and key of the effects there are most of.
+    pub const fn target(&self) -> Option<(u8, &'a [u8])> {
+        match *self {
+            Self::Set { store, key, .. } | Self::Restore { store, key, .. } | Self::Delete { store, key } => {
+                Some((store, key))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Iterator for Scored<'a> {
     type Item = (f64, &'a [u8]);
 

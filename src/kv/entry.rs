@@ -65,6 +65,11 @@ pub enum BodyMut<'a> {
 }
 
 impl Entry {
+    /// Whether key and value are in one allocation. Looks at the table's slot alone.
+    pub const fn is_packed(&self) -> bool {
+        matches!(self.0, Form::Packed(_))
+    }
+
     /// An entry with a packed payload.
     pub fn packed(kind: Kind, key: &[u8], payload: &[u8], access: u32) -> Self {
         Self(Form::Packed(pack(kind as u8, access, None, key, payload)))

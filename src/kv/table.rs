@@ -61,6 +61,25 @@ impl<T> Table<T> {
         Self { buckets: Vec::new(), level: 0, split: 0, len: 0 }
     }
 
+    /// Makes room for `items` in an empty table, so that filling it splits no bucket.
+    pub fn reserve(&mut self, items: usize) {
+        let buckets = items / LOAD;
+        if self.buckets.is_empty() && buckets > 1 {
+            self.level = buckets.ilog2();
+            self.split = buckets - (1 << self.level);
+            self.buckets.resize_with(buckets, Bucket::new);
+        }
+    }
+
+    /// Reads what an insert of `hash` will touch; `look` reads from an item. The result means nothing: many calls in a row
+    /// wait for memory once, where as many inserts would wait one after the other.
+    pub fn warm(&self, hash: u64, look: impl FnOnce(&T) -> bool) -> usize {
+        let (index, _) = self.bucket_of(hash);
+        self.buckets
+            .get(index)
+            .map_or(0, |bucket| bucket.items.len() + usize::from(bucket.items.last().is_some_and(look)))
+    }
+
     /// Number of items.
     pub const fn len(&self) -> usize {
         self.len

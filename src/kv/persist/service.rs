@@ -121,7 +121,10 @@ impl Persistence {
         let start = clock.monotonic();
         keyspace.set_now(clock.now(), start);
         let (journal, mut report) = recover(place, &mut |restored| match restored {
-            Restored::Expect(_) => Ok(()),
+            Restored::Expect(keys) => {
+                keyspace.expect(keys);
+                Ok(())
+            }
             Restored::Effects(bytes) => apply_all(keyspace, bytes),
             Restored::Values(bytes) => load_all(keyspace, bytes),
         })?;

@@ -5,9 +5,12 @@
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use super::format::{take, take_u32, take_u64};
-use crate::kv::effect;
+use crate::kv::effect::{self, Effect};
 use crate::kv::keyspace::Keyspace;
 use crate::kv::walk::Item;
+
+/// Keys looked at before the first of them is changed.
+const AHEAD: usize = 32;
 
 /// Appends one key to a block.
 pub fn put_item(item: &Item<'_>, out: &mut Vec<u8>) {
@@ -31,9 +34,16 @@ pub fn put_item(item: &Item<'_>, out: &mut Vec<u8>) {
 /// The bytes are no block, or hold a value this version does not know.
 pub fn load_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
     let mut rest = bytes;
+    let mut ahead = Vec::with_capacity(AHEAD);
     while !rest.is_empty() {
-        let (store, expires, key, value) = item(&mut rest).ok_or("a block is cut short")?;
-        keyspace.load(store, key, expires, value).map_err(|error| error.to_string())?;
+        ahead.clear();
+        while !rest.is_empty() && ahead.len() < AHEAD {
+            ahead.push(item(&mut rest).ok_or("a block is cut short")?);
+        }
+        keyspace.warm(ahead.iter().map(|(store, _, key, _)| (*store, *key)));
+        for (store, expires, key, value) in &ahead {
+            keyspace.load(*store, key, *expires, value).map_err(|error| error.to_string())?;
+        }
     }
     Ok(())
 }
@@ -43,10 +53,21 @@ pub fn load_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
 /// # Errors
 /// The bytes are no effects.
 pub fn apply_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
-    for effect in effect::read(bytes) {
-        keyspace.apply(&effect.map_err(|error| error.to_string())?);
+    let mut effects = effect::read(bytes);
+    let mut ahead = Vec::with_capacity(AHEAD);
+    loop {
+        ahead.clear();
+        for effect in effects.by_ref().take(AHEAD) {
+            ahead.push(effect.map_err(|error| error.to_string())?);
+        }
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        keyspace.warm(ahead.iter().filter_map(Effect::target));
+        for effect in &ahead {
+            keyspace.apply(effect);
+        }
     }
-    Ok(())
 }
 
 /// Store, expiry, key and value.
