@@ -312,3 +312,33 @@ impl Hashing {
 const fn tag(hash: u64) -> u8 {
     (hash >> 56) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestRandom;
+
+    #[test]
+    fn a_table_with_room_made_finds_and_scans_what_is_put_in_beyond_it() {
+        let hashing = Hashing::new(&TestRandom::new(1));
+        let hash = |item: &u32| hashing.hash(&item.to_le_bytes());
+        for expected in [0, 5, 100, 777, 2_000] {
+            let mut table = Table::new();
+            table.reserve(expected);
+            for item in 0..1_000_u32 {
+                table.warm(hash(&item), |_| true);
+                table.insert(hash(&item), item, hash);
+            }
+            assert!((0..1_000).all(|item| table.find(hash(&item), |found| *found == item).is_some()));
+            let (mut seen, mut cursor) = (Vec::new(), 0);
+            loop {
+                cursor = table.scan(cursor, |item| seen.push(*item));
+                if cursor == 0 {
+                    break;
+                }
+            }
+            seen.sort_unstable();
+            assert_eq!(seen, (0..1_000).collect::<Vec<_>>(), "room for {expected}");
+        }
+    }
+}
