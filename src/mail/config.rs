@@ -10,7 +10,7 @@ use crate::settings;
 settings! {
     /// Outbound mail: the queue behind the SES and SMTP doors, and how messages leave.
     pub struct MailConfig {
-        /// How messages leave: `development` keeps them for viewing and sends nothing, `smtp` hands them to the relay
+        /// How messages leave: `development` keeps them and sends nothing, `smtp` hands them to the relay
         /// below, `ses` calls Amazon's SES v2 interface.
         pub transport: TransportKind = TransportKind::Development,
         /// Sender of mail Mainstay writes itself, and the `AWS_SES_FROM_EMAIL` that `mainstay env` prints.
