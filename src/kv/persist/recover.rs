@@ -97,8 +97,14 @@ pub fn recover(
         None => None,
     };
     if let Some(blocks) = &blocks {
-        report.checkpoint_bytes = blocks.summary().bytes;
-        take(Restored::Expect(blocks.summary().keys)).map_err(unreadable(blocks.path()))?;
+        let (keys, bytes) = (blocks.summary().keys, blocks.summary().bytes);
+        report.checkpoint_bytes = bytes;
+        // The journal since then may hold as many keys to the byte, all of them new; room for more than a few times the
+        // checkpoint's keys is not made on that guess.
+        let journal = journal_bytes(place, &segments)?.min(bytes.saturating_mul(3));
+        let more = u128::from(keys) * u128::from(journal) / u128::from(bytes.max(1));
+        let expected = keys.saturating_add(u64::try_from(more).unwrap_or(0));
+        take(Restored::Expect(expected)).map_err(unreadable(blocks.path()))?;
     }
     let end = replay(place, Replay { place, first, segments: &segments, blocks }, take, &mut report)?;
     let next = tidy(place, first, &segments, end, &mut report)?;
@@ -114,6 +120,17 @@ pub fn recover(
         older,
     )?;
     Ok((journal, report))
+}
+
+/// Bytes of the journal's `segments`.
+fn journal_bytes(place: &Place, segments: &[u64]) -> Result<u64, PersistError> {
+    let mut total: u64 = 0;
+    for number in segments {
+        let path = Kind::Journal.path(&place.folder, *number);
+        let entry = place.disk.entry(&path).map_err(PersistError::disk("look at", &path))?;
+        total = total.saturating_add(entry.map_or(0, |entry| entry.len));
+    }
+    Ok(total)
 }
 
 /// Reads and verifies on one thread, takes on this one.

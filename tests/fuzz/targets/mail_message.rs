@@ -1,0 +1,15 @@
+//! Messages: what is taken in has only whole line ends, no blind recipients, and reads the same a second time.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mainstay::base::Timestamp;
+use mainstay::mail::{LineEnds, Message};
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(message) = Message::parse(bytes, LineEnds::Lenient, Timestamp(0), "id", "host") {
+        assert!(message.header("bcc").is_none());
+        assert!(message.header("message-id").is_some());
+        let again = Message::parse(message.bytes(), LineEnds::Strict, Timestamp(0), "id", "host");
+        assert_eq!(again.ok(), Some(message));
+    }
+});
