@@ -1,6 +1,6 @@
 // Interleaved rounds of every load against Mainstay and the program it replaces; medians in a table.
 
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { folder } from '../clients/support/folder.mjs';
@@ -54,7 +54,7 @@ async function bench() {
       theirs: [nginxPid, () => http1Load(`http://127.0.0.1:${pile.ports.plain}/`)],
     },
     both('proxy HTTP/1.1 TLS', ({ ports }) => http1Load(`https://127.0.0.1:${ports.https}/`), nginxPid),
-    both('proxy HTTP/2 TLS', ({ ports }) => http2Load(`https://127.0.0.1:${ports.https}/`), nginxPid),
+    both('proxy HTTP/2 TLS', ({ ports }) => http2Load(`https://localhost:${ports.https}/`), nginxPid),
   ];
   await compare(rows);
 }
@@ -109,6 +109,8 @@ async function footprint() {
 async function startApp() {
   const data = folder(scope);
   const port = await freePort();
+  // nginx's workers give up root's rights, and must still reach the file.
+  chmodSync(data, 0o755);
   mkdirSync(join(data, 'www'));
   writeFileSync(join(data, 'www/index.html'), 'x'.repeat(1024));
   const config = join(data, 'nginx.conf');

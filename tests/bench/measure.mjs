@@ -2,13 +2,22 @@
 
 import { readFileSync, readdirSync } from 'node:fs';
 
+/** The text of a file of /proc; empty when its thread has ended. */
+function read(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
 const TICK_US = 10_000; // CLK_TCK is 100 on Linux.
 
 /** Process ids of `pid` and all its descendants. */
 function tree(pid) {
   const children = (one) =>
     readdirSync(`/proc/${one}/task`).flatMap((thread) => {
-      const text = readFileSync(`/proc/${one}/task/${thread}/children`, 'utf8').trim();
+      const text = read(`/proc/${one}/task/${thread}/children`).trim();
       return text ? text.split(' ').map(Number) : [];
     });
   return [pid, ...children(pid).flatMap(tree)];
