@@ -11,7 +11,7 @@ use super::StartError;
 use crate::base::{Disk, EntryKind};
 
 /// What stands in the folder once it holds data that the keyring's keys seal.
-const DATA: [&str; 6] = ["state.redb", "objects.redb", "kv.redb", "issues.redb", "kv", "objects"];
+const DATA: [&str; 5] = ["state.redb", "objects.redb", "issues.redb", "kv", "objects"];
 
 /// A data folder that this process alone uses, as long as this value lives.
 #[derive(Debug)]
