@@ -13,12 +13,15 @@ pub mod store;
 pub mod telemetry;
 
 pub mod accounts;
+pub mod backup;
 pub mod issues;
 pub mod kv;
 pub mod mail;
+pub mod monitor;
 pub mod objects;
 
 pub mod api;
+pub mod console;
 pub mod edge;
 pub mod ingest;
 pub mod resp;

@@ -33,6 +33,23 @@ const fn room(name: &'static str, may_import: &'static [&'static str]) -> Room {
 /// For the rooms that put the others together.
 const EVERYTHING_ABOVE: &[&str] = &["*"];
 
+/// For the doors that show every service.
+const SERVICES: &[&str] = &[
+    "base",
+    "telemetry",
+    "crypto",
+    "store",
+    "http",
+    "jobs",
+    "kv",
+    "objects",
+    "accounts",
+    "mail",
+    "issues",
+    "monitor",
+    "backup",
+];
+
 /// Every room, from the ground up. A room imports only rooms above it; doors do not know each other.
 const ROOMS: &[Room] = &[
     // ground
@@ -51,6 +68,8 @@ const ROOMS: &[Room] = &[
     room("accounts", &["base", "telemetry", "crypto", "store", "jobs"]),
     room("mail", &["base", "telemetry", "crypto", "store", "http"]),
     room("issues", &["base", "telemetry", "crypto", "store", "jobs"]),
+    room("monitor", &["base", "telemetry", "store"]),
+    room("backup", &["base", "telemetry", "crypto", "store", "jobs", "kv", "objects"]),
     // doors: the wire protocols
     room("resp", &["base", "telemetry", "crypto", "kv", "accounts"]),
     room("s3", &["base", "telemetry", "crypto", "http", "objects", "accounts"]),
@@ -58,7 +77,8 @@ const ROOMS: &[Room] = &[
     room("ses", &["base", "telemetry", "crypto", "store", "http", "mail", "accounts"]),
     room("ingest", &["base", "telemetry", "crypto", "http", "issues", "accounts"]),
     room("edge", &["base", "telemetry", "crypto", "store", "http", "jobs", "accounts"]),
-    room("api", &["base", "telemetry", "crypto", "store", "http", "jobs", "kv", "objects", "accounts"]),
+    room("api", SERVICES),
+    room("console", SERVICES),
     // top
     room("config", EVERYTHING_ABOVE),
     room("app", EVERYTHING_ABOVE),

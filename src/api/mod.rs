@@ -2,12 +2,10 @@
 //!
 //! Answered on `console.listen`, without credentials and without secrets: `/health` (the process lives), `/health/db`
 //! (the store answers), `/health/ready` (every part works; else 503), `/metrics` (Prometheus text format). Anything else
-//! is a problem document (RFC 9457). [`health`] knows the parts, [`routes`] the paths.
+//! is a problem document (RFC 9457). [`routes`] has the paths.
 
 pub mod config;
-pub mod health;
 pub mod routes;
 
 pub use config::ConsoleConfig;
-pub use health::{Check, Checks, Report};
 pub use routes::Api;

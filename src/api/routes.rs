@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
-use super::health::Checks;
 use crate::base::Clock;
+use crate::monitor::Checks;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -120,7 +120,7 @@ mod tests {
     fn door() -> Door {
         let (store, shutdown, metrics) = (memory_store(), Shutdown::new(), Metrics::new());
         metrics.counter("mainstay_x_total", "x", &[]).inc();
-        let checks = Checks::new(vec![super::super::Check::store(store.clone())], shutdown.clone());
+        let checks = Checks::new(vec![crate::monitor::Check::store(store.clone())], shutdown.clone());
         let api = Api::new(checks, store.clone(), metrics, Arc::new(TestClock::default()));
         Door { handler: RouterHandler::new(api.router()), store, shutdown }
     }

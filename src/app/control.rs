@@ -306,8 +306,8 @@ fn ask<T: DeserializeOwned>(folder: &Path, ask: Ask) -> Result<T, ControlError> 
 mod tests {
     use super::*;
     use crate::accounts::{AccessKeys, FirstCredentials};
-    use crate::api::Checks;
     use crate::base::{LocalDisk, Shutdown, SystemRandom};
+    use crate::monitor::Checks;
     use crate::testing::{TestClock, memory_store};
 
     fn facts(shutdown: &Shutdown) -> Arc<Facts> {

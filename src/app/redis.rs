@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::start::{Ground, Plan};
-use crate::api::Check;
 use crate::config::Config;
 use crate::kv::persist::{Pace, Persistence, Place, folder};
 use crate::kv::{Handle, Keyspace};
+use crate::monitor::Check;
 use crate::resp::{self, Parts};
 
 /// The Unix socket's path; `None` when it is off.

@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Connect;
 use crate::accounts::AccessKeys;
-use crate::api::Checks;
-use crate::api::health::Part;
 use crate::base::Clock;
 use crate::issues::Issues;
+use crate::monitor::{Checks, Part};
 
 /// This release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

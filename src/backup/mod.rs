@@ -1,0 +1,1 @@
+//! Snapshots of everything, encrypted and deduplicated.

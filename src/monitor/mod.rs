@@ -1,0 +1,7 @@
+//! Whether the server and each of its parts works.
+//!
+//! [`health`] knows the parts and asks them.
+
+pub mod health;
+
+pub use health::{Check, Checks, Part, Report};
