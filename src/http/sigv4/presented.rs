@@ -12,9 +12,9 @@ use crate::base::Timestamp;
 use crate::http::query::Query;
 
 /// The only algorithm.
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// Longest validity of a presigned address: seven days.
-const EXPIRES_MAX: u64 = 604_800;
+pub(super) const EXPIRES_MAX: u64 = 604_800;
 /// Most headers a signature may list.
 const SIGNED_MAX: usize = 128;
 
