@@ -27,7 +27,7 @@ use super::StartError;
 use super::status::{Facts, Status, VERSION};
 use crate::base::supervise::Role;
 use crate::base::{Disk, Supervisor};
-use crate::issues::{Detail, IssuesError, Status as IssueStatus, Summary};
+use crate::issues::{Detail, Filter, IssuesError, Status as IssueStatus, Summary};
 
 /// Most bytes of a line asked.
 pub const ASK_LIMIT: u64 = 4 << 10;
@@ -204,7 +204,7 @@ async fn exchange(mut stream: UnixStream, facts: &Facts) -> io::Result<()> {
     let (answer, error) = match understand(&line) {
         Ok(Ask::Status) => (serde_json::to_value(facts.status().await).ok(), None),
         Ok(Ask::Env) => (serde_json::to_value(facts.env()).ok(), None),
-        Ok(Ask::Issues { status }) => told(facts.issues.list(status, ISSUES_SHOWN).await),
+        Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
         Ok(Ask::SetIssue { id, status }) => told(facts.issues.set_status(id, status).await),
         Err(error) => (None, Some(error)),
@@ -214,6 +214,11 @@ async fn exchange(mut stream: UnixStream, facts: &Facts) -> io::Result<()> {
     bytes.push(b'\n');
     stream.write_all(&bytes).await?;
     stream.shutdown().await
+}
+
+async fn newest(facts: &Facts, status: Option<IssueStatus>) -> Result<Vec<Summary>, IssuesError> {
+    let filter = Filter { status, limit: ISSUES_SHOWN, ..Filter::default() };
+    Ok(facts.issues.list(filter).await?.issues)
 }
 
 /// An answer, or why there is none.

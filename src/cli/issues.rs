@@ -67,8 +67,8 @@ fn detail(detail: &Detail) -> String {
         let values: Vec<String> = values.iter().map(|(value, count)| format!("{} ({count})", visible(value))).collect();
         let _ = writeln!(out, "  {}: {}", visible(name), values.join(", "));
     }
-    for (id, at) in &detail.events {
-        let _ = writeln!(out, "  event {id} at {at}");
+    for event in &detail.events {
+        let _ = writeln!(out, "  event {} ({}) at {}", event.number, event.id, event.received);
     }
     out
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::accounts::FirstCredentials;
 use crate::base::SystemRandom;
 use crate::http::{Handler, RouterHandler};
-use crate::issues::IssuesConfig;
 use crate::issues::tests::{Rig, issues};
+use crate::issues::{Filter, IssuesConfig};
 use crate::testing::{TestClock, memory_store};
 
 struct Door {
@@ -56,7 +56,7 @@ async fn an_envelope_is_answered_with_the_events_id_and_becomes_an_issue() {
         assert_eq!(answer.headers["access-control-allow-origin"], "*");
     }
     door.rig.jobs.run_due().await.unwrap();
-    let list = door.rig.issues.list(None, 10).await.unwrap();
+    let list = door.rig.issues.list(Filter::default()).await.unwrap().issues;
     assert_eq!((list.len(), list[0].count, list[0].title.as_str()), (1, 2, "m"));
     let received = door.rig.issues.received(1).await.unwrap();
     assert_eq!(received, [("default".to_owned(), 2), ("error".to_owned(), 2), ("session".to_owned(), 2)]);

@@ -12,7 +12,7 @@ use super::event::Event;
 use super::group::{ALGORITHM, Hashes};
 use super::rows::{self, EVENTS, EventRow, GROUPS, IssueRow, SPOOL, SpoolRow, Status, Totals, USERS, pair};
 use super::service::Issues;
-use super::{IssuesConfig, IssuesError, shape};
+use super::{IssuesConfig, IssuesError, chart, shape};
 use crate::crypto::mac::sha256;
 use crate::jobs::{Job, JobOutcome};
 use crate::store::record::{decode, encode};
@@ -158,6 +158,7 @@ fn file(tx: &mut dyn WriteTx, config: &IssuesConfig, totals: &mut Totals, read: 
     count(&mut issue, event, read.received_ms);
     count_user(tx, id, &mut issue, event)?;
     keep(tx, config, totals, id, &mut issue, row)?;
+    chart::count(tx, id, read.project, read.received_ms)?;
     rows::put_issue(tx, id, &issue, seen_before)?;
     while totals.events > config.max_events.max(1) && forget_least_recent(tx, totals, Some(id))? {}
     Ok(())

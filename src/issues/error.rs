@@ -48,6 +48,14 @@ pub enum IssuesError {
         /// The number asked for.
         id: u64,
     },
+    /// The event is not kept, or never was.
+    #[error("event {number} of issue {id} is not kept")]
+    NoSuchEvent {
+        /// The issue.
+        id: u64,
+        /// The event's number asked for; 0 for the newest.
+        number: u64,
+    },
     /// The job could not be put in.
     #[error(transparent)]
     Jobs(#[from] JobsError),

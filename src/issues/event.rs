@@ -161,7 +161,7 @@ pub fn id(text: &str) -> Option<Id128> {
     digits.parse().ok()
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
     match value {
         Value::Number(number) => {
             let seconds = number.as_f64().filter(|seconds| (0.0..4e9).contains(seconds))?;
@@ -265,7 +265,7 @@ fn user(user: &Value) -> Option<String> {
 }
 
 /// `value` as text: numbers and booleans too, everything else as nothing.
-fn string(value: Option<&Value>) -> String {
+pub(super) fn string(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),

@@ -11,9 +11,11 @@
 //!
 //! Other items SDKs send (transactions, sessions, check-ins …) are [counted](Issues::count) and dropped.
 //!
-//! Start reading at [`service`] (taking in), then [`digest`] (what becomes of it), [`event`], [`group`], `rows.rs`.
+//! Start reading at [`service`] (taking in), then [`digest`] (what becomes of it), [`event`], [`group`], `rows.rs`;
+//! [`query`], [`view`] and [`chart`] are what pages and commands show.
 
 pub mod category;
+pub mod chart;
 pub mod config;
 pub mod digest;
 pub mod error;
@@ -27,10 +29,13 @@ pub mod shape;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod view;
 
 pub use category::Category;
+pub use chart::{Chart, Of, Step};
 pub use config::IssuesConfig;
 pub use error::IssuesError;
-pub use query::{Detail, Summary};
+pub use query::{Cursor, Detail, Filter, Kept, Page, Summary};
 pub use rows::Status;
 pub use service::{Issues, World};
+pub use view::EventView;

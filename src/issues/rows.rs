@@ -9,6 +9,7 @@
 //! issues.groups    project, algorithm (2 bytes), hash (16)       number of the issue; many for one issue
 //! issues.events    number of the issue, number of its event      EventRow, version 1
 //! issues.users     number of the issue, first 8 bytes of a hash  empty
+//! issues.charts    number of the issue; or 0 and the project     ChartRow, version 1 (`chart.rs`)
 //! issues.received  project, name of a category                   items received, 8 bytes
 //! ```
 //!
@@ -29,6 +30,7 @@ pub(super) const RECENT: Table = Table::new("issues.recent");
 pub(super) const GROUPS: Table = Table::new("issues.groups");
 pub(super) const EVENTS: Table = Table::new("issues.events");
 pub(super) const USERS: Table = Table::new("issues.users");
+pub(super) const CHARTS: Table = Table::new("issues.charts");
 pub(super) const RECEIVED: Table = Table::new("issues.received");
 
 /// Rows looked at in one page of a scan.
@@ -181,6 +183,7 @@ pub(super) fn remove_issue(tx: &mut dyn WriteTx, id: u64, totals: &mut Totals) -
             }
         }
     }
+    super::chart::remove(tx, id)?;
     tx.delete(RECENT, &pair(row.last_seen_ms, id))?;
     tx.delete(ROWS, &id.to_be_bytes())?;
     totals.issues = totals.issues.saturating_sub(1);

@@ -44,7 +44,7 @@ impl Rig {
     }
 
     async fn list(&self) -> Vec<Summary> {
-        self.issues.list(None, 100).await.unwrap()
+        self.issues.list(Filter::default()).await.unwrap().issues
     }
 }
 
@@ -175,4 +175,70 @@ async fn counts_of_other_items_reach_the_store_within_a_minute() {
     rig.issues.count(1, Category::Session, 3);
     rig.digest().await;
     assert_eq!(rig.issues.received(1).await.unwrap(), [(String::from("session"), 3)]);
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_and_goes_on_where_a_page_ended() {
+    let rig = issues(&memory_store(), IssuesConfig::default());
+    for function in ["alpha", "beta", "gamma"] {
+        rig.clock.advance(Duration::from_secs(1));
+        rig.send(&raised(function, "x")).await.unwrap();
+        rig.digest().await;
+    }
+    let page = |filter: Filter| {
+        let issues = rig.issues.clone();
+        async move {
+            let page = issues.list(filter).await.unwrap();
+            let culprits: Vec<String> = page.issues.iter().map(|issue| issue.culprit.clone()).collect();
+            (culprits, page.next)
+        }
+    };
+    let (first, next) = page(Filter { limit: 2, ..Filter::default() }).await;
+    assert_eq!(first, ["app in gamma", "app in beta"]);
+    let after = next.map(|cursor| cursor.to_string().parse().unwrap());
+    assert_eq!(page(Filter { after, ..Filter::default() }).await, (vec![String::from("app in alpha")], None));
+    let with = |text: &str| Filter { text: text.to_owned(), ..Filter::default() };
+    assert_eq!(page(with("BETA role:web")).await.0, ["app in beta"]);
+    assert!(page(with("nothing like it")).await.0.is_empty());
+    rig.issues.set_status(1, Status::Ignored).await.unwrap();
+    assert_eq!(page(Filter { status: Some(Status::Ignored), ..Filter::default() }).await.0, ["app in alpha"]);
+    assert_eq!(page(Filter { level: Some("error".into()), ..Filter::default() }).await.0.len(), 3);
+    assert!(page(Filter { level: Some("info".into()), ..Filter::default() }).await.0.is_empty());
+    assert!(page(Filter { project: Some(2), ..Filter::default() }).await.0.is_empty());
+    assert_eq!("1-x".parse::<Cursor>(), Err(query::NoCursor));
+}
+
+#[tokio::test]
+async fn an_event_is_shown_in_full_and_names_its_neighbours() {
+    let rig = issues(&memory_store(), IssuesConfig { events_per_issue: 1, ..IssuesConfig::default() });
+    for user in ["1", "2", "3", "4", "5", "6"] {
+        rig.send(&raised("load", user)).await.unwrap();
+    }
+    rig.digest().await;
+    let event = rig.issues.event(1, None).await.unwrap();
+    assert_eq!((event.number, event.older, event.newer), (6, Some(4), None));
+    assert_eq!((event.title.as_str(), event.user[0].1.as_str()), ("ValueError: 6", "6"));
+    assert_eq!(event.exceptions[0].frames[0].vars, [("password".to_owned(), scrub::FILTERED.to_owned())]);
+    let event = rig.issues.event(1, Some(4)).await.unwrap();
+    assert_eq!((event.older, event.newer), (Some(2), Some(6)));
+    assert!(rig.issues.event_json(1, 4).await.unwrap().starts_with(b"{"));
+    assert!(matches!(rig.issues.event(1, Some(5)).await, Err(IssuesError::NoSuchEvent { id: 1, number: 5 })));
+    assert!(matches!(rig.issues.event(9, None).await, Err(IssuesError::NoSuchIssue { id: 9 })));
+}
+
+#[tokio::test]
+async fn charts_count_an_issue_and_everything() {
+    let rig = issues(&memory_store(), IssuesConfig::default());
+    for function in ["a", "b", "a"] {
+        rig.send(&raised(function, "x")).await.unwrap();
+        rig.digest().await;
+        rig.clock.advance(Duration::from_hours(1));
+    }
+    let chart = async |of| rig.issues.chart(of, Step::Hour, 4).await.unwrap().counts;
+    assert_eq!(chart(Of::Everything).await, [1, 1, 1, 0]);
+    assert_eq!(chart(Of::Project(1)).await, [1, 1, 1, 0]);
+    assert_eq!(chart(Of::Project(2)).await, [0; 4]);
+    assert_eq!(chart(Of::Issue(1)).await, [1, 0, 1, 0]);
+    assert_eq!(rig.issues.chart(Of::Issue(1), Step::Day, 2).await.unwrap().counts, [0, 2]);
+    assert_eq!(rig.issues.hourly(vec![2, 1], 4).await.unwrap()[0].counts, [0, 1, 0, 0]);
 }
