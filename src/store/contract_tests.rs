@@ -18,6 +18,8 @@ async fn keeps_every_promise(open: impl Fn() -> Store) {
     a_transaction_sees_its_own_changes(&open()).await;
     concurrent_increments_all_count(&open()).await;
     too_large_rows_are_refused(&open()).await;
+    a_snapshot_stays_what_it_was(&open()).await;
+    nothing_is_committed_during_a_pause(&open()).await;
     a_closed_store_says_so(&open()).await;
 }
 
@@ -158,6 +160,34 @@ async fn too_large_rows_are_refused(store: &Store) {
     store.write::<_, StoreError>(|tx| tx.put(A, &[0; KEY_MAX], &vec![0; VALUE_MAX])).await.unwrap();
 }
 
+async fn a_snapshot_stays_what_it_was(store: &Store) {
+    put(store, A, &[("a", "1"), ("b", "2")]).await;
+    let snapshot = store.snapshot().unwrap();
+    put(store, A, &[("a", "changed"), ("c", "3")]).await;
+    put(store, B, &[("k", "new")]).await;
+    assert_eq!(snapshot.get(A, b"a").unwrap().unwrap(), b"1");
+    let rows = snapshot.scan(A, Bound::Unbounded, Bound::Unbounded, Direction::Forward, 10).unwrap();
+    assert_eq!(rows, [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
+    assert_eq!(snapshot.get(B, b"k").unwrap(), None);
+    let tables = snapshot.tables().unwrap();
+    assert!(tables.contains(&A) && !tables.contains(&B), "{tables:?}");
+    store.close().await;
+    drop(snapshot);
+}
+
+async fn nothing_is_committed_during_a_pause(store: &Store) {
+    put(store, A, &[("k", "one")]).await;
+    let pausing = store.clone();
+    let pause = tokio::task::spawn_blocking(move || pausing.pause_blocking().unwrap()).await.unwrap();
+    let write = store.write::<_, StoreError>(|tx| tx.put(A, b"k", b"two"));
+    let mut write = std::pin::pin!(write);
+    assert!(futures_util::FutureExt::now_or_never(write.as_mut()).is_none());
+    assert_eq!(get(store, A, "k").await.unwrap(), "one");
+    assert!(pause.end());
+    write.await.unwrap();
+    assert_eq!(get(store, A, "k").await.unwrap(), "two");
+}
+
 async fn a_closed_store_says_so(store: &Store) {
     assert_eq!(store.health().await, StoreHealth::Well);
     store.close().await;
@@ -167,4 +197,6 @@ async fn a_closed_store_says_so(store: &Store) {
     assert!(matches!(read, Err(StoreError::Closed { .. })));
     let write = store.write::<_, StoreError>(|tx| tx.put(A, b"k", b"v")).await;
     assert!(matches!(write, Err(StoreError::Closed { .. })));
+    assert!(matches!(store.snapshot().map(drop), Err(StoreError::Closed { .. })));
+    assert!(matches!(store.pause_blocking().map(drop), Err(StoreError::Closed { .. })));
 }

@@ -1,10 +1,14 @@
 //! What stands under a [`Store`](super::Store): the one trait both redb and the engines to come implement.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{ReadTx, StoreError, WriteTx};
+use super::{ReadTx, StoreError, Table, WriteTx};
 
 /// What a write closure wants done with its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,48 @@ pub enum StoreHealth {
     Closed,
 }
 
+/// A view of all tables at one moment that lasts as long as it is wanted, for a backup that reads while writes go on.
+///
+/// It holds back the reuse of pages, so the file grows by what is written meanwhile. Once the engine had to open its
+/// file again, or has closed it, every call is an error.
+pub trait Snapshot: ReadTx + Send {
+    /// Every table that has or had a row, the engine's own apart, in the order of their names.
+    ///
+    /// # Errors
+    /// See [`ReadTx`].
+    fn tables(&self) -> Result<Vec<Table>, StoreError>;
+}
+
+/// As long as this lives, an engine commits nothing; but never longer than [`Pause::LONGEST`].
+pub struct Pause {
+    /// Set by the engine when it went on by itself.
+    over: Arc<AtomicBool>,
+    hold: Box<dyn Any + Send>,
+}
+
+impl Pause {
+    /// How long an engine stands still at most.
+    pub const LONGEST: Duration = Duration::from_secs(2);
+
+    /// A pause that ends when `hold` is dropped; the engine sets `over` when it does not wait for that.
+    pub(crate) fn new(over: Arc<AtomicBool>, hold: impl Any + Send) -> Self {
+        Self { over, hold: Box::new(hold) }
+    }
+
+    /// Lets commits go on; says whether there was none since the pause began.
+    pub fn end(self) -> bool {
+        let held = !self.over.load(Ordering::Acquire);
+        drop(self.hold);
+        held
+    }
+}
+
+impl fmt::Debug for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pause").field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
 /// An ordered, transactional, durable map. Write transactions are serialisable; a read sees one commit's state.
 pub trait Engine: Send + Sync + fmt::Debug {
     /// Runs `op` on a snapshot, on this thread; it may be run several times, the last run counts. Blocks.
@@ -50,6 +96,21 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// # Cancel safety
     /// Dropped before its end, the transaction may happen or not, as a whole.
     fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// A view of the last commit that lasts.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// Waits for the commit under way, then holds the following ones back.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, commits go on.
+    fn pause(&self) -> BoxFuture<'_, Result<Pause, StoreError>>;
 
     /// How the engine feels now. Cancel safe.
     fn health(&self) -> BoxFuture<'_, StoreHealth>;

@@ -16,6 +16,7 @@
 
 mod backend;
 mod block_on;
+pub mod dump;
 mod engine;
 mod error;
 mod migrate;
@@ -24,6 +25,7 @@ mod place;
 pub mod record;
 mod redb_engine;
 mod redb_file;
+mod redb_snapshot;
 mod redb_tx;
 mod seal;
 pub mod tx;
@@ -32,7 +34,7 @@ mod writer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::block_on::block_on;
-pub use self::engine::{Decision, Engine, StoreHealth, WriteOp};
+pub use self::engine::{Decision, Engine, Pause, Snapshot, StoreHealth, WriteOp};
 pub use self::error::StoreError;
 pub use self::migrate::{DataFile, ISSUES, OBJECTS, STATE};
 pub use self::record::{Record, RecordError};
@@ -134,6 +136,23 @@ impl Store {
         let (op, answer) = erase(op);
         block_on(self.engine.write(op))?;
         take(&answer).unwrap_or_else(|| Err(self.failed("the write closure did not run")))
+    }
+
+    /// A view of the last commit that lasts as long as it is wanted: for backups. See [`Snapshot`].
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.engine.snapshot()
+    }
+
+    /// Waits for the commit under way, then holds the following ones back while the guard lives, at most
+    /// [`Pause::LONGEST`]. With all stores paused, their snapshots are of one moment. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub fn pause_blocking(&self) -> Result<Pause, StoreError> {
+        block_on(self.engine.pause())
     }
 
     /// Whether the store reads and writes. Cancel safe.

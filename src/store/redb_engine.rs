@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -10,8 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::migrate::{self, DataFile};
 use super::place::Place;
 use super::redb_file::RedbFile;
-use super::writer::{self, QUEUE, Request, Waiting, WriterMetrics};
-use super::{Engine, ReadTx, Store, StoreError, StoreHealth, WriteOp};
+use super::redb_snapshot::RedbSnapshot;
+use super::writer::{self, QUEUE, Request, Standstill, Waiting, WriterMetrics};
+use super::{Engine, Pause, ReadTx, Snapshot, Store, StoreError, StoreHealth, WriteOp};
 use crate::base::supervise::{Priority, Role};
 use crate::base::{ByteSize, Clock, Disk, Random, Supervisor};
 use crate::crypto::Key;
@@ -61,6 +63,16 @@ impl Store {
     /// [`StoreError::Newer`]: a newer Mainstay wrote the file, which was left as it is. [`StoreError::Corrupt`]: the
     /// file is damaged, or `key` is not its key. Else what the disk says.
     pub fn open(file: &'static DataFile, opening: Opening<'_>) -> Result<Self, StoreError> {
+        let store = Self::open_as_it_is(file, opening)?;
+        migrate::run(&store, file)?;
+        Ok(store)
+    }
+
+    /// As [`Store::open`], but runs no migration: for a restore, whose rows say themselves which version they are of.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_as_it_is(file: &'static DataFile, opening: Opening<'_>) -> Result<Self, StoreError> {
         let Opening { folder, key, config, disk, clock, random, supervisor, metrics } = opening;
         let place = Place {
             disk,
@@ -85,9 +97,7 @@ impl Store {
                 reason: format!("its writer thread does not start: {error}"),
             })?;
         let engine = RedbEngine { file: opened, writer: Mutex::new(Some(sender)) };
-        let store = Self::new(Arc::new(engine), file.name);
-        migrate::run(&store, file)?;
-        Ok(store)
+        Ok(Self::new(Arc::new(engine), file.name))
     }
 }
 
@@ -124,6 +134,22 @@ impl Engine for RedbEngine {
             let (done, answer) = oneshot::channel();
             self.writer()?.send(Request::Write(Waiting { op, done })).await.map_err(|_closed| self.closed())?;
             answer.await.map_err(|_dropped| self.lost())?
+        })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(RedbSnapshot::take(&self.file)?))
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<Pause, StoreError>> {
+        Box::pin(async move {
+            let (begun, beginning) = oneshot::channel();
+            let (hold, ended) = std::sync::mpsc::channel();
+            let over = Arc::new(AtomicBool::new(false));
+            let standstill = Standstill { begun, ended, over: Arc::clone(&over) };
+            self.writer()?.send(Request::Pause(standstill)).await.map_err(|_closed| self.closed())?;
+            beginning.await.map_err(|_closed| self.closed())?;
+            Ok(Pause::new(over, hold))
         })
     }
 

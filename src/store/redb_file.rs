@@ -16,13 +16,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use super::backend::Failure;
 use super::place::{FILE_TABLE, Place, begin_write, count_commit, last_commit, read_salts, store_salt};
 use super::redb_tx::{Batch, Common, RedbFailure, Snapshot, guarded};
 use super::seal::{RowKeys, SALT, Sealer};
-use super::{ReadTx, StoreError, StoreHealth};
+use super::{ReadTx, StoreError, StoreHealth, Table};
 use crate::base::{Clock, Random, random};
 use crate::crypto::Key;
 
@@ -40,6 +40,8 @@ pub(super) struct RedbFile {
     current: RwLock<Option<Opened>>,
     /// Apart from the lock above, so that asking never waits.
     health: Mutex<StoreHealth>,
+    /// Tables that snapshots have found.
+    tables: Mutex<Vec<Table>>,
 }
 
 /// One opening of the file.
@@ -91,7 +93,7 @@ impl RedbFile {
         let sealer = Sealer::new(file_key, salts, epoch, salt);
         let opened =
             Opened { database: Some(database), writable: true, count: 0, because: None, at: clock.monotonic() };
-        Ok(Self { place, sealer, clock, current: RwLock::new(Some(opened)), health: Mutex::new(StoreHealth::Well) })
+        Ok(Self { place, sealer, clock, current: RwLock::new(Some(opened)), health: Mutex::new(StoreHealth::Well), tables: Mutex::default() })
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -136,6 +138,46 @@ impl RedbFile {
         let snapshot = Snapshot::new(transaction, Common::new(&self.sealer.keys, self.place.name));
         op(&snapshot);
         snapshot.failure().map_or(Ok(()), |error| Err((error, count)))
+    }
+
+    /// Begins a read transaction that outlives this call, with the count of the opening it is on.
+    pub(super) fn begin_read(&self) -> Result<(ReadTransaction, u64), StoreError> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((database, opened)) = current.as_ref().and_then(|o| o.database.as_ref().map(|d| (d, o))) else {
+            return Err(self.refusal());
+        };
+        let transaction =
+            guarded(|| database.begin_read()).map_err(|failure| failure.into_error(FILE_TABLE, self.place.name))?;
+        Ok((transaction, opened.count))
+    }
+
+    /// Runs `look` while the file stays as it was opened for the `count`th time. Later openings may use the pages of
+    /// an older view for something else.
+    pub(super) fn while_open<T>(
+        &self,
+        count: u64,
+        look: impl FnOnce(Common<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        match current.as_ref() {
+            Some(opened) if opened.count == count => look(Common::new(&self.sealer.keys, self.place.name)),
+            Some(_) => Err(StoreError::Engine {
+                file: self.place.name,
+                reason: "the file was opened again, which ends every view of it".to_owned(),
+            }),
+            None => Err(StoreError::Closed { file: self.place.name }),
+        }
+    }
+
+    /// `name` as the name of a table. Each is kept for the life of the process: there are a few dozen.
+    pub(super) fn table_called(&self, name: &str) -> Table {
+        let mut names = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names.iter().find(|table| table.name() == name).copied();
+        known.unwrap_or_else(|| {
+            let table = Table::new(Box::leak(name.to_owned().into_boxed_str()));
+            names.push(table);
+            table
+        })
     }
 
     /// Gives `fill` a batch to write to and commits what it wrote, if anything, durably. After an error nothing of the

@@ -67,7 +67,7 @@ impl<'a> Common<'a> {
         Self { keys, file, failure: RefCell::new(None) }
     }
 
-    fn run<T, E: Into<redb::Error>>(&self, table: Table, call: impl FnOnce() -> Result<T, E>) -> Result<T, StoreError> {
+    pub(super) fn run<T, E: Into<redb::Error>>(&self, table: Table, call: impl FnOnce() -> Result<T, E>) -> Result<T, StoreError> {
         guarded(call).map_err(|failure| {
             let of_the_file = matches!(failure, RedbFailure::Io(_));
             let error = failure.into_error(table.name(), self.file);
@@ -78,7 +78,7 @@ impl<'a> Common<'a> {
         })
     }
 
-    fn get(
+    pub(super) fn get(
         &self,
         from: &impl ReadableTable<Bytes, Bytes>,
         table: Table,
@@ -88,7 +88,7 @@ impl<'a> Common<'a> {
         row.map(|row| self.keys.open(table, key, &row)).transpose()
     }
 
-    fn scan(
+    pub(super) fn scan(
         &self,
         source: &impl ReadableTable<Bytes, Bytes>,
         table: Table,

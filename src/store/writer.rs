@@ -6,13 +6,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::overlay::Overlay;
 use super::redb_file::{Committed, RedbFile};
 use super::redb_tx::Batch;
-use super::{Decision, StoreError, WriteOp};
+use super::{Decision, Pause, StoreError, WriteOp};
 use crate::telemetry::metrics::LATENCY_SECONDS;
 use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
 
@@ -39,6 +41,30 @@ pub(super) enum Request {
     Write(Waiting),
     /// Close the file, after all that was asked before.
     Close(oneshot::Sender<()>),
+    /// Commit nothing for a while, after all that was asked before.
+    Pause(Standstill),
+}
+
+/// A pause, from the writer's side.
+pub(super) struct Standstill {
+    /// Told that the pause has begun.
+    pub(super) begun: oneshot::Sender<()>,
+    /// Disconnected at the end of the pause.
+    pub(super) ended: std::sync::mpsc::Receiver<()>,
+    /// Set when the writer has waited long enough.
+    pub(super) over: Arc<AtomicBool>,
+}
+
+impl Standstill {
+    /// Waits for the end of the pause.
+    fn keep(self) {
+        if self.begun.send(()).is_err() {
+            return;
+        }
+        if self.ended.recv_timeout(Pause::LONGEST) == Err(RecvTimeoutError::Timeout) {
+            self.over.store(true, Ordering::Release);
+        }
+    }
 }
 
 /// What the thread counts.
@@ -76,10 +102,12 @@ impl WriterMetrics {
 /// The thread: works until it is told to close or everyone who could ask is gone, then closes the file.
 pub(super) fn run(file: &Arc<RedbFile>, mut queue: mpsc::Receiver<Request>, metrics: &WriterMetrics) {
     let mut closers = Vec::new();
+    let mut next = None;
     while closers.is_empty() {
-        match queue.blocking_recv() {
-            Some(Request::Write(first)) => closers.extend(batch(file, first, &mut queue, metrics)),
+        match next.take().or_else(|| queue.blocking_recv()) {
+            Some(Request::Write(first)) => next = batch(file, first, &mut queue, metrics),
             Some(Request::Close(closer)) => closers.push(closer),
+            Some(Request::Pause(standstill)) => standstill.keep(),
             None => break,
         }
     }
@@ -89,6 +117,8 @@ pub(super) fn run(file: &Arc<RedbFile>, mut queue: mpsc::Receiver<Request>, metr
         match request {
             Request::Write(waiting) => answer(waiting.done, Err(StoreError::Closed { file: file.name() })),
             Request::Close(closer) => closers.push(closer),
+            // Dropped: whoever asked is told that the file is closed.
+            Request::Pause(_) => {}
         }
     }
     for closer in closers {
@@ -97,15 +127,15 @@ pub(super) fn run(file: &Arc<RedbFile>, mut queue: mpsc::Receiver<Request>, metr
     }
 }
 
-/// Commits `first` and what waits behind it; a request to close ends the batch and is handed back.
+/// Commits `first` and what waits behind it; another request ends the batch and is handed back.
 fn batch(
     file: &RedbFile,
     first: Waiting,
     queue: &mut mpsc::Receiver<Request>,
     metrics: &WriterMetrics,
-) -> Option<oneshot::Sender<()>> {
+) -> Option<Request> {
     let mut ran = Vec::new();
-    let mut closer = None;
+    let mut other = None;
     let mut next = Some(first);
     let committed = file.commit(|batch| {
         let mut bytes = 0;
@@ -118,7 +148,7 @@ fn batch(
             }
             match queue.try_recv() {
                 Ok(Request::Write(waiting)) => next = Some(waiting),
-                Ok(Request::Close(asked)) => closer = Some(asked),
+                Ok(asked) => other = Some(asked),
                 Err(_) => {}
             }
         }
@@ -143,7 +173,7 @@ fn batch(
         }
         answer(done, result);
     }
-    closer
+    other
 }
 
 /// Runs one closure and, if it wants that, writes its changes to `batch`; returns their bytes.

@@ -13,7 +13,7 @@ use crate::crypto::Key;
 use crate::store::overlay::Overlay;
 use crate::store::tx::is_empty_range;
 use crate::store::{
-    DataFile, Decision, Direction, Engine, Opening, ReadTx, Row, Store, StoreConfig, StoreError, StoreHealth, Table,
+    DataFile, Decision, Direction, Engine, Opening, Pause, ReadTx, Row, Snapshot, Store, StoreConfig, StoreError, StoreHealth, Table,
     WriteOp, WriteTx,
 };
 use crate::telemetry::Metrics;
@@ -66,17 +66,21 @@ type Tables = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// The second engine: nothing durable, everything else as promised. `None` when closed.
 #[derive(Debug)]
-struct MemoryEngine(RwLock<Option<Tables>>);
+struct MemoryEngine {
+    tables: RwLock<Option<Tables>>,
+    /// Held while commits stand still.
+    commits: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Default for MemoryEngine {
     fn default() -> Self {
-        Self(RwLock::new(Some(Tables::new())))
+        Self { tables: RwLock::new(Some(Tables::new())), commits: Arc::default() }
     }
 }
 
 impl MemoryEngine {
     fn commit(&self, op: &WriteOp) -> Result<(), StoreError> {
-        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let tables = tables.as_mut().ok_or(StoreError::Closed { file: FILE })?;
         let view = View(tables);
         let mut overlay = Overlay::new(&view);
@@ -98,22 +102,40 @@ impl MemoryEngine {
 
 impl Engine for MemoryEngine {
     fn read(&self, op: &dyn Fn(&dyn ReadTx)) -> Result<(), StoreError> {
-        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         op(&View(tables.as_ref().ok_or(StoreError::Closed { file: FILE })?));
         Ok(())
     }
 
     fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.commit(&op) })
+        Box::pin(async move {
+            let _turn = self.commits.lock().await;
+            self.commit(&op)
+        })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Box::new(Kept(tables.as_ref().ok_or(StoreError::Closed { file: FILE })?.clone())))
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<Pause, StoreError>> {
+        Box::pin(async move {
+            let hold = Arc::clone(&self.commits).lock_owned().await;
+            if self.tables.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+                return Err(StoreError::Closed { file: FILE });
+            }
+            Ok(Pause::new(Arc::default(), hold))
+        })
     }
 
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
-        let open = self.0.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        let open = self.tables.read().unwrap_or_else(PoisonError::into_inner).is_some();
         Box::pin(async move { if open { StoreHealth::Well } else { StoreHealth::Closed } })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async { *self.0.write().unwrap_or_else(PoisonError::into_inner) = None })
+        Box::pin(async { *self.tables.write().unwrap_or_else(PoisonError::into_inner) = None })
     }
 }
 
@@ -143,6 +165,32 @@ impl ReadTx for View<'_> {
     }
 }
 
+/// A snapshot: all tables, copied.
+struct Kept(Tables);
+
+impl ReadTx for Kept {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        View(&self.0).get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        View(&self.0).scan(table, from, to, direction, limit)
+    }
+}
+
+impl Snapshot for Kept {
+    fn tables(&self) -> Result<Vec<Table>, StoreError> {
+        Ok(self.0.keys().copied().collect())
+    }
+}
+
 /// A store that runs every closure twice before believing it, so that one with side effects shows in any test: reads
 /// on the same snapshot, writes first over changes that are thrown away.
 #[derive(Debug)]
@@ -165,6 +213,14 @@ impl Engine for TwiceStore {
 
     fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
         self.0.write(twice(op))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.0.snapshot()
+    }
+
+    fn pause(&self) -> BoxFuture<'_, Result<Pause, StoreError>> {
+        self.0.pause()
     }
 
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
