@@ -93,7 +93,14 @@ impl RedbFile {
         let sealer = Sealer::new(file_key, salts, epoch, salt);
         let opened =
             Opened { database: Some(database), writable: true, count: 0, because: None, at: clock.monotonic() };
-        Ok(Self { place, sealer, clock, current: RwLock::new(Some(opened)), health: Mutex::new(StoreHealth::Well), tables: Mutex::default() })
+        Ok(Self {
+            place,
+            sealer,
+            clock,
+            current: RwLock::new(Some(opened)),
+            health: Mutex::new(StoreHealth::Well),
+            tables: Mutex::default(),
+        })
     }
 
     pub(super) fn name(&self) -> &'static str {

@@ -67,7 +67,11 @@ impl<'a> Common<'a> {
         Self { keys, file, failure: RefCell::new(None) }
     }
 
-    pub(super) fn run<T, E: Into<redb::Error>>(&self, table: Table, call: impl FnOnce() -> Result<T, E>) -> Result<T, StoreError> {
+    pub(super) fn run<T, E: Into<redb::Error>>(
+        &self,
+        table: Table,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, StoreError> {
         guarded(call).map_err(|failure| {
             let of_the_file = matches!(failure, RedbFailure::Io(_));
             let error = failure.into_error(table.name(), self.file);

@@ -13,8 +13,8 @@ use crate::crypto::Key;
 use crate::store::overlay::Overlay;
 use crate::store::tx::is_empty_range;
 use crate::store::{
-    DataFile, Decision, Direction, Engine, Opening, Pause, ReadTx, Row, Snapshot, Store, StoreConfig, StoreError, StoreHealth, Table,
-    WriteOp, WriteTx,
+    DataFile, Decision, Direction, Engine, Opening, Pause, ReadTx, Row, Snapshot, Store, StoreConfig, StoreError,
+    StoreHealth, Table, WriteOp, WriteTx,
 };
 use crate::telemetry::Metrics;
 
