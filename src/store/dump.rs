@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn rows_of_a_newer_mainstay_are_refused() {
         let store = filled();
-        crate::store::migrate::pretend_newer(&store, 99);
+        migrate::pretend_newer(&store, 99);
         let error = restore(&STATE, &plain_memory_store(), &mut dumped(&store).as_slice()).unwrap_err();
         assert!(matches!(error, DumpError::Store(StoreError::Newer { found: 99, .. })), "{error}");
     }
