@@ -107,6 +107,9 @@ pub enum StartError {
     /// A pattern of error capture does not compile: never in a released program.
     #[error("error capture does not start: {0}")]
     Issues(#[from] regex::Error),
+    /// The TLS library refuses its own defaults: never in a released program.
+    #[error("issues.own_errors: {0}")]
+    OwnErrors(rustls::Error),
     /// The edge does not start.
     #[error(transparent)]
     Edge(#[from] EdgeError),

@@ -13,6 +13,7 @@ pub mod folder;
 pub mod inherited;
 pub mod mail;
 pub mod master;
+pub mod own_errors;
 pub mod redis;
 pub mod run;
 pub mod sockets;

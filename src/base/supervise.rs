@@ -153,7 +153,8 @@ impl Drop for Guard {
         let stopping = self.inner.shutdown.is_draining();
         if !self.finished && (std::thread::panicking() || !stopping) {
             self.inner.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(task = self.name, "a task panicked");
+            // The panic itself was reported, with its stack.
+            tracing::error!(target: "mainstay::panic", task = self.name, "a task panicked");
         }
         if self.role == Role::Critical && !stopping {
             tracing::error!(task = self.name, "a part the server cannot be without has ended; stopping");

@@ -12,10 +12,11 @@ use super::arguments::ServeFlags;
 use super::settings::Shell;
 use crate::app::inherited::Inherited;
 use crate::app::run::{Signals, run};
-use crate::app::{Plan, Running, start};
+use crate::app::{Plan, Running, own_errors, start};
 use crate::base::{LocalDisk, Shutdown, Supervisor, SystemClock, SystemRandom};
 use crate::config::{Config, Environment};
-use crate::telemetry::{Metrics, logs};
+use crate::telemetry::own_errors::PANIC;
+use crate::telemetry::{Metrics, OwnErrors, logs};
 
 /// Threads of the general runtime: HTTP doors, checks, jobs. The edge and the keyspace have their own.
 const WORKERS: usize = 2;
@@ -43,13 +44,17 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let plan = plan(data, loaded.config, shell.environment);
     let coloured = terminal && !plan.environment.no_colour;
-    let log = logs::start(&plan.config.log, coloured, Arc::clone(&plan.clock), &plan.metrics)?;
-    log_panics();
+    let (own, captured) = own_errors::capture(&plan).unzip();
+    let log = logs::start(&plan.config.log, coloured, Arc::clone(&plan.clock), &plan.metrics, own.clone())?;
+    log_panics(own);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let inherited = Inherited::take(&plan.environment.socket_names);
     let outcome = start(&plan, inherited).map_err(anyhow::Error::from).and_then(|running| {
+        if let Some(captured) = captured {
+            own_errors::start(&plan, running.facts.issues.clone(), captured)?;
+        }
         log.flush();
         greet(&running, terminal);
         runtime.block_on(run(running, signals, plan.config.server.drain.duration())).map_err(anyhow::Error::msg)
@@ -76,14 +81,17 @@ pub(super) fn plan(data: PathBuf, config: Config, environment: Environment) -> P
     }
 }
 
-/// A panic becomes one log line; the supervisor decides what it means.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+/// A panic becomes one log line and one captured error; the supervisor decides what it means.
+fn log_panics(own: Option<OwnErrors>) {
+    std::panic::set_hook(Box::new(move |panic| {
         let payload = panic.payload();
         let text =
             payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panic: {}", text.unwrap_or("without a message"));
+        tracing::error!(target: PANIC, place, "panic: {}", text.unwrap_or("without a message"));
+        if let Some(own) = &own {
+            own.panic(panic);
+        }
     }));
 }
 

@@ -33,9 +33,9 @@ pub mod view;
 
 pub use category::Category;
 pub use chart::{Chart, Of, Step};
-pub use config::IssuesConfig;
+pub use config::{IssuesConfig, OwnErrorsTo};
 pub use error::IssuesError;
 pub use query::{Cursor, Detail, Filter, Kept, Page, Summary};
 pub use rows::Status;
-pub use service::{Issues, World};
+pub use service::{Issues, OWN_PROJECT, World};
 pub use view::EventView;

@@ -17,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::log_writer::LogWriter;
 use super::metrics::Metrics;
+use super::own_errors::OwnErrors;
 use super::redact::{self, REDACTED};
 use crate::base::{Clock, Timestamp};
 
@@ -77,7 +78,8 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
     filter(level).map(|_| ())
 }
 
-/// Installs the subscriber for the whole process. Flush the writer it gives back before the process ends.
+/// Installs the subscriber for the whole process; `own_errors` hears what is logged too. Flush the writer it gives back
+/// before the process ends.
 ///
 /// # Errors
 /// [`LogError`].
@@ -86,6 +88,7 @@ pub fn start(
     coloured: bool,
     clock: Arc<dyn Clock>,
     metrics: &Metrics,
+    own_errors: Option<OwnErrors>,
 ) -> Result<LogWriter, LogError> {
     let dropped = metrics.counter(
         "mainstay_log_dropped_lines_total",
@@ -95,7 +98,7 @@ pub fn start(
     let filter = filter(&config.level)?;
     let writer = LogWriter::start(Box::new(std::io::stderr()), dropped)?;
     let lines = Lines { format: config.format, coloured, clock, writer: writer.clone() };
-    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines).with(own_errors);
     tracing::subscriber::set_global_default(subscriber).map_err(|_already_set| LogError::Twice)?;
     Ok(writer)
 }
@@ -131,13 +134,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(of_span) = span.extensions().get::<Fields>() {
-                fields.values.extend(of_span.values.iter().cloned());
-            }
-        }
-        event.record(&mut fields);
+        let fields = Fields::of(event, &context);
         let target = event.metadata().target();
         let target = target.strip_prefix("mainstay::").unwrap_or(target);
         let level = *event.metadata().level();
@@ -150,7 +147,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 
 /// The message and the fields of an event, or the fields of a span, already fit for the log.
 #[derive(Clone, Default)]
-struct Fields {
+pub(super) struct Fields {
     message: String,
     values: Vec<(&'static str, Value)>,
     bytes: usize,
@@ -172,6 +169,31 @@ impl Value {
 }
 
 impl Fields {
+    /// Those of `event` and of the spans it lies in.
+    pub(super) fn of<S>(event: &Event<'_>, context: &Context<'_, S>) -> Self
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let mut fields = Self::default();
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(of_span) = span.extensions().get::<Self>() {
+                fields.values.extend(of_span.values.iter().cloned());
+            }
+        }
+        event.record(&mut fields);
+        fields
+    }
+
+    /// The sentence.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Names and values, scrubbed.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
     fn add(&mut self, field: &Field, value: Value) {
         let value = if redact::is_secret_name(field.name()) { Value::Text(REDACTED.to_owned()) } else { value };
         let bytes = field.name().len() + value.as_str().len();
