@@ -66,6 +66,11 @@ impl SmtpRelay {
         let Ok(envelope) = Envelope::new(Some(from), vec![to]) else {
             return Outcome::Refused("the envelope has no recipient".to_owned());
         };
+        // The outbox takes in no such message. lettre's stuffing of dots relies on it (RUSTSEC-2026-0561): behind a lone
+        // line end it adds no dot, and a relay that takes one for a line end would find the message's end there.
+        if has_lone_line_end(text) {
+            return Outcome::Refused("the message has a lone carriage return or line feed".to_owned());
+        }
         // lettre ends the data with CR LF, dot, CR LF of its own; without this every message would gain an empty line.
         let text = text.strip_suffix(b"\r\n").unwrap_or(text);
         match self.0.send_raw(&envelope, text).await {
@@ -76,6 +81,18 @@ impl SmtpRelay {
             Err(error) => classify(&error),
         }
     }
+}
+
+/// Whether a CR stands without an LF behind it, or an LF without a CR before it.
+fn has_lone_line_end(text: &[u8]) -> bool {
+    let mut before = 0;
+    for &byte in text {
+        if (byte == b'\n') != (before == b'\r') {
+            return true;
+        }
+        before = byte;
+    }
+    before == b'\r'
 }
 
 /// A 5xx answer is final, everything else is tried again; 454 with "throttl" is how SES says that its rate is used up.

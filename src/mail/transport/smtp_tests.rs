@@ -57,6 +57,23 @@ async fn a_taken_message_is_delivered_with_its_dots_and_nothing_added() {
 }
 
 #[tokio::test]
+async fn every_line_that_starts_with_a_dot_is_stuffed_however_it_is_reached() {
+    let text = "A: b\r\n.folded\r\n\r\n\r\n.\r\n\r\n..\r\n.\r\n.";
+    let (outcome, data) = send("250 ok", "250 ok", text).await;
+    assert!(matches!(outcome, Outcome::Delivered(_)), "{outcome:?}");
+    assert_eq!(data, "A: b\n..folded\n\n\n..\n\n...\n..\n..\n");
+}
+
+#[tokio::test]
+async fn a_lone_line_end_never_reaches_the_relay() {
+    let transport = SmtpRelay::new("smtp://127.0.0.1:9", None, "h", 1, Duration::from_secs(5)).unwrap();
+    for text in ["a\n.\r\n", "a\r\n\n.\r\n", "a\r.\r\n", "a\r\r\n", "a\r"] {
+        let outcome = transport.send("a@example.com", "b@example.com", text.as_bytes()).await;
+        assert!(matches!(outcome, Outcome::Refused(note) if note.contains("lone")), "{text:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_permanent_refusal_is_final_and_a_transient_one_is_not() {
     assert!(
         matches!(send("550 no such user", "", "A: b\r\n\r\n").await.0, Outcome::Refused(note) if note.contains("550") || note.contains("no such user"))
