@@ -1,6 +1,6 @@
 //! Settings of the SMTP door.
 
-use crate::base::{Listen, Span};
+use crate::base::{ByteSize, Listen, Span};
 use crate::settings;
 
 settings! {
@@ -13,6 +13,9 @@ settings! {
         pub max_clients: u32 = 200,
         /// Longest wait for a client's next command or the next piece of a message.
         pub idle_timeout: Span = Span::mins(5),
+        /// Most bytes of messages that all clients together have under way; past it a message is answered `452`, to be
+        /// sent again later. Never less than one message of `mail.max_message`.
+        pub max_held: ByteSize = ByteSize::mib(64),
         /// Failed commands after which a connection is closed.
         pub max_errors: u32 = 20,
     }

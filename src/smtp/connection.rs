@@ -26,6 +26,9 @@ const READ: usize = 16 << 10;
 /// Most bytes of answers held before they are sent: those of one read's pipelined commands.
 const ANSWERS: usize = 64 << 10;
 
+/// Bytes of the budget for messages that are taken at once.
+const SHARE: usize = 64 << 10;
+
 /// What every connection of the door shares.
 #[derive(Debug)]
 pub struct Door {
@@ -35,6 +38,8 @@ pub struct Door {
     config: SmtpConfig,
     region: String,
     host: String,
+    /// What all messages under way may hold, in shares of [`SHARE`] bytes.
+    room: Arc<Semaphore>,
     accepted: Counter,
     refused: Counter,
     logins_failed: Counter,
@@ -53,6 +58,8 @@ impl Door {
         metrics: &Metrics,
     ) -> Self {
         let counter = |name, help| metrics.counter(name, help, &[]);
+        let room = config.max_held.as_usize().max(outbox.config().max_message.as_usize());
+        let room = Arc::new(Semaphore::new((room / SHARE + 1).min(Semaphore::MAX_PERMITS)));
         Self {
             outbox,
             keys,
@@ -60,6 +67,7 @@ impl Door {
             config,
             region,
             host,
+            room,
             accepted: counter("mainstay_smtp_messages_total", "Messages taken in over SMTP"),
             refused: counter("mainstay_smtp_refused_total", "Commands and messages refused"),
             logins_failed: counter("mainstay_smtp_logins_failed_total", "Logins with wrong credentials"),
@@ -82,10 +90,11 @@ impl Door {
     }
 
     /// Queues a message; the answer to the client says what became of it.
-    async fn submit(&self, peer: IpAddr, user: &str, envelope: Envelope, text: Option<Vec<u8>>) -> String {
-        let answer = match text {
-            None => Err(too_large(self.outbox.config().max_message.bytes())),
-            Some(text) => self.queue(peer, user, envelope, &text).await.map_err(|error| refusal(&error)),
+    async fn submit(&self, peer: IpAddr, user: &str, envelope: Envelope, body: Body) -> String {
+        let answer = match body {
+            Body::TooLarge => Err(too_large(self.outbox.config().max_message.bytes())),
+            Body::NoRoom => Err("452 4.3.1 Too many messages at once, try again later\r\n".to_owned()),
+            Body::Text(text, _held) => self.queue(peer, user, envelope, &text).await.map_err(|error| refusal(&error)),
         };
         match answer {
             Ok(id) => {
@@ -251,20 +260,40 @@ async fn converse(
     }
 }
 
-/// Takes in a message that follows DATA. `None` when a lone line end made it untrustworthy; `Some(None)` when it was too
-/// large.
+/// What followed DATA.
+enum Body {
+    /// A message, and its share of the budget.
+    Text(Vec<u8>, Option<OwnedSemaphorePermit>),
+    /// One above the limit.
+    TooLarge,
+    /// One there was no room for beside all others.
+    NoRoom,
+}
+
+/// Takes in a message that follows DATA; `None` when a lone line end made it untrustworthy.
 async fn data(
     stream: &mut TcpStream,
     input: &mut Vec<u8>,
     door: &Door,
     idle: Duration,
-) -> std::io::Result<Option<Option<Vec<u8>>>> {
+) -> std::io::Result<Option<Body>> {
     let mut receiver = DataReceiver::new(door.outbox.config().max_message.as_usize());
+    let mut share: Option<OwnedSemaphorePermit> = None;
+    let mut no_room = false;
     loop {
-        match receiver.receive(input) {
+        let received = receiver.receive(input);
+        if !no_room && !grow(&mut share, receiver.held(), &door.room) {
+            (no_room, share) = (true, None);
+            receiver.give_up();
+        }
+        match received {
             Received::End(used) => {
                 input.drain(..used);
-                return Ok(Some(receiver.finish()));
+                return Ok(Some(match receiver.finish() {
+                    _ if no_room => Body::NoRoom,
+                    Some(text) => Body::Text(text, share),
+                    None => Body::TooLarge,
+                }));
             }
             Received::LoneLineEnd => {
                 door.refused.inc();
@@ -276,6 +305,22 @@ async fn data(
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// Makes `share` as large as a message that holds `bytes` needs; `false` when the budget has no more.
+fn grow(share: &mut Option<OwnedSemaphorePermit>, bytes: usize, room: &Arc<Semaphore>) -> bool {
+    let needed = bytes.div_ceil(SHARE);
+    let more = needed.saturating_sub(share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+    let Ok(more) = u32::try_from(more) else { return false };
+    if more == 0 {
+        return true;
+    }
+    match (Arc::clone(room).try_acquire_many_owned(more), share.as_mut()) {
+        (Ok(permit), Some(share)) => share.merge(permit),
+        (Ok(permit), None) => *share = Some(permit),
+        (Err(_none_left), _) => return false,
+    }
+    true
 }
 
 /// Reads more into `input`; `false` at the end of the connection or after `idle`.

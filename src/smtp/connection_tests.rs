@@ -141,3 +141,15 @@ async fn one_client_too_many_is_told_so_and_a_drain_says_goodbye() {
     bench.supervisor.shutdown().drain();
     assert!(bench.answer().await.starts_with("421 4.3.2 Service shutting down"));
 }
+
+#[test]
+fn the_budget_for_messages_is_shared_and_given_back() {
+    let room = Arc::new(Semaphore::new(3));
+    let (mut first, mut second) = (None, None);
+    assert!(grow(&mut first, 2 * SHARE, &room));
+    assert!(grow(&mut first, 2 * SHARE, &room));
+    assert!(grow(&mut second, 1, &room));
+    assert!(!grow(&mut second, SHARE + 1, &room));
+    drop(first);
+    assert!(grow(&mut second, 3 * SHARE, &room));
+}

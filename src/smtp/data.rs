@@ -68,6 +68,17 @@ impl DataReceiver {
         Received::More
     }
 
+    /// Bytes held.
+    pub const fn held(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Holds nothing any more, and only waits for the end.
+    pub fn give_up(&mut self) {
+        self.dropped = true;
+        self.text = Vec::new();
+    }
+
     /// The message; `None` when it was too long.
     pub fn finish(self) -> Option<Vec<u8>> {
         (!self.dropped).then_some(self.text)
@@ -75,8 +86,7 @@ impl DataReceiver {
 
     fn keep(&mut self, bytes: &[u8]) {
         if self.dropped || self.text.len().saturating_add(bytes.len()) > self.most {
-            self.dropped = true;
-            self.text = Vec::new();
+            self.give_up();
         } else {
             self.text.extend_from_slice(bytes);
         }
