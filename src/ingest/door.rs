@@ -69,11 +69,19 @@ impl Ingest {
 
     /// The routes, for the console door's router.
     pub fn router(&self) -> Router {
+        let endpoint = |form| {
+            any(
+                move |State(door): State<Self>,
+                      Path(project): Path<String>,
+                      Extension(peer): Extension<Peer>,
+                      request| { async move { answered(form, door, &project, peer, request).await } },
+            )
+        };
         Router::new()
-            .route("/api/{project}/envelope", any(envelope_endpoint))
-            .route("/api/{project}/envelope/", any(envelope_endpoint))
-            .route("/api/{project}/store", any(store_endpoint))
-            .route("/api/{project}/store/", any(store_endpoint))
+            .route("/api/{project}/envelope", endpoint(Form::Envelope))
+            .route("/api/{project}/envelope/", endpoint(Form::Envelope))
+            .route("/api/{project}/store", endpoint(Form::Store))
+            .route("/api/{project}/store/", endpoint(Form::Store))
             .with_state(self.clone())
     }
 
@@ -151,38 +159,25 @@ fn check(keys: &AccessKeys, project: u64, key: Option<&str>) -> Result<(), Refus
     if mac::equal(key.as_bytes(), ours.expose().as_bytes()) { Ok(()) } else { Err(Refusal::WrongKey) }
 }
 
-async fn envelope_endpoint(
-    State(door): State<Ingest>,
-    Path(project): Path<String>,
-    Extension(peer): Extension<Peer>,
-    request: http::Request<Body>,
-) -> Response {
-    let (parts, body) = request.into_parts();
-    if let Some(answer) = other_method(&parts.method, &parts.headers) {
-        return answer;
-    }
-    let answered = match asked(&project, peer, &parts) {
-        Ok(asked) => door.envelope(asked, body).await,
-        Err(refusal) => Err(refusal),
-    };
-    answer(answered)
+/// What a path takes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Envelope,
+    Store,
 }
 
-async fn store_endpoint(
-    State(door): State<Ingest>,
-    Path(project): Path<String>,
-    Extension(peer): Extension<Peer>,
-    request: http::Request<Body>,
-) -> Response {
+/// The answer to a request for the path of a project.
+async fn answered(form: Form, door: Ingest, project: &str, peer: Peer, request: http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if let Some(answer) = other_method(&parts.method, &parts.headers) {
         return answer;
     }
-    let answered = match asked(&project, peer, &parts) {
-        Ok(asked) => door.store(asked, body).await,
-        Err(refusal) => Err(refusal),
+    let taken = match (asked(project, peer, &parts), form) {
+        (Ok(asked), Form::Envelope) => door.envelope(asked, body).await,
+        (Ok(asked), Form::Store) => door.store(asked, body).await,
+        (Err(refusal), _) => Err(refusal),
     };
-    answer(answered)
+    answer(taken)
 }
 
 fn asked(project: &str, peer: Peer, parts: &http::request::Parts) -> Result<Asked, Refusal> {
