@@ -222,7 +222,7 @@ impl Issues {
         set.await
     }
 
-    /// Items received from `project` by category, as of at most a minute ago.
+    /// Items received from `project` by category, as of at most ten seconds ago.
     ///
     /// # Errors
     /// What the store says.

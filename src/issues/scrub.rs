@@ -3,7 +3,8 @@
 //! Three rules, on every text of an event wherever it is nested:
 //! - a value under a **name that means a secret** is replaced whole. Names are split into words at `_`, `-`, `.` and at
 //!   capitals, so `secret_token` and `userPassword` are found while `author` survives;
-//! - **pairs** `[name, value]`, query strings and cookies inside texts are taken as names and values;
+//! - **pairs** `[name, value]`, `{"key": …, "value": …}`, query strings, cookies, JSON and assignments inside texts are
+//!   taken as names and values;
 //! - **values that look like secrets** are replaced inside any text: card numbers (Luhn), PEM blocks, bearer tokens,
 //!   JSON web tokens, passwords in URLs.
 //!
@@ -81,6 +82,8 @@ const HARMLESS: &[&str] = &["session_id", "sessions", "session_mode"];
 pub struct Scrubber {
     /// `name=value` in query strings, cookies and connection strings.
     pairs: Regex,
+    /// `"name": "value"` and `name = 'value'` in JSON, in printed objects and in lines of source.
+    quoted: Regex,
     patterns: Vec<(Regex, &'static str)>,
     cards: Regex,
     keep_addresses: bool,
@@ -94,12 +97,19 @@ impl Scrubber {
     pub fn new(keep_addresses: bool) -> Result<Self, regex::Error> {
         let patterns = [
             (r"(?s)-----BEGIN [A-Z ]*(?:KEY|CERTIFICATE)-----.*?(?:-----END [A-Z ]*-----|\z)", FILTERED),
+            (
+                r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key|x-auth-token)\s*:\s*[^\r\n\x22']+",
+                "$1: [Filtered]",
+            ),
             (r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}", "$1 [Filtered]"),
             (r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*", FILTERED),
             (r"\b([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", "$1:[Filtered]@"),
         ];
         Ok(Self {
             pairs: Regex::new(r#"([A-Za-z][A-Za-z0-9_.\-]{1,60})=([^&;\s"']{1,4096})"#)?,
+            quoted: Regex::new(
+                r#"(\\*["']?)([A-Za-z][A-Za-z0-9_.\-]{1,60})(\\*["']?\s*[:=]\s*)(\\*["'])((?:[^"'\\]|\\[^"']){1,4096})(\\*["'])"#,
+            )?,
             patterns: patterns
                 .into_iter()
                 .map(|(pattern, with)| Ok((Regex::new(pattern)?, with)))
@@ -153,7 +163,14 @@ impl Scrubber {
                 }
                 entries => entries.iter_mut().for_each(|entry| self.value(entry)),
             },
-            Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| self.named(name, value)),
+            Value::Object(fields) => {
+                let is_secret = ["key", "name"].iter().any(|of| {
+                    fields.get(*of).and_then(Value::as_str).is_some_and(is_secret_name) && fields.contains_key("value")
+                });
+                for (name, value) in fields.iter_mut() {
+                    if is_secret && name == "value" { filter_leaves(value) } else { self.named(name, value) }
+                }
+            }
             _ => {}
         }
     }
@@ -175,6 +192,9 @@ impl Scrubber {
         if let Cow::Owned(changed) = self.pairs.replace_all(text, |pair: &Captures<'_>| scrubbed_pair(pair)) {
             *text = changed;
         }
+        if let Cow::Owned(changed) = self.quoted.replace_all(text, |pair: &Captures<'_>| scrubbed_quoted(pair)) {
+            *text = changed;
+        }
         if let Cow::Owned(changed) = self.cards.replace_all(text, |card: &Captures<'_>| scrubbed_card(card)) {
             *text = changed;
         }
@@ -184,6 +204,15 @@ impl Scrubber {
 fn scrubbed_pair(pair: &Captures<'_>) -> String {
     let part = |at| pair.get(at).map_or("", |found| found.as_str());
     if is_secret_name(part(1)) { format!("{}={FILTERED}", part(1)) } else { part(0).to_owned() }
+}
+
+fn scrubbed_quoted(pair: &Captures<'_>) -> String {
+    let part = |at| pair.get(at).map_or("", |found| found.as_str());
+    if is_secret_name(part(2)) {
+        [part(1), part(2), part(3), part(4), FILTERED, part(6)].concat()
+    } else {
+        part(0).to_owned()
+    }
 }
 
 fn scrubbed_card(card: &Captures<'_>) -> String {
@@ -345,7 +374,14 @@ mod tests {
             "jwt": "got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc-_ there",
             "curl": "curl -H 'Authorization: Bearer abcdef123456' http://x",
             "url": "postgres://app:hunter2@db/x",
+            "body": r#"{"user":"ann","password":"hunter2","nested":"{\"api_key\":\"hunter2\"}"}"#,
+            "source": "login(user, password = 'hunter2')  # author='ann'",
+            "head": "Cookie: a=hunter2; b=hunter2\nAccept: */*",
+            "listed": [{"key": "db_password", "value": "hunter2"}, {"key": "author", "value": "ann"}],
         }}));
+        assert_eq!(event["extra"]["source"], "login(user, password = '[Filtered]')  # author='ann'");
+        assert_eq!(event["extra"]["listed"][1]["value"], "ann");
+        assert_eq!(event["extra"]["head"], "Cookie: [Filtered]\nAccept: */*");
         assert_eq!(event["message"], "card [Filtered], order 4111111111111112, at 1767225600000");
         assert_eq!(event["extra"]["pem"], "x [Filtered] y");
         assert_eq!(event["extra"]["url"], "postgres://app:[Filtered]@db/x");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::digest::{self, Digest};
 use super::group::Grouper;
@@ -14,9 +14,12 @@ use super::scrub::{self, Scrubber};
 use super::{Category, IssuesConfig, IssuesError, event, shape, sweep};
 use crate::base::{Clock, Id128, Random, Span};
 use crate::jobs::Jobs;
-use crate::store::Store;
 use crate::store::record::encode;
+use crate::store::{Store, WriteTx};
 use crate::telemetry::{Counter, Gauge, Metrics};
+
+/// The project of the server's own errors. No key leads to it, so that nobody outside can put anything in.
+pub const OWN_PROJECT: u64 = 0;
 
 /// What error capture stands on.
 pub struct World {
@@ -120,7 +123,7 @@ impl Issues {
         jobs.register(sweep::SWEEP, Arc::new(sweep::Sweep(issues.clone())));
         jobs.register(sweep::COUNTS, Arc::new(sweep::FoldCounts(issues.clone())));
         jobs.every(sweep::SWEEP, Span::hours(1));
-        jobs.every(sweep::COUNTS, Span::mins(1));
+        jobs.every(sweep::COUNTS, Span::secs(10));
         Ok(issues)
     }
 
@@ -149,18 +152,34 @@ impl Issues {
         }
         self.0.counts.waiting.set(i64::try_from(spooled?).unwrap_or(i64::MAX));
         self.0.jobs.wake();
-        self.count(project, Category::Error, u64::from(count));
         Ok(ids)
     }
 
-    /// Counts `quantity` items of `category` that `project` sent. In memory at once, in the store within a minute.
+    /// Counts `quantity` items of `category` that `project` sent. In memory at once; in the store
+    /// with the next event, at the latest after ten seconds.
     pub fn count(&self, project: u64, category: Category, quantity: u64) {
+        self.measure(category, quantity);
+        self.put_back([((project, category), quantity)]);
+    }
+
+    fn measure(&self, category: Category, quantity: u64) {
         if let Some(counter) = self.0.counts.items.get(&category) {
             counter.add(quantity);
         }
+    }
+
+    /// The counts in memory, which is empty then.
+    fn take_counts(&self) -> Received {
+        std::mem::take(&mut *self.0.received.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds `counts` to those in memory.
+    fn put_back(&self, counts: impl IntoIterator<Item = ((u64, Category), u64)>) {
         let mut received = self.0.received.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = received.entry((project, category)).or_default();
-        *sum = sum.saturating_add(quantity);
+        for (of, quantity) in counts {
+            let sum = received.entry(of).or_default();
+            *sum = sum.saturating_add(quantity);
+        }
     }
 
     /// Moves the counts in memory into the store.
@@ -168,26 +187,14 @@ impl Issues {
     /// # Errors
     /// What the store says; the counts stay in memory.
     pub(super) async fn fold_counts(&self) -> Result<(), IssuesError> {
-        let counts = std::mem::take(&mut *self.0.received.lock().unwrap_or_else(PoisonError::into_inner));
+        let counts = self.take_counts();
         if counts.is_empty() {
             return Ok(());
         }
         let added = counts.clone();
-        let folded = self.0.store.write(move |tx| {
-            for ((project, category), quantity) in &added {
-                let key = [&project.to_be_bytes(), category.name().as_bytes()].concat();
-                let before = tx.get(RECEIVED, &key)?.map_or(Ok(0), |bytes| rows::number(&bytes))?;
-                tx.put(RECEIVED, &key, &before.saturating_add(*quantity).to_be_bytes())?;
-            }
-            Ok::<(), IssuesError>(())
-        });
-        let folded = folded.await;
+        let folded = self.0.store.write(move |tx| add_counts(tx, &added)).await;
         if folded.is_err() {
-            let mut received = self.0.received.lock().unwrap_or_else(PoisonError::into_inner);
-            for (of, quantity) in counts {
-                let sum = received.entry(of).or_default();
-                *sum = sum.saturating_add(quantity);
-            }
+            self.put_back(counts);
         }
         folded
     }
@@ -220,12 +227,19 @@ impl Issues {
             let peer = if self.0.config.keep_addresses { peer } else { scrub::network(peer) };
             *address = Value::from(peer.to_string());
         }
+        if asks_for_address(&fields) {
+            let peer = if self.0.config.keep_addresses { peer } else { scrub::network(peer) };
+            let user = fields.entry("user").or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(user) = user {
+                user.entry("ip_address").or_insert_with(|| Value::from(peer.to_string()));
+            }
+        }
         shape::trim(&mut fields);
         self.0.scrubber.event(&mut fields);
         Ok(Ready { id, event: Value::Object(fields).to_string().into_bytes() })
     }
 
-    /// Writes the events and a job that digests them; returns how many events wait then.
+    /// Writes the events, a job that digests them, and every count; returns how many events wait then.
     async fn spool(&self, project: u64, ready: Vec<Ready>) -> Result<u64, IssuesError> {
         let (jobs, now) = (self.0.jobs.clone(), self.0.clock.now());
         let (most_events, most_bytes) = (self.0.config.max_spool_events, self.0.config.max_spool.0);
@@ -234,6 +248,11 @@ impl Issues {
             (bytes, encode(&SpoolRow { project, received_ms: now.millis(), event_id: *id.as_bytes(), event }))
         };
         let rows: Vec<(u64, Vec<u8>)> = ready.into_iter().map(row).collect();
+        let events = rows.len() as u64;
+        let waiting_counts = self.take_counts();
+        let mut counts = waiting_counts.clone();
+        let errors = counts.entry((project, Category::Error)).or_default();
+        *errors = errors.saturating_add(events);
         let written = self.0.store.write(move |tx| {
             let mut totals = rows::totals(tx)?;
             for (bytes, row) in &rows {
@@ -247,10 +266,16 @@ impl Issues {
                 tx.put(SPOOL, &totals.sequence.to_be_bytes(), row)?;
             }
             rows::put_totals(tx, totals)?;
+            add_counts(tx, &counts)?;
             jobs.enqueue(tx, digest::KIND, b"", now, Some("spool"))?;
             Ok::<u64, IssuesError>(totals.spool_events)
         });
-        written.await
+        let written = written.await;
+        match &written {
+            Ok(_) => self.measure(Category::Error, events),
+            Err(_) => self.put_back(waiting_counts),
+        }
+        written
     }
 
     /// Whether new events are taken in.
@@ -265,6 +290,21 @@ impl Issues {
         }
         Ok(())
     }
+}
+
+/// Whether the SDK leaves the user's address to us: `{"sdk":{"settings":{"infer_ip":"auto"}}}`, which browsers send.
+fn asks_for_address(fields: &Map<String, Value>) -> bool {
+    fields.get("sdk").and_then(|sdk| sdk.pointer("/settings/infer_ip")).is_some_and(|infer| infer == "auto")
+}
+
+/// Adds `counts` to those in the store.
+fn add_counts(tx: &mut dyn WriteTx, counts: &Received) -> Result<(), IssuesError> {
+    for ((project, category), quantity) in counts {
+        let key = [&project.to_be_bytes(), category.name().as_bytes()].concat();
+        let before = tx.get(RECEIVED, &key)?.map_or(Ok(0), |bytes| rows::number(&bytes))?;
+        tx.put(RECEIVED, &key, &before.saturating_add(*quantity).to_be_bytes())?;
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for World {
