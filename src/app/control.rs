@@ -27,12 +27,12 @@ use super::StartError;
 use super::status::{Facts, Status, VERSION};
 use crate::base::supervise::Role;
 use crate::base::{Disk, Supervisor};
-use crate::issues::{Detail, Filter, IssuesError, Status as IssueStatus, Summary};
+use crate::issues::{Detail, EventView, Filter, IssuesError, Status as IssueStatus, Summary};
 
 /// Most bytes of a line asked.
 pub const ASK_LIMIT: u64 = 4 << 10;
 /// Most bytes of a line answered.
-pub const ANSWER_LIMIT: u64 = 1 << 20;
+pub const ANSWER_LIMIT: u64 = 4 << 20;
 /// Longest time of an exchange.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Most exchanges at once; further ones wait.
@@ -64,6 +64,13 @@ pub enum Ask {
     Issue {
         /// Its number.
         id: u64,
+    },
+    /// One event of an issue in full: the one of `number`, or the newest.
+    Event {
+        /// The issue.
+        id: u64,
+        /// The event's number.
+        number: Option<u64>,
     },
     /// Sets where an issue stands.
     SetIssue {
@@ -206,6 +213,7 @@ async fn exchange(mut stream: UnixStream, facts: &Facts) -> io::Result<()> {
         Ok(Ask::Env) => (serde_json::to_value(facts.env()).ok(), None),
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
+        Ok(Ask::Event { id, number }) => told(facts.issues.event(id, number).await),
         Ok(Ask::SetIssue { id, status }) => told(facts.issues.set_status(id, status).await),
         Err(error) => (None, Some(error)),
     };
@@ -270,6 +278,14 @@ pub fn issues(folder: &Path, status: Option<IssueStatus>) -> Result<Vec<Summary>
 /// [`ControlError`].
 pub fn issue(folder: &Path, id: u64) -> Result<Detail, ControlError> {
     ask(folder, Ask::Issue { id })
+}
+
+/// Asks the server that runs on `folder` for one event of issue `id`, the newest without a `number`. Blocks.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn event(folder: &Path, id: u64, number: Option<u64>) -> Result<EventView, ControlError> {
+    ask(folder, Ask::Event { id, number })
 }
 
 /// Tells the server that runs on `folder` where issue `id` stands. Blocks.

@@ -95,6 +95,13 @@ pub(super) enum IssuesCommand {
         /// Its number
         id: u64,
     },
+    /// One event of an issue in full: exceptions, breadcrumbs, request, user, contexts
+    Event {
+        /// The issue's number
+        id: u64,
+        /// The event's number, as `show` lists them; the newest without it
+        number: Option<u64>,
+    },
     /// Take an issue as resolved; the next event opens it again
     Resolve {
         /// Its number
