@@ -34,10 +34,10 @@ async fn a_panic_of_a_supervised_task_becomes_an_issue_of_project_0() {
     let supervisor = Supervisor::new(Shutdown::new());
     supervisor.task("bad", Role::Ordinary, async { panic!("a panic made on purpose, password=hunter2") });
     assert!(supervisor.tasks_ended(Duration::from_secs(5)).await);
-    let _ours = std::panic::take_hook();
+    let ours = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| before(panic)));
 
-    drop(_ours);
+    drop(ours);
     delivered(&rig, own, captured).await;
     let wanted = Filter { text: String::from("purpose,"), project: Some(OWN_PROJECT), ..Filter::default() };
     let found = rig.issues.list(wanted).await.unwrap().issues.remove(0);
