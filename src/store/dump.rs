@@ -152,6 +152,80 @@ impl Read for Dump {
     }
 }
 
+/// The rows of a stream, one after the other. Reading blocks.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    file: &'static str,
+    source: Source<'a>,
+    table: Option<String>,
+    tables: usize,
+    rows: u64,
+}
+
+/// A row on its way back.
+#[derive(Debug)]
+pub struct DumpedRow<'r> {
+    /// The table's name.
+    pub table: &'r str,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows in `stream`, which is that of `file`.
+    ///
+    /// # Errors
+    /// [`DumpError`] when it does not begin as one.
+    pub fn new(file: &'static DataFile, stream: &'a mut dyn Read) -> Result<Self, DumpError> {
+        let file = file.name();
+        let mut source = Source { file, stream: io::BufReader::with_capacity(256 << 10, Input(stream)) };
+        if &source.take::<8>()? != MAGIC {
+            return Err(DumpError::Malformed { file, what: "they do not begin as such" });
+        }
+        if u32::from_be_bytes(source.take()?) > VERSION {
+            return Err(DumpError::Malformed { file, what: "a newer Mainstay wrote them" });
+        }
+        Ok(Self { file, source, table: None, tables: 0, rows: 0 })
+    }
+
+    /// The next row; `None` behind the last.
+    ///
+    /// # Errors
+    /// [`DumpError`], also when the stream ends before its end.
+    pub fn next_row(&mut self) -> Result<Option<DumpedRow<'_>>, DumpError> {
+        let malformed = |what| DumpError::Malformed { file: self.file, what };
+        loop {
+            match self.source.take::<1>()? {
+                [TABLE] => {
+                    let length = usize::from(u16::from_be_bytes(self.source.take()?));
+                    self.tables = self.tables.saturating_add(1);
+                    if length > NAME_MAX || self.tables > TABLES_MAX {
+                        return Err(malformed("there are too many tables, or their names are too long"));
+                    }
+                    let name = String::from_utf8(self.source.bytes(length)?);
+                    self.table = Some(name.map_err(|_not_utf8| malformed("a table's name"))?);
+                }
+                [ROW] => {
+                    let key = usize::try_from(u32::from_be_bytes(self.source.take()?)).unwrap_or(usize::MAX);
+                    let value = usize::try_from(u32::from_be_bytes(self.source.take()?)).unwrap_or(usize::MAX);
+                    if key > KEY_MAX || value > VALUE_MAX {
+                        return Err(malformed("a row is larger than rows may be"));
+                    }
+                    let (key, value) = (self.source.bytes(key)?, self.source.bytes(value)?);
+                    let table = self.table.as_deref().ok_or_else(|| malformed("a row belongs to no table"))?;
+                    self.rows = self.rows.saturating_add(1);
+                    return Ok(Some(DumpedRow { table, key, value }));
+                }
+                [END] if u64::from_be_bytes(self.source.take()?) == self.rows => return Ok(None),
+                [END] => return Err(malformed("some are missing")),
+                _ => return Err(malformed("an entry is of no known kind")),
+            }
+        }
+    }
+}
+
 /// Puts the rows of `stream` into `store`, which is empty and was opened [as it is](Store::open_as_it_is) for `file`;
 /// returns their number. Blocks.
 ///
@@ -159,49 +233,24 @@ impl Read for Dump {
 /// [`DumpError`]; some rows are there then, and the file must not be used. [`StoreError::Newer`] when a newer Mainstay
 /// wrote the rows.
 pub fn restore(file: &'static DataFile, store: &Store, stream: &mut dyn Read) -> Result<u64, DumpError> {
-    let mut stream = Source { file: file.name(), stream: io::BufReader::with_capacity(256 << 10, stream) };
-    let malformed = |what| DumpError::Malformed { file: file.name(), what };
-    if &stream.take::<8>()? != MAGIC {
-        return Err(malformed("they do not begin as such"));
-    }
-    if u32::from_be_bytes(stream.take()?) > VERSION {
-        return Err(malformed("a newer Mainstay wrote them"));
-    }
-    let mut tables: Vec<Table> = Vec::new();
-    let mut rows: u64 = 0;
+    let mut rows = Rows::new(file, stream)?;
+    let mut count: u64 = 0;
+    let mut table = Table::new("");
     let mut page = Page::default();
-    loop {
-        match stream.take::<1>()? {
-            [TABLE] => {
-                let length = usize::from(u16::from_be_bytes(stream.take()?));
-                if length > NAME_MAX || tables.len() >= TABLES_MAX {
-                    return Err(malformed("there are too many tables, or their names are too long"));
-                }
-                let name = String::from_utf8(stream.bytes(length)?).map_err(|_not_utf8| malformed("a table's name"))?;
-                // Kept for the life of the process, which ends with the restore; bounded above.
-                tables.push(Table::new(Box::leak(name.into_boxed_str())));
-            }
-            [ROW] => {
-                let key = usize::try_from(u32::from_be_bytes(stream.take()?)).unwrap_or(usize::MAX);
-                let value = usize::try_from(u32::from_be_bytes(stream.take()?)).unwrap_or(usize::MAX);
-                if key > KEY_MAX || value > VALUE_MAX {
-                    return Err(malformed("a row is larger than rows may be"));
-                }
-                let table = *tables.last().ok_or_else(|| malformed("a row belongs to no table"))?;
-                page.add(table, stream.bytes(key)?, stream.bytes(value)?);
-                rows = rows.saturating_add(1);
-                if page.is_full() {
-                    std::mem::take(&mut page).put(store)?;
-                }
-            }
-            [END] if u64::from_be_bytes(stream.take()?) == rows => break,
-            [END] => return Err(malformed("some are missing")),
-            _ => return Err(malformed("an entry is of no known kind")),
+    while let Some(row) = rows.next_row()? {
+        if row.table != table.name() {
+            // Kept for the life of the process, which ends with the restore; there are not many.
+            table = Table::new(Box::leak(row.table.to_owned().into_boxed_str()));
+        }
+        page.add(table, row.key, row.value);
+        count = count.saturating_add(1);
+        if page.is_full() {
+            std::mem::take(&mut page).put(store)?;
         }
     }
     page.put(store)?;
     store.read_blocking(|tx| migrate::check(tx, file))?;
-    Ok(rows)
+    Ok(count)
 }
 
 /// Rows on their way into a transaction.
@@ -229,9 +278,25 @@ impl Page {
     }
 }
 
+#[derive(Debug)]
 struct Source<'a> {
     file: &'static str,
-    stream: io::BufReader<&'a mut dyn Read>,
+    stream: io::BufReader<Input<'a>>,
+}
+
+/// What is read from.
+struct Input<'a>(&'a mut dyn Read);
+
+impl std::fmt::Debug for Input<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Input")
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        self.0.read(target)
+    }
 }
 
 impl Source<'_> {

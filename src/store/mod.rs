@@ -168,6 +168,11 @@ impl Store {
         self.engine.close().await;
     }
 
+    /// As [`Store::close`], for own threads. Blocks.
+    pub fn close_blocking(&self) {
+        block_on(self.engine.close());
+    }
+
     fn failed<E: From<StoreError>>(&self, reason: &str) -> E {
         StoreError::Engine { file: self.file, reason: reason.to_owned() }.into()
     }
