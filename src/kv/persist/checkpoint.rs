@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::PersistError;
+use super::export::Kept;
 use super::format::{HEADER, Kind, PREFIX, Position, Seals, take, take_u32, take_u64};
 use super::journal::{Durable, numbers};
 use crate::base::Random;
@@ -106,12 +107,19 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Makes the checkpoint the base, once the journal is durable up to `last_marker`, and removes what it replaces.
+    /// Makes the checkpoint the base, once the journal is durable up to `last_marker`, and removes what it replaces, or
+    /// leaves that to whoever still reads it.
     ///
     /// # Errors
     /// The disk refuses, or the journal is broken; the former base stays, unless only the removal of old files or the
     /// last sync of the folder failed: then either is good.
-    pub fn finish(mut self, keys: u64, last_marker: Position, durable: &Durable) -> Result<Summary, PersistError> {
+    pub fn finish(
+        mut self,
+        keys: u64,
+        last_marker: Position,
+        durable: &Durable,
+        kept: &Kept,
+    ) -> Result<Summary, PersistError> {
         let summary = Summary { blocks: self.blocks, keys, bytes: self.offset.saturating_add(TRAILER_FRAME as u64) };
         let mut trailer = vec![0; PREFIX];
         trailer.push(TRAILER);
@@ -132,7 +140,7 @@ impl CheckpointWriter {
         let path = Kind::Checkpoint.path(&self.folder, self.seals.number());
         self.disk.rename(&self.temporary, &path).map_err(PersistError::disk("rename", &self.temporary))?;
         self.disk.sync_dir(&self.folder).map_err(PersistError::disk("sync", &self.folder))?;
-        remove_before(self.disk.as_ref(), &self.folder, self.seals.number())?;
+        kept.remove_before(self.disk.as_ref(), &self.folder, self.seals.number())?;
         Ok(summary)
     }
 

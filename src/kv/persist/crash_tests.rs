@@ -93,7 +93,7 @@ impl Run {
             return Some(());
         }
         self.sync()?;
-        writer.finish(0, self.journal.end(), self.journal.durable()).ok()?;
+        writer.finish(0, self.journal.end(), self.journal.durable(), &export::Kept::default()).ok()?;
         self.journal.forget(before);
         Some(())
     }

@@ -67,6 +67,21 @@ impl Durable {
     }
 }
 
+/// How far the journal is written: everything before is in its files, synced or not. Shared with backups.
+#[derive(Debug)]
+pub struct Written(Mutex<Position>);
+
+impl Written {
+    /// Replies to what was written before this have not been held back.
+    pub fn position(&self) -> Position {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, position: Position) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+}
+
 /// What has to be synced, in this order, for the journal to be durable up to a position. Runs on any thread; only one
 /// at a time.
 #[derive(Debug)]
@@ -145,6 +160,7 @@ pub struct Journal {
     /// The end of the journal when a sync was last asked for.
     sync_asked: Position,
     durable: Arc<Durable>,
+    written: Arc<Written>,
     buffer: Vec<u8>,
     state: State,
 }
@@ -164,6 +180,7 @@ impl Journal {
         older: Older,
     ) -> Result<Self, PersistError> {
         let current = SegmentWriter::create(disk.as_ref(), folder, number, older.last, &key, random.as_ref())?;
+        let written = Arc::new(Written(Mutex::new(current.end())));
         Ok(Self {
             disk,
             random,
@@ -177,6 +194,7 @@ impl Journal {
             new_name: true,
             sync_asked: Position::default(),
             durable: Arc::new(Durable::default()),
+            written,
             buffer: Vec::new(),
             state: State::Healthy,
         })
@@ -316,6 +334,11 @@ impl Journal {
         &self.durable
     }
 
+    /// How far the journal is written.
+    pub const fn written(&self) -> &Arc<Written> {
+        &self.written
+    }
+
     /// The folder of the journal.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -336,6 +359,7 @@ impl Journal {
     fn put(&mut self, frame: Vec<u8>) -> Result<(), Refusal> {
         match self.current.write(&frame) {
             Ok(()) => {
+                self.written.set(self.current.end());
                 self.buffer = frame;
                 if self.buffer.capacity() > KEEP_BUFFER {
                     self.buffer = Vec::new();

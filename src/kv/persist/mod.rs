@@ -92,10 +92,12 @@
 //! checkpoint, which was synced before it got its name, is always damage.
 //!
 //! # Where to start reading
-//! [`Persistence`] is what the loop holds; [`journal`] writes, [`recover`] reads, [`checkpoint`] does both.
+//! [`Persistence`] is what the loop holds; [`journal`] writes, [`recover`] reads, [`checkpoint`] does both,
+//! [`export`] reads for backups.
 
 pub mod checkpoint;
 pub mod error;
+pub mod export;
 pub mod format;
 pub mod journal;
 pub mod recover;
@@ -107,11 +109,14 @@ pub mod value;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod export_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
 pub use error::{PersistError, Refusal};
+pub use export::{Cut, Live};
 pub use recover::{OnDamage, Place, Report, Restored, recover};
 pub use service::{Pace, Persistence, Status, SyncMode, folder};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::checkpoint::{CheckpointReader, remove_before};
+use super::checkpoint::{CheckpointReader, Summary, remove_before};
 use super::error::PersistError;
 use super::format::{Kind, Position};
 use super::journal::{Journal, Older, numbers};
@@ -92,21 +92,17 @@ pub fn recover(
         numbers(disk.as_ref(), folder, Kind::Journal)?.into_iter().filter(|number| *number >= first).collect();
 
     let mut report = Report { checkpoint, ..Report::default() };
-    let blocks = match checkpoint {
-        Some(number) => Some(CheckpointReader::open(disk.as_ref(), folder, number, &place.key)?),
-        None => None,
-    };
-    if let Some(blocks) = &blocks {
-        let (keys, bytes) = (blocks.summary().keys, blocks.summary().bytes);
+    let reader = Replay::new(place.clone(), checkpoint, segments.clone(), None)?;
+    if let Some(Summary { keys, bytes, .. }) = reader.checkpoint() {
         report.checkpoint_bytes = bytes;
         // The journal since then may hold as many keys to the byte, all of them new; room for more than a few times the
         // checkpoint's keys is not made on that guess.
         let journal = journal_bytes(place, &segments)?.min(bytes.saturating_mul(3));
         let more = u128::from(keys) * u128::from(journal) / u128::from(bytes.max(1));
         let expected = keys.saturating_add(u64::try_from(more).unwrap_or(0));
-        take(Restored::Expect(expected)).map_err(unreadable(blocks.path()))?;
+        take(Restored::Expect(expected)).map_err(unreadable(&Kind::Checkpoint.path(folder, first)))?;
     }
-    let end = replay(place, Replay { place, first, segments: &segments, blocks }, take, &mut report)?;
+    let end = replay(place, reader, take, &mut report)?;
     let next = tidy(place, first, &segments, end, &mut report)?;
     let older = older(place, first, next)?;
     report.journal_bytes = older.bytes;
@@ -136,7 +132,7 @@ fn journal_bytes(place: &Place, segments: &[u64]) -> Result<u64, PersistError> {
 /// Reads and verifies on one thread, takes on this one.
 fn replay(
     place: &Place,
-    reader: Replay<'_>,
+    reader: Replay,
     take: &mut dyn FnMut(Restored<'_>) -> Result<(), String>,
     report: &mut Report,
 ) -> Result<Option<Position>, PersistError> {
@@ -155,10 +151,25 @@ fn replay(
 }
 
 /// Verified frames, and the blocks that belong to their markers, in order.
-struct Piece {
+#[derive(Debug)]
+pub(super) struct Piece {
     path: PathBuf,
     batch: Batch,
     blocks: Vec<(Vec<u8>, std::ops::Range<usize>)>,
+}
+
+impl Piece {
+    /// What is in it, in the order in which it must be taken.
+    pub fn entries(&self) -> impl Iterator<Item = Restored<'_>> {
+        let mut blocks = self.blocks.iter();
+        self.batch.frames.iter().flat_map(move |frame| {
+            let effects = self.batch.bytes.get(frame.effects.clone()).unwrap_or_default();
+            // The reader keeps the marker only on frames it has loaded a block for.
+            let block = frame.marker.and_then(|_| blocks.next());
+            let values = block.map(|(bytes, values)| Restored::Values(bytes.get(values.clone()).unwrap_or_default()));
+            (!effects.is_empty()).then_some(Restored::Effects(effects)).into_iter().chain(values)
+        })
+    }
 }
 
 fn take_all(
@@ -167,37 +178,83 @@ fn take_all(
     report: &mut Report,
 ) -> Result<(), PersistError> {
     for piece in pieces {
-        let mut blocks = piece.blocks.iter();
-        for frame in &piece.batch.frames {
-            let effects = piece.batch.bytes.get(frame.effects.clone()).unwrap_or_default();
-            if !effects.is_empty() {
-                take(Restored::Effects(effects)).map_err(unreadable(&piece.path))?;
-            }
-            // The reader keeps the marker only on frames it has loaded a block for.
-            if frame.marker.is_some()
-                && let Some((bytes, values)) = blocks.next()
-            {
-                let values = bytes.get(values.clone()).unwrap_or_default();
-                take(Restored::Values(values)).map_err(unreadable(&piece.path))?;
-            }
+        for restored in piece.entries() {
+            take(restored).map_err(unreadable(&piece.path))?;
         }
         report.frames += piece.batch.frames.len() as u64;
     }
     Ok(())
 }
 
-/// The reading side of a recovery.
-struct Replay<'a> {
-    place: &'a Place,
+/// The reading side of a recovery, or of a backup.
+#[derive(Debug)]
+pub(super) struct Replay {
+    place: Place,
     first: u64,
-    segments: &'a [u64],
+    segments: Vec<u64>,
     blocks: Option<CheckpointReader>,
+    /// Where to stop; `None` for the end of the journal.
+    until: Option<Position>,
+    /// Index of the segment to open next.
+    next: usize,
+    current: Option<SegmentReader>,
+    /// Where the segment before the current one ended.
+    end: Option<u64>,
 }
 
-impl Replay<'_> {
+/// What [`Replay::step`] found.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Frames.
+    Piece(Piece),
+    /// The journal ends behind a frame.
+    End,
+    /// What follows is no frame: torn, or damaged.
+    Bad(Position),
+}
+
+impl Replay {
+    /// Reads the checkpoint and the `segments` since, up to `until`.
+    pub fn new(
+        place: Place,
+        checkpoint: Option<u64>,
+        segments: Vec<u64>,
+        until: Option<Position>,
+    ) -> Result<Self, PersistError> {
+        let open = |number| CheckpointReader::open(place.disk.as_ref(), &place.folder, number, &place.key);
+        let blocks = checkpoint.map(open).transpose()?;
+        let first = checkpoint.unwrap_or(1);
+        Ok(Self { place, first, segments, blocks, until, next: 0, current: None, end: None })
+    }
+
+    /// What the checkpoint holds, if there is one.
+    pub fn checkpoint(&self) -> Option<Summary> {
+        self.blocks.as_ref().map(CheckpointReader::summary)
+    }
+
     /// Sends everything up to the end of the journal; where it was torn, if it was.
     fn run(mut self, pieces: &SyncSender<Piece>) -> Result<Option<Position>, PersistError> {
-        let bad = self.read_segments(pieces)?;
+        let bad = loop {
+            match self.step()? {
+                Step::Piece(piece) => {
+                    if pieces.send(piece).is_err() {
+                        // The taking side has failed and says why.
+                        return Ok(None);
+                    }
+                }
+                Step::End => break None,
+                Step::Bad(bad) => break Some(bad),
+            }
+        };
+        self.finish(bad)?;
+        Ok(bad)
+    }
+
+    /// Whether the journal may end where it does: at `bad`, or behind its last frame.
+    ///
+    /// # Errors
+    /// [`PersistError::Damaged`], [`PersistError::Missing`] when it may not.
+    pub fn finish(&self, bad: Option<Position>) -> Result<(), PersistError> {
         if let Some(bad) = bad {
             self.judge(bad)?;
         }
@@ -208,44 +265,59 @@ impl Replay<'_> {
                 offset: bad.map_or(0, |bad| bad.offset),
                 what: "the journal ends before the checkpoint it belongs to",
             }),
-            _ => Ok(bad),
+            _ => Ok(()),
         }
     }
 
-    /// Sends the frames of one segment after the other, up to the first that does not verify.
-    fn read_segments(&mut self, pieces: &SyncSender<Piece>) -> Result<Option<Position>, PersistError> {
-        let mut end = None;
-        for (expected, number) in (self.first..).zip(self.segments.iter().copied()) {
-            if number != expected {
-                return Ok(Some(Position { segment: expected, offset: 0 }));
-            }
-            let mut segment = self.open(number)?;
-            // A file may have lost its last frames and still end at a frame: the next one knows where it ended.
-            if let (Some(previous), Some(end)) = (segment.previous(), end)
-                && previous != end
-            {
-                return Ok(Some(Position { segment: number - 1, offset: end }));
-            }
-            loop {
-                match segment.next_frames()? {
-                    Read::End => break,
-                    Read::Bad(offset) => return Ok(Some(Position { segment: number, offset })),
-                    Read::Frames(batch) => {
-                        let piece = self.with_blocks(segment.path(), batch)?;
-                        if pieces.send(piece).is_err() {
-                            // The taking side has failed and says why.
-                            return Ok(None);
-                        }
-                    }
+    /// The error for `bad`, where nothing can have been torn.
+    pub fn damaged(&self, bad: Position) -> PersistError {
+        let path = Kind::Journal.path(&self.place.folder, bad.segment);
+        PersistError::Damaged { path, offset: bad.offset, what: "a frame does not verify" }
+    }
+
+    /// The next frames, one segment after the other, up to the first that does not verify.
+    pub fn step(&mut self) -> Result<Step, PersistError> {
+        loop {
+            let Some(segment) = &mut self.current else {
+                let Some(number) = self.segments.get(self.next).copied() else { return Ok(Step::End) };
+                let expected = self.first + self.next as u64;
+                if number != expected {
+                    return Ok(Step::Bad(Position { segment: expected, offset: 0 }));
+                }
+                let mut segment = self.open(number)?;
+                // A file may have lost its last frames and still end at a frame: the next one knows where it ended.
+                if let (Some(previous), Some(end)) = (segment.previous(), self.end)
+                    && previous != end
+                {
+                    return Ok(Step::Bad(Position { segment: number - 1, offset: end }));
+                }
+                if let Some(until) = self.until.filter(|until| until.segment == number)
+                    && !segment.end_at(until.offset)
+                {
+                    return Ok(Step::Bad(until));
+                }
+                self.next += 1;
+                self.current = Some(segment);
+                continue;
+            };
+            match segment.next_frames()? {
+                Read::End => {
+                    self.end = Some(segment.offset());
+                    self.current = None;
+                }
+                Read::Bad(offset) => {
+                    return Ok(Step::Bad(Position { segment: self.first + self.next as u64 - 1, offset }));
+                }
+                Read::Frames(batch) => {
+                    let path = segment.path().to_owned();
+                    return Ok(Step::Piece(self.with_blocks(path, batch)?));
                 }
             }
-            end = Some(segment.offset());
         }
-        Ok(None)
     }
 
     /// Loads the blocks whose moment lies in `batch`.
-    fn with_blocks(&mut self, path: &Path, mut batch: Batch) -> Result<Piece, PersistError> {
+    fn with_blocks(&mut self, path: PathBuf, mut batch: Batch) -> Result<Piece, PersistError> {
         let mut loaded = Vec::new();
         for frame in &mut batch.frames {
             let Some(marker) = frame.marker else { continue };
@@ -257,7 +329,7 @@ impl Replay<'_> {
                 _ => frame.marker = None,
             }
         }
-        Ok(Piece { path: path.to_owned(), batch, blocks: loaded })
+        Ok(Piece { path, batch, blocks: loaded })
     }
 
     /// Torn or damaged? Damaged, when something behind says that those bytes had been durable.

@@ -161,6 +161,15 @@ impl SegmentReader {
         self.offset
     }
 
+    /// Reads on only up to `offset`; `false` when the file ends before.
+    pub const fn end_at(&mut self, offset: u64) -> bool {
+        let there = offset <= self.length;
+        if there {
+            self.length = offset;
+        }
+        there
+    }
+
     /// Goes on at `offset`, to look for proof behind a bad frame.
     pub const fn skip_to(&mut self, offset: u64) {
         self.offset = offset;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::checkpoint::{Block, Summary};
 use super::error::{PersistError, Refusal};
+use super::export::{Kept, Live};
 use super::format::Marker;
 use super::journal::Journal;
 use super::recover::{Place, Report, Restored, recover};
@@ -77,6 +78,7 @@ pub struct Persistence {
     checkpoint_after: u64,
     syncer: Syncer,
     checkpointer: Checkpointer,
+    live: Live,
     running: Option<Running>,
     asked: bool,
     next_sync: Duration,
@@ -140,7 +142,9 @@ impl Persistence {
         let thread = |error| PersistError::disk("start a thread for", &place.folder)(error);
         let syncer = Syncer::start(supervisor).map_err(thread)?;
         let thread = |error| PersistError::disk("start a thread for", &place.folder)(error);
-        let checkpointer = Checkpointer::start(place.clone(), supervisor).map_err(thread)?;
+        let kept = Arc::new(Kept::default());
+        let checkpointer = Checkpointer::start(place.clone(), Arc::clone(&kept), supervisor).map_err(thread)?;
+        let live = Live { place: place.clone(), written: Arc::clone(journal.written()), kept };
         let now = clock.monotonic();
         let persistence = Self {
             journal,
@@ -149,6 +153,7 @@ impl Persistence {
             checkpoint_after: pace.checkpoint_after,
             syncer,
             checkpointer,
+            live,
             running: None,
             asked: false,
             next_sync: now + SYNC_EVERY,
@@ -185,6 +190,11 @@ impl Persistence {
         }
         self.finish_walk();
         outcome
+    }
+
+    /// Its files, for backups.
+    pub const fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Why writes must be refused now, if so.

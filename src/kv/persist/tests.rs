@@ -82,11 +82,11 @@ pub fn open(place: &Place) -> Result<(Journal, Report, Toy), PersistError> {
     Ok((journal, report, toy))
 }
 
-fn path(kind: Kind, number: u64) -> PathBuf {
+pub fn path(kind: Kind, number: u64) -> PathBuf {
     kind.path(Path::new("data/kv"), number)
 }
 
-fn set(key: u8, text: &str) -> Vec<u8> {
+pub fn set(key: u8, text: &str) -> Vec<u8> {
     effect(key, b'=', text.as_bytes())
 }
 
@@ -95,7 +95,7 @@ fn length(disk: &FaultyDisk, path: &Path) -> u64 {
 }
 
 /// Writes a checkpoint of `toy` in blocks of one key; `between` runs before each block.
-fn checkpoint(place: &Place, journal: &mut Journal, toy: &mut Toy, mut between: impl FnMut(&mut Toy) -> Vec<u8>) {
+pub fn checkpoint(place: &Place, journal: &mut Journal, toy: &mut Toy, mut between: impl FnMut(&mut Toy) -> Vec<u8>) {
     let number = journal.rotate().unwrap();
     let before = journal.older_bytes();
     let disk = Arc::clone(&place.disk);
@@ -111,7 +111,7 @@ fn checkpoint(place: &Place, journal: &mut Journal, toy: &mut Toy, mut between: 
         index += 1;
     }
     journal.sync().unwrap();
-    writer.finish(0, journal.end(), journal.durable()).unwrap();
+    writer.finish(0, journal.end(), journal.durable(), &export::Kept::default()).unwrap();
     journal.forget(before);
 }
 
@@ -314,6 +314,6 @@ fn a_checkpoint_without_a_durable_journal_is_not_finished() {
     journal.append(&[], Some(Marker { checkpoint: number, block: 0 })).unwrap();
     disk.fail_at(1, Fault::SyncError);
     let _ = journal.sync();
-    assert!(writer.finish(0, journal.end(), journal.durable()).is_err());
+    assert!(writer.finish(0, journal.end(), journal.durable(), &export::Kept::default()).is_err());
     assert!(disk.entry(&path(Kind::Checkpoint, number)).unwrap().is_none());
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checkpoint::{Block, CheckpointWriter, Summary};
 use super::error::PersistError;
+use super::export::Kept;
 use super::format::Position;
 use super::journal::{Durable, SyncWork};
 use super::recover::Place;
@@ -72,13 +73,14 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    pub fn start(place: Place, supervisor: &Supervisor) -> std::io::Result<Self> {
+    pub fn start(place: Place, kept: Arc<Kept>, supervisor: &Supervisor) -> std::io::Result<Self> {
         let (steps, received) = sync_channel(BLOCKS_AHEAD + 4);
         let ahead = Arc::new(AtomicUsize::new(0));
         let outcome = Arc::new(Mutex::new(None));
         let ready = Arc::new(AtomicBool::new(false));
         let writing = Writing {
             place,
+            kept,
             writer: None,
             ahead: Arc::clone(&ahead),
             outcome: Arc::clone(&outcome),
@@ -129,6 +131,7 @@ impl Checkpointer {
 /// The checkpoint thread's own state.
 struct Writing {
     place: Place,
+    kept: Arc<Kept>,
     writer: Option<CheckpointWriter>,
     ahead: Arc<AtomicUsize>,
     outcome: Arc<Mutex<Option<Outcome>>>,
@@ -157,7 +160,7 @@ impl Writing {
                 }
                 Step::Finish(keys, end, durable) => {
                     if let Some(writer) = self.writer.take() {
-                        let outcome = writer.finish(keys, end, &durable);
+                        let outcome = writer.finish(keys, end, &durable, &self.kept);
                         self.report(outcome);
                     }
                 }
