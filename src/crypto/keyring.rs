@@ -239,13 +239,7 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::Unwrap`] when `wrapped` is something else or belongs elsewhere.
     pub fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Key, KeyringError> {
-        let failed = || KeyringError::Unwrap { context: String::from_utf8_lossy(context).into_owned() };
-        let (nonce, rest) = wrapped.split_first_chunk::<NONCE>().ok_or_else(failed)?;
-        let (sealed, tag) = rest.split_last_chunk::<TAG>().ok_or_else(failed)?;
-        let mut key = <[u8; 32]>::try_from(sealed).map_err(|_other_length| failed())?;
-        let aad = associated(&self.master.id(), context);
-        self.wrapping.open(nonce, &aad, &mut key, tag).map_err(|_tampered| failed())?;
-        Ok(Key::from_bytes(key))
+        unwrap(&self.wrapping, &self.master.id(), context, wrapped)
     }
 
     /// The master key written out, for the operator's recovery sheet.
@@ -321,6 +315,26 @@ fn wrap(aead: &Aead, random: &dyn Random, master: &str, context: &[u8], key: &Ke
     let mut sealed = *key.expose();
     let tag = aead.seal(&nonce, &associated(master, context), &mut sealed);
     [&nonce[..], &sealed, &tag].concat()
+}
+
+fn unwrap(aead: &Aead, master: &str, context: &[u8], wrapped: &[u8]) -> Result<Key, KeyringError> {
+    let failed = || KeyringError::Unwrap { context: String::from_utf8_lossy(context).into_owned() };
+    let (nonce, rest) = wrapped.split_first_chunk::<NONCE>().ok_or_else(failed)?;
+    let (sealed, tag) = rest.split_last_chunk::<TAG>().ok_or_else(failed)?;
+    let mut key = <[u8; 32]>::try_from(sealed).map_err(|_other_length| failed())?;
+    let aad = associated(master, context);
+    aead.open(nonce, &aad, &mut key, tag).map_err(|_tampered| failed())?;
+    Ok(Key::from_bytes(key))
+}
+
+impl MasterKey {
+    /// The key that a keyring of this master key has wrapped for `context`; for reading a backup without its keyring.
+    ///
+    /// # Errors
+    /// [`KeyringError::Unwrap`] when `wrapped` is something else or belongs elsewhere.
+    pub fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Key, KeyringError> {
+        unwrap(&Aead::new(&self.wrapping_key()), &self.id(), context, wrapped)
+    }
 }
 
 fn associated(master: &str, context: &[u8]) -> Vec<u8> {

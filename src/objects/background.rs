@@ -66,7 +66,7 @@ impl Job for Task {
             .await;
             match done {
                 Ok(Collected::Gone) => JobOutcome::Done,
-                Ok(Collected::InUse) => JobOutcome::Retry("parts of an object are still being read".to_owned()),
+                Ok(Collected::InUse) => JobOutcome::Retry("blobs are still being read".to_owned()),
                 Err(error) => JobOutcome::Retry(error.to_string()),
             }
         })

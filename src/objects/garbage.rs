@@ -61,7 +61,7 @@ impl Garbage {
 pub(super) enum Collected {
     /// It is gone.
     Gone,
-    /// Somebody is reading it.
+    /// Somebody is reading it, or a backup needs it.
     InUse,
 }
 
@@ -101,6 +101,10 @@ impl Objects {
     }
 
     fn collect(&self, garbage: Garbage) -> Result<Collected, ObjectError> {
+        let kept = self.kept();
+        if *kept > 0 {
+            return Ok(Collected::InUse);
+        }
         match garbage {
             Garbage::Blob(id) => self.remove_blob(id)?,
             Garbage::Manifest(id) if self.0.reading.holds(id) => return Ok(Collected::InUse),

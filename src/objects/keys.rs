@@ -18,7 +18,7 @@ use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, row};
 use super::names::BucketName;
 use crate::base::{Disk, Id128, Random, disk};
-use crate::crypto::{Key, Keyring, KeyringError};
+use crate::crypto::{Key, Keyring, KeyringError, MasterKey};
 use crate::store::ReadTx;
 
 /// Most bucket keys kept unwrapped.
@@ -81,7 +81,27 @@ impl BucketKeys {
     /// The key of the bucket `id` from beside the blobs; `None` when there is none. Blocks.
     pub fn beside_blobs(&self, id: Id128) -> Result<Option<BucketKey>, ObjectError> {
         let Some(wrapped) = disk::read_file(self.disk.as_ref(), &self.path(id), FILE_MAX)? else { return Ok(None) };
-        Ok(Some(BucketKey::new(id, &self.keyring.unwrap(&context(id), &wrapped)?)))
+        Ok(Some(unwrap(&self.keyring, id, &wrapped)?))
+    }
+
+    /// Every key beside the blobs, wrapped, in the order of the buckets' ids. Blocks.
+    pub fn files(&self) -> std::io::Result<Vec<(Id128, Vec<u8>)>> {
+        let mut out = Vec::new();
+        for entry in self.disk.list(&self.folder)? {
+            let id: Option<Id128> = entry.path.file_name().and_then(|name| name.to_str()).and_then(|n| n.parse().ok());
+            let Some(id) = id else { continue };
+            // Gone since: its bucket was deleted.
+            if let Some(wrapped) = disk::read_file(self.disk.as_ref(), &entry.path, FILE_MAX)? {
+                out.push((id, wrapped));
+            }
+        }
+        out.sort_unstable();
+        Ok(out)
+    }
+
+    /// Puts the wrapped key of the bucket `id` from a backup beside the blobs. Blocks.
+    pub fn put_back(&self, id: Id128, wrapped: &[u8]) -> std::io::Result<()> {
+        disk::replace_file(self.disk.as_ref(), &self.path(id), wrapped)
     }
 
     /// The bucket called `name`, if it was opened before.
@@ -91,7 +111,7 @@ impl BucketKeys {
 
     /// Opens the bucket called `name` from its row.
     pub fn learn(&self, name: &BucketName, row: &BucketRow) -> Result<Arc<OpenBucket>, KeyringError> {
-        let key = BucketKey::new(row.id, &self.keyring.unwrap(&context(row.id), &row.wrapped_key)?);
+        let key = unwrap(&self.keyring, row.id, &row.wrapped_key)?;
         let bucket = Arc::new(OpenBucket { name: name.clone(), id: row.id, key });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= CACHED {
@@ -109,6 +129,16 @@ impl BucketKeys {
     fn path(&self, id: Id128) -> PathBuf {
         self.folder.join(id.to_string())
     }
+}
+
+/// The key of the bucket `id` that the keyring has wrapped.
+pub(super) fn unwrap(keyring: &Keyring, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
+    Ok(BucketKey::new(id, &keyring.unwrap(&context(id), wrapped)?))
+}
+
+/// As [`unwrap`], without a keyring.
+pub(super) fn unwrap_with_master(master: &MasterKey, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
+    Ok(BucketKey::new(id, &master.unwrap(&context(id), wrapped)?))
 }
 
 fn context(bucket: Id128) -> Vec<u8> {

@@ -18,11 +18,12 @@
 //! The path of an upload: `put.rs` -> `receive.rs` (stream to blob, two batches of segments in turn) -> `blob/` (sealed,
 //! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
 //! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
-//! Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`.
+//! Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`.
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
 mod background;
+pub mod backup;
 mod blob;
 pub mod body;
 mod buckets;

@@ -41,6 +41,8 @@ pub(super) struct Inner {
     pub sweeping: Mutex<()>,
     /// Where a sweep puts files nothing refers to.
     pub quarantine: PathBuf,
+    /// How many backups need every blob file to stay. Files are removed and put aside inside the lock.
+    pub kept: Mutex<u32>,
 }
 
 impl Objects {
@@ -83,6 +85,7 @@ impl Objects {
             reading: InUse::default(),
             sweeping: Mutex::default(),
             quarantine,
+            kept: Mutex::default(),
         }));
         objects.register_jobs();
         Ok(objects)

@@ -8,10 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::open::Opened;
+use super::open::{Opened, footer_len};
 use super::seal::{Batch, Sealer};
 use super::{BucketKey, Fault, Footer, HEADER, RECORD_MAX, Record};
 use crate::base::{Disk, DiskFile, Entry, EntryKind, Id128, OpenMode, Random, Timestamp, disk};
+use crate::crypto::aead::TAG;
+use crate::crypto::stream::SEALED_SEGMENT;
 use crate::objects::types::Checksum;
 
 /// Ending of a blob that is not whole yet.
@@ -262,6 +264,24 @@ pub(in crate::objects) fn describe(
     Ok((blob.opened.record(&record)?, blob.opened.footer(&tail)?))
 }
 
+/// What the head of the blob file `id` says, verified, whatever has become of its body. `key` as for [`describe`].
+pub(in crate::objects) fn describe_head(
+    folder: &BlobFolder,
+    id: Id128,
+    key: impl FnOnce(Id128) -> Option<BucketKey>,
+) -> Result<Record, OpenFault> {
+    let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+    let mut header = [0; HEADER];
+    disk::read_exact_at(file.as_ref(), 0, &mut header)?;
+    let key = BlobFile::bucket_in(&header).and_then(key).ok_or(Fault("its bucket's key is gone"))?;
+    let blob = BlobFile { file, opened: Opened::new(&header, id, &key, 0)? };
+    let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
+    Ok(blob.opened.record(&record)?)
+}
+
+/// Where a header tells the bytes of its record.
+const RECORD_AT: u64 = 12;
+
 /// Where a header names its bucket.
 const BUCKET_AT: u64 = 32;
 
@@ -269,6 +289,66 @@ const BUCKET_AT: u64 = 32;
 const TAIL: u64 = 4 << 10;
 
 impl BlobFile {
+    /// Most bytes of a blob's head.
+    pub const HEAD_MAX: usize = HEADER + RECORD_MAX;
+
+    /// Opens the whole of the blob `id`, whatever its size, for copying it: with its head and what is behind its body.
+    /// `key` gives the key of the bucket the header names.
+    pub fn open_whole(
+        folder: &BlobFolder,
+        id: Id128,
+        key: impl FnOnce(Id128) -> Option<BucketKey>,
+    ) -> Result<(Self, Vec<u8>, Vec<u8>), OpenFault> {
+        let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+        let mut header = [0; HEADER];
+        disk::read_exact_at(file.as_ref(), 0, &mut header)?;
+        let bucket = Self::bucket_in(&header).ok_or(Fault::CUT)?;
+        let key = key(bucket).ok_or(Fault("its bucket's key is gone"))?;
+        let blob = Self { file, opened: Opened::new(&header, id, &key, 0)? };
+        let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
+        blob.opened.record(&record)?;
+        let end = blob.file.len()?;
+        let tail = blob.read(end.saturating_sub(TAIL), end)?;
+        let footer = blob.opened.footer(&tail)?;
+        let start = footer_len(&tail).and_then(|len| tail.len().checked_sub(len)).ok_or(Fault::CUT)?;
+        let tail = tail.get(start..).unwrap_or_default().to_vec();
+        let blob = Self { file: blob.file, opened: blob.opened.sized(footer.size) };
+        if end != blob.opened.body_end() + tail.len() as u64 {
+            return Err(Fault("its body has another length than its footer says").into());
+        }
+        Ok((blob, [&header[..], &record].concat(), tail))
+    }
+
+    /// Bytes of head, plaintext body and tail of the blob `id`, told from the two lengths in its file and the file's own.
+    pub fn plain_len(folder: &BlobFolder, id: Id128) -> Result<(u64, u64, u64), OpenFault> {
+        let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+        let (mut record, mut footer) = ([0; 4], [0; 4]);
+        let end = file.len()?;
+        disk::read_exact_at(file.as_ref(), RECORD_AT, &mut record)?;
+        disk::read_exact_at(file.as_ref(), end.saturating_sub(4), &mut footer)?;
+        let head = HEADER as u64 + u64::from(u32::from_be_bytes(record));
+        let tail = u64::from(u32::from_be_bytes(footer)) + 4;
+        let sealed = end.checked_sub(head).and_then(|rest| rest.checked_sub(tail)).ok_or(Fault::CUT)?;
+        let tags = sealed.div_ceil(SEALED_SEGMENT as u64) * TAG as u64;
+        Ok((head, sealed.checked_sub(tags).ok_or(Fault::CUT)?, tail))
+    }
+
+    /// The bucket that the header at the start of `head` names.
+    pub fn bucket_in(head: &[u8]) -> Option<Id128> {
+        let bytes = head.get(BUCKET_AT as usize..)?.first_chunk::<16>()?;
+        Some(Id128::from_bytes(*bytes))
+    }
+
+    /// Plaintext bytes.
+    pub fn size(&self) -> u64 {
+        self.opened.size()
+    }
+
+    /// Segments of the body.
+    pub fn segments(&self) -> u32 {
+        u32::try_from(crate::crypto::stream::segments(self.opened.size())).unwrap_or(u32::MAX)
+    }
+
     fn read(&self, from: u64, to: u64) -> Result<Vec<u8>, OpenFault> {
         let len = usize::try_from(to.saturating_sub(from)).ok().filter(|len| *len <= RECORD_MAX);
         let mut bytes = vec![0; len.ok_or(Fault("its record or footer is too long"))?];

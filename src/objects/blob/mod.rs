@@ -50,8 +50,10 @@ use crate::crypto::aead::{NONCE, TAG};
 use crate::crypto::stream::SEGMENT;
 use crate::crypto::{Aead, Key, keyring};
 
-pub(super) use file::{BlobFile, BlobFolder, BlobWriter, Named, OpenFault, Written, describe, remove_if_there};
-pub(super) use open::open_inline;
+pub(super) use file::{
+    BlobFile, BlobFolder, BlobWriter, Named, OpenFault, Written, describe, describe_head, remove_if_there,
+};
+pub(super) use open::{Reseal, open_inline};
 pub(super) use seal::{Batch, seal_inline};
 
 /// Most plaintext bytes of a blob kept in the index: above it, a file's own syncs cost less than carrying the bytes

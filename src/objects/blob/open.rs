@@ -96,6 +96,16 @@ impl Opened {
         postcard::from_bytes(&plain).map_err(|_malformed| Fault("its footer is malformed"))
     }
 
+    /// The same blob, now that its size is known.
+    pub fn sized(self, size: u64) -> Self {
+        Self { size, ..self }
+    }
+
+    /// Plaintext bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     fn body_offset(&self) -> u64 {
         (HEADER + self.record_len) as u64
     }
@@ -105,6 +115,48 @@ impl Opened {
         let mut plain = sealed.to_vec();
         self.record.open(nonce, &self.bound, &mut plain, tag).ok().map(|()| plain)
     }
+}
+
+/// Makes a blob's bytes again from its head and its plaintext: for restoring a backup.
+#[derive(Debug)]
+pub(in crate::objects) struct Reseal(Opened);
+
+impl Reseal {
+    /// For the blob `blob` of `size` plaintext bytes that begins with `head`.
+    pub fn new(head: &[u8], blob: Id128, key: &BucketKey, size: u64) -> Result<Self, Fault> {
+        let (header, record) = head.split_first_chunk::<HEADER>().ok_or(Fault::CUT)?;
+        let opened = Opened::new(header, blob, key, size)?;
+        opened.record(record)?;
+        if head.len() as u64 != opened.body_offset() {
+            return Err(Fault("its head is too long"));
+        }
+        Ok(Self(opened))
+    }
+
+    /// Segments of the body.
+    pub fn segments(&self) -> u32 {
+        u32::try_from(stream::segments(self.0.size)).unwrap_or(u32::MAX)
+    }
+
+    /// Seals the segment `index` in place, as it was.
+    pub fn segment(&self, index: u32, buffer: &mut Vec<u8>) {
+        let last = u64::from(index) + 1 == stream::segments(self.0.size);
+        self.0.stream.seal_segment(index, last, buffer);
+    }
+
+    /// Proves that `tail` is the end of this blob.
+    pub fn check_tail(&self, tail: &[u8]) -> Result<(), Fault> {
+        if self.0.footer(tail)?.size != self.0.size || footer_len(tail) != Some(tail.len()) {
+            return Err(Fault("its end is not that of its body"));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the footer at the end of `tail`, its length included.
+pub(super) fn footer_len(tail: &[u8]) -> Option<usize> {
+    let len = u32::from_be_bytes(*tail.last_chunk::<4>()?);
+    usize::try_from(len).ok()?.checked_add(4)
 }
 
 /// Opens a blob kept in the index as a whole.

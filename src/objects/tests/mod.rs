@@ -1,5 +1,6 @@
 //! The service as a whole, on a disk that forgets and a store that runs every closure twice.
 
+mod backups;
 mod crash;
 mod integrity;
 mod memory;
