@@ -9,7 +9,8 @@
 //!
 //! The socket has mode 0600 in a folder of mode 0700: who can connect may read the data folder anyway. A line asked has
 //! at most [`ASK_LIMIT`] bytes, a line answered [`ANSWER_LIMIT`], an exchange takes at most [`PATIENCE`], and
-//! [`MOST_AT_ONCE`] go on at once.
+//! [`MOST_AT_ONCE`] go on at once. Backups take longer and tell how far they are: see
+//! [`control_backup`].
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,10 +22,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::StartError;
 use super::status::{Facts, Status, VERSION};
+use super::{StartError, control_backup};
 use crate::base::supervise::Role;
 use crate::base::{Disk, Supervisor};
 use crate::issues::{Detail, EventView, Filter, IssuesError, Status as IssueStatus, Summary};
@@ -37,6 +38,8 @@ pub const ANSWER_LIMIT: u64 = 4 << 20;
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Most exchanges at once; further ones wait.
 pub const MOST_AT_ONCE: usize = 8;
+/// Most exchanges that wait for a backup, besides; further ones are refused.
+pub const MOST_LONG: usize = 4;
 
 /// Most issues of one answer: each has at most a few hundred bytes, so that they fit [`ANSWER_LIMIT`].
 const ISSUES_SHOWN: usize = 100;
@@ -48,7 +51,7 @@ const PROTOCOL: u32 = 1;
 const LONGEST_PATH: usize = 107;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
     /// A [`Status`].
@@ -79,6 +82,20 @@ pub enum Ask {
         /// Where it stands from now on.
         status: IssueStatus,
     },
+    /// How backups stand.
+    Backups,
+    /// A backup now; see [`control_backup`](super::control_backup).
+    BackupNow {
+        /// Where to; the scheduled target when none is named.
+        target: Option<String>,
+    },
+    /// A snapshot of what the command sends; see [`control_backup`](super::control_backup).
+    BackupAdd {
+        /// Its name.
+        name: String,
+        /// Where to; the scheduled target when none is named.
+        target: Option<String>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,14 +110,43 @@ struct QuestionVersion {
     version: u32,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Reply {
-    version: u32,
-    release: String,
+/// A line of the server.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Reply {
+    pub version: u32,
+    pub release: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    answer: Option<serde_json::Value>,
+    pub answer: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub error: Option<String>,
+    /// How far a long answer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<serde_json::Value>,
+}
+
+impl Reply {
+    /// A line of this release, with nothing in it yet.
+    pub fn new() -> Self {
+        Self { version: PROTOCOL, release: VERSION.to_owned(), ..Self::default() }
+    }
+
+    /// Its bytes.
+    pub fn line(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// The answer in it.
+    pub fn taken<T: DeserializeOwned>(self) -> Result<T, ControlError> {
+        if self.version != PROTOCOL || self.release != VERSION {
+            return Err(ControlError::Release { server: self.release });
+        }
+        match (self.answer, self.error) {
+            (Some(answer), _) => Ok(serde_json::from_value(answer)?),
+            (None, error) => Err(ControlError::Refused(error.unwrap_or_default())),
+        }
+    }
 }
 
 /// Why a command got no answer.
@@ -175,6 +221,7 @@ pub fn start(disk: &dyn Disk, folder: &Path, facts: Arc<Facts>, supervisor: &Sup
 
 async fn serve(listener: UnixListener, facts: Arc<Facts>, supervisor: Supervisor) {
     let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
+    let long = Arc::new(Semaphore::new(MOST_LONG));
     let shutdown = supervisor.shutdown().clone();
     let mut draining = std::pin::pin!(shutdown.draining());
     loop {
@@ -188,10 +235,9 @@ async fn serve(listener: UnixListener, facts: Arc<Facts>, supervisor: Supervisor
         };
         match accepted {
             Ok((stream, _)) => {
-                let facts = Arc::clone(&facts);
+                let (facts, long) = (Arc::clone(&facts), Arc::clone(&long));
                 supervisor.task("control exchange", Role::Ordinary, async move {
-                    let _place = place;
-                    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, exchange(stream, &facts)).await {
+                    if let Err(error) = exchange(stream, &facts, place.ok(), &long).await {
                         tracing::debug!(%error, "a command left early");
                     }
                 });
@@ -204,26 +250,56 @@ async fn serve(listener: UnixListener, facts: Arc<Facts>, supervisor: Supervisor
     }
 }
 
-async fn exchange(mut stream: UnixStream, facts: &Facts) -> io::Result<()> {
+async fn exchange(
+    mut stream: UnixStream,
+    facts: &Facts,
+    place: Option<OwnedSemaphorePermit>,
+    long: &Semaphore,
+) -> io::Result<()> {
+    let late = |_elapsed| io::Error::from(io::ErrorKind::TimedOut);
+    let asked = tokio::time::timeout(PATIENCE, question(&mut stream)).await.map_err(late)??;
+    let asked = match asked {
+        Ok(ask @ (Ask::BackupNow { .. } | Ask::BackupAdd { .. })) => {
+            // It takes its time, in which others want to ask.
+            drop(place);
+            match long.try_acquire() {
+                Ok(_place) => return control_backup::exchange(stream, ask, &facts.backups).await,
+                Err(_all_taken) => Err("too many backups wait already".to_owned()),
+            }
+        }
+        asked => asked,
+    };
+    let answering = async {
+        let (answer, error) = answer(asked, facts).await;
+        stream.write_all(&Reply { answer, error, ..Reply::new() }.line()?).await?;
+        stream.shutdown().await
+    };
+    tokio::time::timeout(PATIENCE, answering).await.map_err(late)?
+}
+
+/// What is asked; the inner error is for whoever asks.
+async fn question(stream: &mut UnixStream) -> io::Result<Result<Ask, String>> {
     let mut line = Vec::new();
-    let mut limited = (&mut stream).take(ASK_LIMIT);
+    let mut limited = stream.take(ASK_LIMIT);
     while !line.ends_with(b"\n") && limited.read_buf(&mut line).await? > 0 {}
-    let (answer, error) = match understand(&line) {
+    Ok(understand(&line))
+}
+
+async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json::Value>, Option<String>) {
+    match asked {
         Ok(Ask::Status) => (serde_json::to_value(facts.status().await).ok(), None),
         Ok(Ask::Env) => (serde_json::to_value(facts.env()).ok(), None),
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
         Ok(Ask::Event { id, number }) => told(facts.issues.event(id, number).await),
         Ok(Ask::SetIssue { id, status }) => told(facts.issues.set_status(id, status).await),
+        Ok(Ask::Backups) => (serde_json::to_value(facts.backups.status()).ok(), None),
+        Ok(Ask::BackupNow { .. } | Ask::BackupAdd { .. }) => (None, Some("it is answered elsewhere".to_owned())),
         Err(error) => (None, Some(error)),
-    };
-    let reply = Reply { version: PROTOCOL, release: VERSION.to_owned(), answer, error };
-    let mut bytes = serde_json::to_vec(&reply)?;
-    bytes.push(b'\n');
-    stream.write_all(&bytes).await?;
-    stream.shutdown().await
+    }
 }
 
+/// The newest issues of one status, or of all.
 async fn newest(facts: &Facts, status: Option<IssueStatus>) -> Result<Vec<Summary>, IssuesError> {
     let filter = Filter { status, limit: ISSUES_SHOWN, ..Filter::default() };
     Ok(facts.issues.list(filter).await?.issues)
@@ -264,6 +340,14 @@ pub fn env(folder: &Path) -> Result<Vec<(String, String)>, ControlError> {
     ask(folder, Ask::Env)
 }
 
+/// Asks the server that runs on `folder` how its backups stand. Blocks.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn backups(folder: &Path) -> Result<crate::backup::status::BackupStatus, ControlError> {
+    ask(folder, Ask::Backups)
+}
+
 /// Asks the server that runs on `folder` for its newest issues. Blocks.
 ///
 /// # Errors
@@ -297,10 +381,19 @@ pub fn set_issue(folder: &Path, id: u64, status: IssueStatus) -> Result<Summary,
 }
 
 fn ask<T: DeserializeOwned>(folder: &Path, ask: Ask) -> Result<T, ControlError> {
-    use std::os::unix::net::UnixStream;
+    let stream = connect(folder, ask)?;
+    let path = socket(folder);
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER_LIMIT).read_to_end(&mut answer);
+    read.map_err(|source| ControlError::Io { path, source })?;
+    serde_json::from_slice::<Reply>(&answer)?.taken()
+}
+
+/// Asks the server that runs on `folder`; its lines come from the stream.
+pub(super) fn connect(folder: &Path, ask: Ask) -> Result<std::os::unix::net::UnixStream, ControlError> {
     let path = socket(folder);
     let failed = |source| ControlError::Io { path: path.clone(), source };
-    let mut stream = match UnixStream::connect(&path) {
+    let mut stream = match std::os::unix::net::UnixStream::connect(&path) {
         Ok(stream) => stream,
         // A socket nobody listens on is left by a killed server.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -311,16 +404,8 @@ fn ask<T: DeserializeOwned>(folder: &Path, ask: Ask) -> Result<T, ControlError> 
     stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).map_err(failed)?;
     let mut line = serde_json::to_vec(&Question { version: PROTOCOL, ask })?;
     line.push(b'\n');
-    let mut answer = Vec::new();
-    stream.write_all(&line).and_then(|()| stream.take(ANSWER_LIMIT).read_to_end(&mut answer)).map_err(failed)?;
-    let reply: Reply = serde_json::from_slice(&answer)?;
-    if reply.version != PROTOCOL || reply.release != VERSION {
-        return Err(ControlError::Release { server: reply.release });
-    }
-    match (reply.answer, reply.error) {
-        (Some(answer), _) => Ok(serde_json::from_value(answer)?),
-        (None, error) => Err(ControlError::Refused(error.unwrap_or_default())),
-    }
+    stream.write_all(&line).map_err(failed)?;
+    Ok(stream)
 }
 
 #[cfg(test)]
@@ -341,6 +426,7 @@ mod tests {
             keys: Arc::new(keys),
             checks: Checks::new(Vec::new(), shutdown.clone()),
             issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
+            backups: crate::backup::tests::backups(shutdown),
             clock: Arc::new(TestClock::default()),
             started: Duration::ZERO,
         })

@@ -29,6 +29,26 @@ pub enum StartError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// A restore needs an empty folder.
+    #[error("{path} is not empty: it holds `{found}`; restore into a folder that is not there yet", path = path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// Something in it.
+        found: String,
+    },
+    /// A restore into the folder was cut off.
+    #[error(
+        "{path} holds a restore that did not come to its end, and is not served; remove the folder and restore again",
+        path = path.display()
+    )]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Backups cannot be set up.
+    #[error("backups: {0}")]
+    Backup(#[from] crate::backup::service::ServiceError),
     /// The data folder cannot be used.
     #[error("{path}: {what}: {source}; {instead}", path = path.display())]
     Folder {

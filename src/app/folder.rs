@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::StartError;
+use crate::backup::own::restore::UNFINISHED;
 use crate::base::{Disk, EntryKind};
 
 /// What stands in the folder once it holds data that the keyring's keys seal.
@@ -44,6 +45,21 @@ impl Folder {
         }
     }
 
+    /// Takes the folder at `path` for a restore: it is made, or there and empty. Blocks.
+    ///
+    /// # Errors
+    /// As [`Folder::create`]; [`StartError::NotEmpty`] when anything is in it.
+    pub fn for_restore(disk: &dyn Disk, path: &Path) -> Result<Self, StartError> {
+        disk.create_dir(path).map_err(|source| unusable(path, "cannot make the data folder", source))?;
+        let found = disk.list(path).map_err(|source| unusable(path, "cannot read the folder", source))?;
+        let names = found.iter().filter_map(|entry| entry.path.file_name());
+        if let Some(name) = names.min().filter(|name| *name != "lock" || found.len() > 1) {
+            let found = name.to_string_lossy().into_owned();
+            return Err(StartError::NotEmpty { path: path.to_owned(), found });
+        }
+        Self::take(disk, path)
+    }
+
     /// Where it is, as an absolute path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -54,6 +70,10 @@ impl Folder {
         let path_taken = std::path::absolute(path).map_err(unusable("cannot tell its absolute path"))?;
         let lock = lock(&path_taken)?;
         warn_of_onlookers(&path_taken);
+        let unfinished = path_taken.join(UNFINISHED);
+        if disk.entry(&unfinished).map_err(unusable("cannot read the data folder"))?.is_some() {
+            return Err(StartError::Unfinished { path: path_taken });
+        }
         let mut has_data = false;
         for name in DATA {
             let path = path_taken.join(name);
@@ -140,6 +160,24 @@ mod tests {
         let folder = Folder::create(&LocalDisk, &path).unwrap();
         assert!(!folder.has_data);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_with_anything_in_it_is_not_restored_into() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        drop(Folder::for_restore(&LocalDisk, &path).unwrap());
+        drop(Folder::for_restore(&LocalDisk, &path).unwrap());
+        replace_file(&LocalDisk, &path.join("notes.txt"), b"x").unwrap();
+        let error = Folder::for_restore(&LocalDisk, &path).unwrap_err();
+        assert!(matches!(&error, StartError::NotEmpty { found, .. } if found == "notes.txt"), "{error}");
+    }
+
+    #[test]
+    fn a_half_restored_folder_is_not_served() {
+        let parent = tempfile::tempdir().unwrap();
+        replace_file(&LocalDisk, &parent.path().join(UNFINISHED), b"x").unwrap();
+        assert!(matches!(Folder::open(&LocalDisk, parent.path()), Err(StartError::Unfinished { .. })));
     }
 
     #[test]

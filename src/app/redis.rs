@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::StartError;
 use super::start::{Ground, Plan};
 use crate::config::Config;
-use crate::kv::persist::{Pace, Persistence, Place, folder};
+use crate::kv::persist::{Live, Pace, Persistence, Place, folder};
 use crate::kv::{Handle, Keyspace};
 use crate::monitor::Check;
 use crate::resp::{self, Parts};
@@ -18,25 +18,41 @@ pub fn socket(config: &Config, data: &Path) -> Option<PathBuf> {
     (!name.is_empty()).then(|| data.join(name))
 }
 
+/// A keyspace that is being served.
+pub struct Served {
+    /// The way to its thread.
+    pub handle: Handle,
+    /// Its files.
+    pub live: Live,
+}
+
+/// Where the keyspace's files are.
+///
+/// # Errors
+/// [`StartError::Keyring`].
+pub fn place(plan: &Plan, ground: &Ground) -> Result<Place, StartError> {
+    Ok(Place {
+        disk: Arc::clone(&plan.disk),
+        random: Arc::clone(&plan.random),
+        folder: folder(ground.folder.path()),
+        key: ground.keyring.key("kv/journal")?,
+        segment_bytes: plan.config.kv.journal_segment.bytes(),
+        on_damage: plan.config.kv.on_damage,
+    })
+}
+
 /// Recovers the keyspace and opens its door on `listener` and the Unix socket; does nothing when both are off. Blocks.
 ///
 /// # Errors
 /// [`StartError::Keyspace`], [`StartError::Redis`], [`StartError::Keyring`].
-pub fn start(plan: &Plan, ground: &Ground, listener: Option<TcpListener>) -> Result<Option<Handle>, StartError> {
+pub fn start(plan: &Plan, ground: &Ground, listener: Option<TcpListener>) -> Result<Option<Served>, StartError> {
     let unix = socket(&plan.config, ground.folder.path());
     if listener.is_none() && unix.is_none() {
         return Ok(None);
     }
     let config = &plan.config.kv;
     let mut keyspace = Keyspace::new(config.clone(), Arc::clone(&plan.random));
-    let place = Place {
-        disk: Arc::clone(&plan.disk),
-        random: Arc::clone(&plan.random),
-        folder: folder(ground.folder.path()),
-        key: ground.keyring.key("kv/journal")?,
-        segment_bytes: config.journal_segment.bytes(),
-        on_damage: config.on_damage,
-    };
+    let place = place(plan, ground)?;
     let pace = Pace { sync: config.sync, checkpoint_after: config.checkpoint_after.bytes() };
     let (clock, supervisor) = (Arc::clone(&plan.clock), &plan.supervisor);
     let (persistence, report) = Persistence::open(&place, pace, &mut keyspace, clock, supervisor)?;
@@ -46,6 +62,7 @@ pub fn start(plan: &Plan, ground: &Ground, listener: Option<TcpListener>) -> Res
         dropped_bytes = report.dropped_bytes,
         "the keyspace is back"
     );
+    let live = persistence.live().clone();
     let parts = Parts {
         keyspace,
         persistence,
@@ -57,7 +74,8 @@ pub fn start(plan: &Plan, ground: &Ground, listener: Option<TcpListener>) -> Res
         loaded: report,
     };
     let doors = resp::Doors { tcp: listener.into_iter().collect(), unix };
-    Ok(Some(resp::start(doors, parts, &plan.supervisor, &plan.metrics)?))
+    let handle = resp::start(doors, parts, &plan.supervisor, &plan.metrics)?;
+    Ok(Some(Served { handle, live }))
 }
 
 /// Whether the keyspace's thread answers.

@@ -9,7 +9,7 @@ use tokio::runtime::Handle as Runtime;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::status::Facts;
-use super::{Folder, StartError, control, mail, master, redis};
+use super::{Folder, StartError, backups, control, mail, master, redis};
 use crate::accounts::{AccessKeys, FirstCredentials};
 use crate::api::Api;
 use crate::base::{Clock, Disk, Random, Supervisor};
@@ -89,6 +89,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let ground = open_ground(plan, folder)?;
     let services = open_services(plan, &ground)?;
     let keyspace = redis::start(plan, &ground, doors.take(doors::REDIS))?;
+    let (keyspace, live) = keyspace.map(|served| (served.handle, served.live)).unzip();
+    let backups = backups::new(plan, &ground, &services, live, Runtime::current())?;
     let connect = doors.connect();
     let checks = Checks::new(parts(&ground, &services, keyspace), plan.supervisor.shutdown().clone());
 
@@ -111,10 +113,12 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         keys: ground.keys,
         checks,
         issues: services.issues.clone(),
+        backups: backups.clone(),
         clock: Arc::clone(&plan.clock),
         started,
     });
     services.start(plan)?;
+    backups.start().map_err(|source| StartError::Thread { what: "backup", source })?;
     control::start(plan.disk.as_ref(), ground.folder.path(), Arc::clone(&facts), &plan.supervisor)?;
     Ok(Running {
         first_start,
@@ -128,13 +132,15 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
 }
 
 /// What the doors serve.
-struct Services {
+#[derive(Debug)]
+pub struct Services {
     /// `objects.redb`.
-    index: Store,
+    pub index: Store,
     jobs: Jobs,
-    objects: Objects,
+    /// Buckets and objects.
+    pub objects: Objects,
     /// `issues.redb`.
-    captured: Store,
+    pub captured: Store,
     issues_jobs: Jobs,
     issues: Issues,
 }
@@ -149,7 +155,11 @@ impl Services {
     }
 }
 
-fn open_services(plan: &Plan, ground: &Ground) -> Result<Services, StartError> {
+/// Opens what the doors serve, without starting any work. Blocks.
+///
+/// # Errors
+/// [`StartError`].
+pub fn open_services(plan: &Plan, ground: &Ground) -> Result<Services, StartError> {
     let (clock, random) = (Arc::clone(&plan.clock), Arc::clone(&plan.random));
     let index = Store::open(&OBJECTS, opening(plan, ground.folder.path(), &ground.keyring, "store/objects")?)?;
     let jobs = Jobs::new(index.clone(), clock, random, plan.supervisor.clone(), &plan.metrics);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Connect;
 use crate::accounts::AccessKeys;
+use crate::backup::service::Backups;
 use crate::base::Clock;
 use crate::issues::Issues;
 use crate::monitor::{Checks, Part};
@@ -69,6 +70,8 @@ pub struct Facts {
     pub checks: Checks,
     /// Error capture.
     pub issues: Issues,
+    /// Backups.
+    pub backups: Backups,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The clock's monotonic time at the start.

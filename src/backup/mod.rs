@@ -7,13 +7,20 @@
 
 #![expect(dead_code, clippy::needless_pass_by_value, reason = "signatures first, bodies follow")]
 
+pub mod config;
+mod drill;
 mod error;
 pub mod format;
+pub mod own;
 mod progress;
 pub mod prune;
+mod records;
 pub mod repository;
 pub mod restore;
+pub mod run;
+pub mod service;
 pub mod snapshot;
+pub mod status;
 pub mod target;
 pub mod verify;
 pub mod walk;
@@ -31,3 +38,6 @@ pub use target::{S3Access, Target, TargetAddress, TargetError};
 pub use verify::{VerifyLevel, VerifyReport};
 pub use walk::{Excludes, add_folder};
 pub use writer::{Finished, SnapshotWriter};
+
+#[cfg(test)]
+pub(crate) mod tests;

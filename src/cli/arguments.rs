@@ -62,6 +62,9 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Make backups, look at them, and restore them
+    #[command(subcommand)]
+    Backup(super::backup_arguments::BackupCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -187,7 +190,7 @@ mod tests {
     #[test]
     fn the_manual_page_and_the_completions_name_every_command() {
         for text in [man(), completions(Shell::Bash)] {
-            for command in ["serve", "status", "issues", "healthcheck"] {
+            for command in ["serve", "status", "issues", "backup", "healthcheck"] {
                 assert!(text.contains(command), "{command}");
             }
         }

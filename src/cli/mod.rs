@@ -5,6 +5,9 @@
 //! arguments that are not understood).
 
 mod arguments;
+mod backup;
+mod backup_arguments;
+mod backup_show;
 mod inspect;
 mod issues;
 mod serve;
@@ -29,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::Status { json } => inspect::status(&shell, json),
         Command::Healthcheck => inspect::healthcheck(&shell),
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
+        Command::Backup(command) => backup::backup(shell, command),
         Command::Config(ConfigCommand::Check) => settings::check(&shell),
         Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
         Command::Key(KeyCommand::Export) => inspect::key_export(&shell),

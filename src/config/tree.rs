@@ -95,6 +95,7 @@ tree! {
     objects: crate::objects::ObjectsConfig,
     kv: crate::kv::KvConfig,
     issues: crate::issues::IssuesConfig,
+    backup: crate::backup::config::BackupConfig,
     store: crate::store::StoreConfig,
     server: ServerConfig,
     log: crate::telemetry::LogConfig,

@@ -1,0 +1,134 @@
+//! The moment's data into a snapshot, entry by entry.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use super::{ABOUT, About, BLOBS, BUCKET_KEYS, CERTIFICATE, FORMAT, KEYSPACE, Moment, OwnData, RING, STORES};
+use crate::backup::{BackupError, EntryPath, Fault, FaultKind, Meta, SnapshotWriter};
+use crate::base::{Id128, Timestamp, disk};
+use crate::objects::backup::blob_ids;
+use crate::store::OBJECTS;
+use crate::store::dump::Dump;
+
+/// Most bytes of a small file of the folder.
+const SMALL_MAX: u64 = 1 << 20;
+
+/// Blob ids asked for at a time.
+const PAGE: usize = 1000;
+
+/// BLAKE3 of the entries a drill reads back, by path.
+pub(in crate::backup) type Contents = BTreeMap<String, [u8; 32]>;
+
+/// Adds everything to `writer`; returns the hashes of what holds the server's state.
+///
+/// # Errors
+/// The state could not be read as a whole: there must be no snapshot then. A blob that does not read is a fault of the
+/// snapshot.
+pub(in crate::backup) fn add(
+    own: &OwnData,
+    moment: Moment,
+    release: &str,
+    writer: &mut SnapshotWriter,
+) -> Result<Contents, BackupError> {
+    let Moment { at, snapshots, keyspace, _blobs, .. } = moment;
+    let mut contents = Contents::new();
+    let mut whole = |writer: &mut SnapshotWriter, path: &str, stream: &mut dyn Read| {
+        let mut hashed = Hashed { stream, hash: blake3::Hasher::new() };
+        writer.add(&EntryPath::new(path)?, &Meta::plain_file(0, at), &mut hashed)?;
+        contents.insert(path.to_owned(), *hashed.hash.finalize().as_bytes());
+        Ok::<_, BackupError>(())
+    };
+    let about = About { format: FORMAT, release: release.to_owned(), moment: at };
+    let about = serde_json::to_vec_pretty(&about).unwrap_or_default();
+    whole(writer, ABOUT, &mut about.as_slice())?;
+    for (bucket, wrapped) in own.objects.key_files().map_err(source(BUCKET_KEYS))? {
+        whole(writer, &format!("{BUCKET_KEYS}/{bucket}"), &mut wrapped.as_slice())?;
+    }
+    for path in [CERTIFICATE, RING] {
+        let file = disk::read_file(own.disk.as_ref(), &own.data.join(path), SMALL_MAX);
+        match file.map_err(|source| BackupError::Source { path: path.to_owned(), source })? {
+            Some(bytes) => whole(writer, path, &mut bytes.as_slice())?,
+            None if path == RING => {
+                let source = io::ErrorKind::NotFound.into();
+                return Err(BackupError::Source { path: path.to_owned(), source });
+            }
+            None => {}
+        }
+    }
+    if let Some(cut) = keyspace {
+        let mut stream = cut.stream().map_err(source(KEYSPACE))?;
+        whole(writer, KEYSPACE, &mut stream)?;
+    }
+    if let Some((_, index)) = snapshots.iter().find(|(file, _)| *file == OBJECTS.name()) {
+        let mut last = None;
+        loop {
+            let ids = blob_ids(index.as_ref(), last, PAGE).map_err(source(BLOBS))?;
+            for id in &ids {
+                add_blob(own, *id, writer)?;
+            }
+            last = ids.last().copied();
+            if ids.len() < PAGE {
+                break;
+            }
+        }
+    }
+    for (file, snapshot) in snapshots {
+        let path = format!("{STORES}/{file}");
+        let mut rows = Dump::new(snapshot).map_err(source(&path))?;
+        whole(writer, &path, &mut rows)?;
+    }
+    Ok(contents)
+}
+
+/// A blob that is in the last snapshot already is not read again: under its id it never changes.
+fn add_blob(own: &OwnData, id: Id128, writer: &mut SnapshotWriter) -> Result<(), BackupError> {
+    let path = EntryPath::new(format!("{BLOBS}/{id}"))?;
+    let added = match own.objects.blob_stream_len(id) {
+        Ok(Some(size)) => {
+            let mut meta = Meta::plain_file(size, Timestamp::default());
+            meta.identity = id.as_bytes().to_vec();
+            if writer.reuse(&path, &meta)? {
+                return Ok(());
+            }
+            match own.objects.blob(id) {
+                Ok(mut stream) => writer.add(&path, &meta, &mut stream).map(drop),
+                Err(error) => Err(source(BLOBS)(error)),
+            }
+        }
+        Ok(None) => Err(source(BLOBS)(io::Error::from(io::ErrorKind::NotFound))),
+        Err(error) => Err(source(BLOBS)(error)),
+    };
+    match added {
+        Err(BackupError::Source { source, .. }) => {
+            let reason = own.objects.blob_name(id).map_or_else(
+                || source.to_string(),
+                |(bucket, key)| format!("the object {bucket}/{key} or a part of it: {source}"),
+            );
+            writer.fault(Fault { path: path.to_string(), kind: FaultKind::Unreadable, reason });
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn source<E>(path: &str) -> impl FnOnce(E) -> BackupError + use<E>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let path = path.to_owned();
+    move |error| BackupError::Source { path, source: io::Error::other(error) }
+}
+
+/// Passes a stream on and hashes it.
+struct Hashed<'a> {
+    stream: &'a mut dyn Read,
+    hash: blake3::Hasher,
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(target)?;
+        self.hash.update(target.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
