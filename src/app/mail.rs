@@ -24,11 +24,11 @@ const SES_ANSWER: usize = 64 << 10;
 /// Largest file with a password.
 const PASSWORD_FILE: u64 = 4096;
 
-/// Starts delivery and the SMTP door. Gives back the SES door's routes, for the console's listener. Blocks.
+/// Starts delivery and the SMTP door. Gives back the SES door's routes, for the console's listener, and the outbox. Blocks.
 ///
 /// # Errors
 /// [`StartError::Mail`] when a setting of the transport is wrong or names a file that does not read.
-pub fn start(plan: &Plan, ground: &Ground, doors: &mut Doors) -> Result<Router, StartError> {
+pub fn start(plan: &Plan, ground: &Ground, doors: &mut Doors) -> Result<(Router, Outbox), StartError> {
     let config = &plan.config.mail;
     let host = plan.config.edge.domain.clone();
     let (clock, random, metrics) = (Arc::clone(&plan.clock), Arc::clone(&plan.random), &plan.metrics);
@@ -45,8 +45,8 @@ pub fn start(plan: &Plan, ground: &Ground, doors: &mut Doors) -> Result<Router, 
         let serving = smtp::serve(listener, Arc::new(door), plan.supervisor.clone());
         plan.supervisor.task(SMTP.name, Role::Critical, serving);
     }
-    let door = ses::Door::new(outbox, keys, clock, region, host, metrics);
-    Ok(Arc::new(door).router())
+    let door = ses::Door::new(outbox.clone(), keys, clock, region, host, metrics);
+    Ok((Arc::new(door).router(), outbox))
 }
 
 fn transport(plan: &Plan, config: &MailConfig, host: &str) -> Result<Arc<dyn Transport>, StartError> {

@@ -14,12 +14,14 @@ use crate::accounts::{AccessKeys, FirstCredentials};
 use crate::api::Api;
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::config::{Config, Environment};
+use crate::console::{Console, World};
 use crate::crypto::Keyring;
 use crate::http::{Handler, RouterHandler, ServeConfig};
 use crate::ingest::Ingest;
 use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
+use crate::mail::Outbox;
 use crate::monitor::{Check, Checks};
 use crate::objects::Objects;
 use crate::s3::S3Door;
@@ -94,10 +96,11 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let connect = doors.connect();
     let checks = Checks::new(parts(&ground, &services, keyspace), plan.supervisor.shutdown().clone());
 
-    let ses = mail::start(plan, &ground, &mut doors)?;
+    let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
-    let router = api.router().merge(ses).merge(ingest.router());
+    let pages = console(plan, &ground, &services, outbox, checks.clone())?;
+    let router = pages.around(api.router().merge(ses).merge(ingest.router()).merge(pages.router()));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
     let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https));
@@ -188,6 +191,25 @@ fn open_issues(plan: &Plan, ground: &Ground) -> Result<(Store, Jobs, Issues), St
     let world = issues::World { store: store.clone(), jobs: jobs.clone(), clock, random, metrics };
     let issues = Issues::new(world, plan.config.issues.clone())?;
     Ok((store, jobs, issues))
+}
+
+/// The admin's pages.
+fn console(
+    plan: &Plan,
+    ground: &Ground,
+    services: &Services,
+    outbox: Outbox,
+    checks: Checks,
+) -> Result<Console, StartError> {
+    let world = World {
+        objects: services.objects.clone(),
+        outbox,
+        issues: services.issues.clone(),
+        checks,
+        clock: Arc::clone(&plan.clock),
+        random: Arc::clone(&plan.random),
+    };
+    Ok(Console::new(world, ground.keyring.key("console/forms")?))
 }
 
 /// The S3 door. It knows the edge's domain, so that buckets answer below it and pages of it may use presigned addresses.
