@@ -426,7 +426,7 @@ mod tests {
             keys: Arc::new(keys),
             checks: Checks::new(Vec::new(), shutdown.clone()),
             issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
-            backups: crate::backup::tests::backups(shutdown),
+            backups: crate::backup::server_tests::backups(shutdown),
             clock: Arc::new(TestClock::default()),
             started: Duration::ZERO,
         })

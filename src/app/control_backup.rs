@@ -3,7 +3,7 @@
 //! After the question the server answers with lines that tell how far it is, one every [`BEAT`], and at last the answer:
 //!
 //! ```text
-//! {"version":1,"release":"0.1.0","progress":{…}}        any number of times, at least once
+//! {"version":1,"release":"0.1.0","progress":{"run":…}}  any number of times, at least once
 //! {"version":1,"release":"0.1.0","answer":{…}}          or "error"
 //! ```
 //!
@@ -67,7 +67,8 @@ async fn follow<T: serde::Serialize>(
     feeding: Option<impl Future<Output = ()>>,
 ) -> io::Result<()> {
     let line = || {
-        let progress = serde_json::to_value(backups.progress()).unwrap_or_default();
+        // Never null, which would be no progress.
+        let progress = serde_json::json!({ "run": backups.progress() });
         Reply { progress: Some(progress), ..Reply::new() }.line()
     };
     to.write_all(&line()?).await?;
@@ -207,8 +208,9 @@ fn lines<T: DeserializeOwned>(
         }
         let reply: Reply = serde_json::from_slice(&line)?;
         let Some(progress) = &reply.progress else { return reply.taken() };
-        if let Ok(Some(progress)) = serde_json::from_value::<Option<RunProgress>>(progress.clone()) {
-            seen(&progress);
+        let run = progress.get("run").cloned().unwrap_or_default();
+        if let Ok(Some(run)) = serde_json::from_value::<Option<RunProgress>>(run) {
+            seen(&run);
         }
         if let Some(send) = send.take()
             && let Err(error) = send(&mut writing)

@@ -40,4 +40,4 @@ pub use walk::{Excludes, add_folder};
 pub use writer::{Finished, SnapshotWriter};
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod server_tests;

@@ -120,11 +120,11 @@ test('what a backup under load restores is one moment across all doors', { skip 
   await fill(server, 0);
   const ledger = new Ledger(join(folder(t), 'ledger'));
   undo(t, () => ledger.close());
+  let current = server;
   const workers = new Map();
   for (let at = 0; at < 3; at += 1) workers.set(`r${at}`, redisWorker(`r${at}`, () => current));
   for (let at = 0; at < 2; at += 1) workers.set(`s${at}`, s3Worker(`s${at}`, () => current, BUCKET));
   workers.set('x', doorsWorker('x', server));
-  let current = server;
   for (const worker of workers.values()) undo(t, () => worker.close());
   const working = Promise.all([...workers].map(async ([name, worker]) => [name, await work(ledger, name, (number) => worker.step(number))]));
 
