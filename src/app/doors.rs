@@ -15,6 +15,7 @@ use crate::base::supervise::Role;
 use crate::config::Config;
 use crate::edge::{self, Edge, OnPlainHttp};
 use crate::http::{self, Handler, ServeConfig};
+use crate::resp::{self, UnixDoor};
 
 /// A door with one listener.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,7 @@ pub const SMTP: Door = Door { key: "smtp.listen", name: "smtp" };
 pub struct Doors {
     sockets: Sockets,
     edge: Option<edge::Listeners>,
+    redis_socket: Option<UnixDoor>,
     connect: Connect,
 }
 
@@ -62,6 +64,15 @@ impl Doors {
             (SMTP.key, config.smtp.listen),
         ];
         let sockets = Sockets::bind(&wanted, inherited)?;
+        let mut connect = Connect::unbound(config, folder);
+        let redis_socket = match inherited.unix("redis.socket") {
+            Some(listener) => {
+                let address = listener.local_addr().map_err(|source| StartError::Thread { what: "redis", source })?;
+                connect.redis_socket = address.as_pathname().map(Path::to_owned);
+                Some(UnixDoor::Adopt(listener))
+            }
+            None => connect.redis_socket.clone().map(UnixDoor::Make),
+        };
         for name in inherited.left_over() {
             tracing::warn!(name, "a socket was passed on for a door that does not exist");
         }
@@ -72,9 +83,9 @@ impl Doors {
             s3: sockets.address(S3.key),
             redis: sockets.address(REDIS.key),
             smtp: sockets.address(SMTP.key),
-            ..Connect::unbound(config, folder)
+            ..connect
         };
-        Ok(Self { sockets, edge: Some(edge), connect })
+        Ok(Self { sockets, edge: Some(edge), redis_socket, connect })
     }
 
     /// Where the doors listen.
@@ -85,6 +96,11 @@ impl Doors {
     /// Hands over the listener of `door`; `None` when it is off.
     pub fn take(&mut self, door: Door) -> Option<std::net::TcpListener> {
         self.sockets.take(door.key)
+    }
+
+    /// Hands over the listeners of the Redis door.
+    pub fn take_redis(&mut self) -> resp::Doors {
+        resp::Doors { tcp: self.take(REDIS).into_iter().collect(), unix: self.redis_socket.take() }
     }
 
     /// Lets `handler` answer at `door`, if it is on.

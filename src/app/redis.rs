@@ -1,6 +1,5 @@
 //! The keyspace and its door.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,13 +40,12 @@ pub fn place(plan: &Plan, ground: &Ground) -> Result<Place, StartError> {
     })
 }
 
-/// Recovers the keyspace and opens its door on `listener` and the Unix socket; does nothing when both are off. Blocks.
+/// Recovers the keyspace and opens its doors; does nothing when all are off. Blocks.
 ///
 /// # Errors
 /// [`StartError::Keyspace`], [`StartError::Redis`], [`StartError::Keyring`].
-pub fn start(plan: &Plan, ground: &Ground, listener: Option<TcpListener>) -> Result<Option<Served>, StartError> {
-    let unix = socket(&plan.config, ground.folder.path());
-    if listener.is_none() && unix.is_none() {
+pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<Served>, StartError> {
+    if doors.tcp.is_empty() && doors.unix.is_none() {
         return Ok(None);
     }
     let config = &plan.config.kv;
@@ -73,7 +71,6 @@ pub fn start(plan: &Plan, ground: &Ground, listener: Option<TcpListener>) -> Res
         shutdown: plan.supervisor.shutdown().clone(),
         loaded: report,
     };
-    let doors = resp::Doors { tcp: listener.into_iter().collect(), unix };
     let handle = resp::start(doors, parts, &plan.supervisor, &plan.metrics)?;
     Ok(Some(Served { handle, live }))
 }

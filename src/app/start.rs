@@ -90,7 +90,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let first_start = !folder.has_data;
     let ground = open_ground(plan, folder)?;
     let services = open_services(plan, &ground)?;
-    let keyspace = redis::start(plan, &ground, doors.take(doors::REDIS))?;
+    let keyspace = redis::start(plan, &ground, doors.take_redis())?;
     let (keyspace, live) = keyspace.map(|served| (served.handle, served.live)).unzip();
     let backups = backups::new(plan, &ground, &services, live, Runtime::current())?;
     let connect = doors.connect();

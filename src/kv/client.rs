@@ -16,15 +16,30 @@ pub struct Client {
     /// The database its commands act on, below [`DATABASES`](super::config::DATABASES).
     pub db: u8,
     pub(super) queue: Option<Queue>,
+    pub(super) running: Option<Running>,
     pub(super) watched: BTreeSet<(u8, Box<[u8]>)>,
     pub(super) channels: BTreeSet<Box<[u8]>>,
     pub(super) patterns: BTreeSet<Box<[u8]>>,
 }
 
+/// A queued command: what it is, then its name and arguments as sent.
+pub type Due = (&'static Command, Vec<Box<[u8]>>);
+
+/// A transaction that `EXEC` has begun to run.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub commands: std::vec::IntoIter<Due>,
+    /// The door's to run next.
+    pub due: Option<Due>,
+    /// Marks of the effects before and behind the begin mark.
+    pub before: usize,
+    pub begun: usize,
+}
+
 /// Commands between `MULTI` and `EXEC`.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub commands: Vec<(&'static Command, Vec<Box<[u8]>>)>,
+    pub commands: Vec<Due>,
     pub bytes: usize,
     /// A command was refused, so `EXEC` must refuse too.
     pub refused: bool,
@@ -33,7 +48,15 @@ pub(super) struct Queue {
 impl Client {
     /// A connection that has said nothing yet.
     pub const fn new(id: ClientId) -> Self {
-        Self { id, db: 0, queue: None, watched: BTreeSet::new(), channels: BTreeSet::new(), patterns: BTreeSet::new() }
+        Self {
+            id,
+            db: 0,
+            queue: None,
+            running: None,
+            watched: BTreeSet::new(),
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
+        }
     }
 
     /// Commands queued since `MULTI`; `None` outside of a transaction (`CLIENT LIST` shows -1).

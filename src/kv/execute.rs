@@ -16,6 +16,9 @@ pub enum Flow {
     Blocked,
     /// Checked, but the door's own to run (see [`Command::run`]).
     Door,
+    /// `EXEC` has come to a command that is the door's own: the door takes it with [`Client::take_due`], runs it, and
+    /// goes on with [`Keyspace::proceed`].
+    Within,
 }
 
 /// A command being run.
@@ -75,7 +78,11 @@ impl Keyspace {
                 reply.simple("QUEUED");
                 return Flow::Done;
             }
-            Ok(false) => self.run(command, client, args, reply, true),
+            Ok(false) => match self.run(command, client, args, reply, true) {
+                // The transaction is not over: nobody else may be served from its half.
+                Flow::Within => return Flow::Within,
+                flow => flow,
+            },
             Err(fault) if command.name == "exec" => {
                 client.queue = None;
                 self.unwatch(client);
@@ -105,6 +112,7 @@ impl Keyspace {
     /// connections that end.
     pub fn disconnect(&mut self, client: &mut Client) {
         client.queue = None;
+        client.running = None;
         client.db = 0;
         self.unwatch(client);
         self.unsubscribe_all(client);
@@ -133,7 +141,7 @@ impl Keyspace {
         if command.flags.contains(Flags::AT_ONCE) {
             return Ok(false);
         }
-        if command.flags.contains(Flags::NO_MULTI) || command.run.is_none() {
+        if command.flags.contains(Flags::NO_MULTI) {
             return Err(Fault::Text("ERR Command not allowed inside a transaction"));
         }
         queue.add(command, args, self.config.queue_commands, self.config.queue_bytes.as_usize())?;

@@ -37,7 +37,7 @@ mod wait;
 pub mod walk;
 mod watch;
 
-pub use client::{Client, ClientId};
+pub use client::{Client, ClientId, Due};
 pub use commands::{Command, Flags};
 pub use config::KvConfig;
 pub use deliver::{Delivery, Message};

@@ -1,6 +1,6 @@
 //! `EXEC`: queued commands as one unit.
 
-use super::client::Client;
+use super::client::{Client, Due, Running};
 use super::error::Fault;
 use super::execute::Flow;
 use super::keyspace::Keyspace;
@@ -8,7 +8,7 @@ use super::reply::Reply;
 
 impl Keyspace {
     /// Runs what `client` queued, or refuses to. Its effects stand between a begin and an end mark.
-    pub(super) fn exec(&mut self, client: &mut Client, reply: &mut dyn Reply) -> Result<(), Fault> {
+    pub(super) fn exec(&mut self, client: &mut Client, reply: &mut dyn Reply) -> Result<Flow, Fault> {
         let Some(queue) = client.queue.take() else { return Err(Fault::Text("ERR EXEC without MULTI")) };
         let broken = self.is_broken(client);
         self.unwatch(client);
@@ -17,26 +17,59 @@ impl Keyspace {
         }
         if broken {
             reply.null_array();
-            return Ok(());
+            return Ok(Flow::Done);
         }
         let before = self.effects.mark();
         self.effects.begin();
         let begun = self.effects.mark();
         reply.array(queue.commands.len());
-        for (command, args) in &queue.commands {
+        client.running = Some(Running { commands: queue.commands.into_iter(), due: None, before, begun });
+        Ok(self.steps(client, reply))
+    }
+
+    /// Goes on with the transaction of `client` after the door has run a command of its own in it ([`Flow::Within`]).
+    /// Between the two calls nothing else may use the keyspace, and nothing may take its effects.
+    pub fn proceed(&mut self, client: &mut Client, reply: &mut dyn Reply) -> Flow {
+        let flow = self.steps(client, reply);
+        if flow != Flow::Within {
+            self.serve_waits();
+        }
+        flow
+    }
+
+    fn steps(&mut self, client: &mut Client, reply: &mut dyn Reply) -> Flow {
+        let Some(mut running) = client.running.take() else { return Flow::Done };
+        for (command, args) in running.commands.by_ref() {
+            if command.run.is_none() {
+                running.due = Some((command, args));
+                client.running = Some(running);
+                return Flow::Within;
+            }
             let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
             if command.flags.contains(super::Flags::DENYOOM) && self.is_full() {
                 reply.error(&Fault::Full.to_string());
             } else if self.run(command, client, &args, reply, false) != Flow::Done {
-                // The queue takes neither the door's commands nor may anything block; keep the reply well-formed.
+                // Nothing may block here; keep the reply well-formed.
                 reply.null();
             }
         }
-        if self.effects.mark() == begun {
-            self.effects.truncate(before);
+        if self.effects.mark() == running.begun {
+            self.effects.truncate(running.before);
         } else {
             self.effects.end();
         }
-        Ok(())
+        Flow::Done
+    }
+}
+
+impl Client {
+    /// The command of a transaction that is the door's to run now; see [`Flow::Within`].
+    pub fn take_due(&mut self) -> Option<Due> {
+        self.running.as_mut().and_then(|running| running.due.take())
+    }
+
+    /// Whether `EXEC` is under way.
+    pub const fn is_executing(&self) -> bool {
+        self.running.is_some()
     }
 }

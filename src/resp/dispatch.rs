@@ -126,6 +126,22 @@ impl Server {
             Flow::Done => {}
             Flow::Blocked => connection.blocked = true,
             Flow::Door => commands::run(self, connection, command, arguments),
+            Flow::Within => self.run_due(connection),
+        }
+    }
+
+    /// Runs the door's commands of a transaction where they stand in it, and the rest of it.
+    fn run_due(&mut self, connection: &mut Connection) {
+        while let Some((command, arguments)) = connection.client.take_due() {
+            let arguments: Vec<&[u8]> = arguments.iter().map(|argument| &**argument).collect();
+            let start = connection.out.len();
+            commands::run(self, connection, command, &arguments);
+            if connection.out.len() == start {
+                // `CLIENT REPLY OFF` says nothing, but the head of the array has counted it.
+                connection.encoder().null();
+            }
+            let mut encoder = super::encoder::Encoder::new(&mut connection.out, connection.protocol);
+            self.keyspace.proceed(&mut connection.client, &mut encoder);
         }
     }
 

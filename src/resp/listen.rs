@@ -23,8 +23,15 @@ const KEEPALIVE: Duration = Duration::from_mins(5);
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// The Unix socket, whose file is removed at the end.
-    Unix(UnixListener, PathBuf),
+    /// The Unix socket.
+    Unix {
+        /// The socket.
+        listener: UnixListener,
+        /// Where it is.
+        path: PathBuf,
+        /// Whether its file is removed at the end.
+        ours: bool,
+    },
 }
 
 /// A connection of either kind.
@@ -66,7 +73,17 @@ impl Listener {
         let listener = UnixListener::bind(&temporary).map_err(failed)?;
         std::fs::set_permissions(&temporary, PermissionsExt::from_mode(bits)).map_err(failed)?;
         disk.rename(&temporary, path).map_err(failed)?;
-        Ok(Self::Unix(listener, path.to_owned()))
+        Ok(Self::Unix { listener, path: path.to_owned(), ours: true })
+    }
+
+    /// Takes over a bound Unix listener.
+    ///
+    /// # Errors
+    /// It cannot be made non-blocking, or has no address.
+    pub fn adopted(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+        Ok(Self::Unix { listener: UnixListener::from_std(listener), path, ours: false })
     }
 
     /// The next waiting connection, with the peer and the local address as `CLIENT LIST` shows them.
@@ -84,7 +101,7 @@ impl Listener {
                 let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
                 Ok((Stream::Tcp(stream), peer.to_string(), local))
             }
-            Self::Unix(listener, path) => {
+            Self::Unix { listener, path, .. } => {
                 let (stream, _) = listener.accept()?;
                 let name = format!("{}:0", path.display());
                 Ok((Stream::Unix(stream), name.clone(), name))
@@ -95,7 +112,7 @@ impl Listener {
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(listener) => listener,
-            Self::Unix(listener, _) => listener,
+            Self::Unix { listener, .. } => listener,
         }
     }
 
@@ -111,15 +128,15 @@ impl Listener {
     pub fn port(&self) -> Option<u16> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
-            Self::Unix(..) => None,
+            Self::Unix { .. } => None,
         }
     }
 
-    /// Stops listening; a Unix socket's file goes.
+    /// Stops listening; the file of a Unix socket made here goes.
     pub fn close(mut self, registry: &Registry, disk: &dyn Disk) {
         // Nothing is lost by failures here: the listener is closed right after.
         let _ = self.source().deregister(registry);
-        if let Self::Unix(_, path) = &self {
+        if let Self::Unix { path, ours: true, .. } = &self {
             let _ = disk.remove_file(path);
         }
     }
@@ -189,7 +206,7 @@ impl fmt::Display for Listener {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("tcp"),
             },
-            Self::Unix(_, path) => path.display().fmt(f),
+            Self::Unix { path, .. } => path.display().fmt(f),
         }
     }
 }

@@ -50,8 +50,17 @@ use stats::Stats;
 pub struct Doors {
     /// Bound TCP listeners.
     pub tcp: Vec<std::net::TcpListener>,
-    /// Path of the Unix socket to make.
-    pub unix: Option<PathBuf>,
+    /// The Unix socket.
+    pub unix: Option<UnixDoor>,
+}
+
+/// The Unix socket: ours to make, or made by a service manager.
+#[derive(Debug)]
+pub enum UnixDoor {
+    /// To be made at this path, with the mode of the settings; its file goes when the door closes.
+    Make(PathBuf),
+    /// Made outside, permissions and all; its file stays, as the socket outlives the process.
+    Adopt(std::os::unix::net::UnixListener),
 }
 
 /// Opens the door: starts the thread `keyspace`, which ends when the supervisor's stop signal comes. The handle reaches
@@ -68,8 +77,10 @@ pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metr
         }
         listeners.push(Listener::tcp(listener).map_err(RespError::Loop)?);
     }
-    if let Some(path) = &doors.unix {
-        listeners.push(Listener::unix(&parts.disk, path, &parts.config.socket_mode)?);
+    match doors.unix {
+        Some(UnixDoor::Make(path)) => listeners.push(Listener::unix(&parts.disk, &path, &parts.config.socket_mode)?),
+        Some(UnixDoor::Adopt(listener)) => listeners.push(Listener::adopted(listener).map_err(RespError::Loop)?),
+        None => {}
     }
     let poll = Poll::new().map_err(RespError::Loop)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(RespError::Loop)?);

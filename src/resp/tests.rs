@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Doors, Parts, RedisConfig, RespError, start};
+use super::{Doors, Parts, RedisConfig, RespError, UnixDoor, start};
 use crate::base::{Disk, Listen, Secret, Shutdown, Supervisor, SystemClock};
 use crate::crypto::Key;
 use crate::kv::persist::{OnDamage, Pace, Persistence, Place, SyncMode};
@@ -30,6 +30,7 @@ struct Setup {
     sync: SyncMode,
     config: RedisConfig,
     address: &'static str,
+    unix: Option<UnixDoor>,
 }
 
 impl Default for Setup {
@@ -40,6 +41,7 @@ impl Default for Setup {
             sync: SyncMode::EverySec,
             config: RedisConfig::default(),
             address: "127.0.0.1:0",
+            unix: None,
         }
     }
 }
@@ -75,7 +77,7 @@ impl Setup {
             loaded,
         };
         let metrics = Metrics::new();
-        let doors = Doors { tcp: vec![listener], unix: None };
+        let doors = Doors { tcp: vec![listener], unix: self.unix };
         let handle = start(doors, parts, &supervisor, &metrics)?;
         Ok(TestServer { address, disk: self.disk, supervisor, handle, metrics })
     }
@@ -279,4 +281,51 @@ fn replies_can_be_turned_off() {
         server.say("CLIENT REPLY OFF\r\nSET a 1\r\nCLIENT REPLY ON\r\nCLIENT REPLY SKIP\r\nSET a 2\r\nGET a\r\n"),
         "+OK|$1|2|+OK|"
     );
+}
+
+#[test]
+fn the_doors_own_commands_run_where_they_stand_in_a_transaction() {
+    let server = Setup::default().start().unwrap();
+    let transaction =
+        "MULTI\r\nSET a 1\r\nCLIENT SETNAME me\r\nINCR a\r\nCLIENT GETNAME\r\nWAITAOF 1 0 0\r\nEXEC\r\nGET a\r\n";
+    assert_eq!(
+        server.say(transaction),
+        "+OK|+QUEUED|+QUEUED|+QUEUED|+QUEUED|+QUEUED|*5|+OK|+OK|:2|$2|me|*2|:0|:0|$1|2|+OK|"
+    );
+    // What may not be in one still breaks it, and a silent one keeps the array whole.
+    assert!(server.say("MULTI\r\nSAVE\r\nEXEC\r\n").contains("-EXECABORT"));
+    assert_eq!(
+        server.say("MULTI\r\nCLIENT REPLY SKIP\r\nGET a\r\nEXEC\r\nPING\r\nGET a\r\n"),
+        "+OK|+QUEUED|+QUEUED|*2|$-1|$1|2|$1|2|+OK|"
+    );
+    assert_eq!(server.say("MULTI\r\nHELLO 3\r\nHGETALL none\r\nEXEC\r\n").split('|').last(), Some(""));
+}
+
+#[test]
+fn a_transaction_with_door_commands_is_one_change() {
+    let server = Setup::default().start().unwrap();
+    let mut waiting = server.connect();
+    send(&mut waiting, "BLPOP list 0\r\n");
+    // The blocked client is served after the whole, not from its half.
+    let transaction = "MULTI\r\nRPUSH list x\r\nCLIENT ID\r\nLPOP list\r\nEXEC\r\n";
+    assert!(server.say(transaction).ends_with("|$1|x|+OK|"));
+    assert_eq!(server.say("RPUSH list y\r\n"), ":1|+OK|");
+    expect(&mut waiting, "*2\r\n$4\r\nlist\r\n$1\r\ny\r\n");
+    let again = Setup { disk: server.disk.kill(), ..Setup::default() }.start().unwrap();
+    assert_eq!(again.say("EXISTS list\r\n"), ":0|+OK|");
+}
+
+#[test]
+fn a_unix_socket_that_was_handed_over_is_served_and_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("redis.sock");
+    let unix = Some(UnixDoor::Adopt(std::os::unix::net::UnixListener::bind(&path).unwrap()));
+    let server = Setup { unix, ..Setup::default() }.start().unwrap();
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    stream.write_all(b"PING\r\nQUIT\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "+PONG\r\n+OK\r\n");
+    drop(server);
+    assert!(path.exists());
 }

@@ -25,7 +25,8 @@ fn multi(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 fn exec(call: &mut Call<'_>) -> Result<(), Fault> {
-    call.keyspace.exec(call.client, call.reply)
+    call.flow = call.keyspace.exec(call.client, call.reply)?;
+    Ok(())
 }
 
 fn discard(call: &mut Call<'_>) -> Result<(), Fault> {

@@ -64,7 +64,8 @@ fn wait_aof(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]
         return connection.encoder().error("ERR value is out of range, must be between 0 and 1");
     }
     let wanted = local == b"1" && server.persistence.mode() != SyncMode::Always;
-    let durable = !wanted || server.save().is_ok();
+    // Half a transaction is not written: inside of one nothing waits, as in Redis, and nothing is promised.
+    let durable = !wanted || !connection.client.is_executing() && server.save().is_ok();
     let mut reply = connection.encoder();
     reply.array(2);
     reply.integer(i64::from(durable));
