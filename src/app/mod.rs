@@ -16,6 +16,7 @@ pub mod inherited;
 pub mod mail;
 pub mod master;
 pub mod own_errors;
+pub mod notify;
 pub mod redis;
 pub mod run;
 pub mod sockets;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Running;
+use super::notify::News;
 
 /// How long threads and files have to close after the drain.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -51,11 +52,13 @@ impl Signals {
 /// Why the server had to stop by itself.
 pub async fn run(running: Running, mut signals: Signals, limit: Duration) -> Result<(), String> {
     let shutdown = running.supervisor.shutdown().clone();
+    running.notifier.tell(News::Ready);
     tokio::select! {
         name = signals.next() => tracing::info!(signal = name, "stopping: finishing what is under way"),
         () = shutdown.draining() => {}
     }
     shutdown.drain();
+    running.notifier.tell(News::Stopping);
     let drained = tokio::select! {
         drained = running.supervisor.tasks_ended(limit) => drained,
         name = signals.next() => {

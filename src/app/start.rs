@@ -8,6 +8,7 @@ use tokio::runtime::Handle as Runtime;
 
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
+use super::notify::Notifier;
 use super::status::Facts;
 use super::{Folder, StartError, backups, control, mail, master, redis};
 use crate::accounts::{AccessKeys, FirstCredentials};
@@ -61,6 +62,8 @@ pub struct Running {
     pub(super) supervisor: Supervisor,
     /// Closed in this order, after everything that uses them has ended.
     pub(super) stores: Vec<Store>,
+    /// Waits to hear that every door answers.
+    pub(super) notifier: Notifier,
     /// Unix sockets to remove at the end.
     pub(super) socket_files: Vec<PathBuf>,
 }
@@ -126,6 +129,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     Ok(Running {
         first_start,
         socket_files: vec![control::socket(ground.folder.path())],
+        notifier: Notifier::new(plan.environment.notify_socket.clone()),
         folder: ground.folder,
         disk: Arc::clone(&plan.disk),
         supervisor: plan.supervisor.clone(),

@@ -26,6 +26,8 @@ pub struct Environment {
     pub root_password: Option<Secret<String>>,
     /// `LISTEN_FDNAMES`: names of the sockets a service manager passed on, in their order.
     pub socket_names: Vec<String>,
+    /// `NOTIFY_SOCKET`: where a service manager waits to hear that the server is ready.
+    pub notify_socket: Option<String>,
     /// `NO_COLOR` (no-color.org) is set, or `TERM` is `dumb`.
     pub no_colour: bool,
 }
@@ -55,6 +57,7 @@ impl Environment {
                 "MINIO_ROOT_USER" => out.root_user = given.cloned(),
                 "MINIO_ROOT_PASSWORD" => out.root_password = given.cloned().map(Secret::new),
                 "LISTEN_FDNAMES" => out.socket_names = text.split(':').map(str::to_owned).collect(),
+                "NOTIFY_SOCKET" => out.notify_socket = given.cloned(),
                 "NO_COLOR" => out.no_colour |= given.is_some(),
                 "TERM" => out.no_colour |= text == "dumb",
                 name => match name.strip_prefix(PREFIX) {
