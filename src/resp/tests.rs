@@ -298,7 +298,7 @@ fn the_doors_own_commands_run_where_they_stand_in_a_transaction() {
         server.say("MULTI\r\nCLIENT REPLY SKIP\r\nGET a\r\nEXEC\r\nPING\r\nGET a\r\n"),
         "+OK|+QUEUED|+QUEUED|*2|$-1|$1|2|$1|2|+OK|"
     );
-    assert!(server.say("MULTI\r\nHELLO 3\r\nHGETALL none\r\nEXEC\r\n").ends_with("|*0||%0|+OK|"));
+    assert!(server.say("MULTI\r\nHELLO 3\r\nHGETALL none\r\nEXEC\r\n").ends_with("|*0|%0|+OK|"));
 }
 
 #[test]
