@@ -17,6 +17,8 @@ mod client;
 pub mod config;
 mod doors;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod head;
 mod host;
 mod listen;

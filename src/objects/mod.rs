@@ -30,6 +30,8 @@ mod buckets;
 pub mod config;
 mod copy;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod garbage;
 mod get;
 mod guards;

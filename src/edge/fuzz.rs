@@ -1,0 +1,72 @@
+//! A head through all checks at once, for the fuzzer, which sees nothing private. Compiled for tests and, behind the feature `testing`, for the fuzzer.
+
+use std::net::SocketAddr;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Version};
+
+use super::client::{Client, Network};
+use super::head::{check, for_upstream, is_websocket};
+
+/// Reads `METHOD target`, then lines `name: value`, as a head; judges it, and makes what an app would receive.
+///
+/// # Panics
+/// What passes breaks a promise of the edge: framing or a hop-by-hop field left in, a host that is not the one that was
+/// judged, a name that an app could take for another.
+pub fn head(bytes: &[u8]) {
+    let Some((mut parts, peer)) = parse(bytes) else { return };
+    let Ok(host) = check(&parts) else { return };
+    let trusted: Vec<Network> = ["10.0.0.0/8", "fc00::/7"].iter().filter_map(|text| text.parse().ok()).collect();
+    let client = Client::behind(peer, false, &trusted, &parts.headers);
+    let websocket = is_websocket(&parts);
+    for_upstream(&mut parts, &host, &client, websocket);
+
+    let headers = &parts.headers;
+    let hosts: Vec<&HeaderValue> = headers.get_all(HOST).iter().collect();
+    assert_eq!(hosts, [host.as_str()], "one host, the one that was judged");
+    assert!(!headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING), "no framing");
+    assert_eq!((headers.contains_key(CONNECTION), headers.contains_key(UPGRADE)), (websocket, websocket));
+    for name in headers.keys() {
+        let name = name.as_str();
+        assert!(!name.contains('_') && !name.starts_with("proxy"), "{name} is left in");
+    }
+    for name in
+        ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip", "forwarded"]
+    {
+        assert_eq!(headers.get_all(name).iter().count(), 1, "{name} is this server's to write, once");
+    }
+    assert_eq!(parts.version, Version::HTTP_11);
+}
+
+/// The head, and where it comes from: a trusted proxy if the first byte is odd.
+fn parse(bytes: &[u8]) -> Option<(Parts, SocketAddr)> {
+    let (kind, rest) = bytes.split_first()?;
+    let mut lines = rest.split(|byte| *byte == b'\n');
+    let first = lines.next()?;
+    let space = first.iter().position(|byte| *byte == b' ')?;
+    let (method, target) = (first.get(..space)?, first.get(space + 1..)?);
+    let version = if kind & 2 == 0 { Version::HTTP_11 } else { Version::HTTP_2 };
+    let mut request = Request::builder().method(method).uri(target).version(version).body(()).ok()?;
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+        request.headers_mut().append(name, HeaderValue::from_bytes(line.get(colon + 1..)?.trim_ascii()).ok()?);
+    }
+    let peer = if kind & 1 == 0 { ([192, 0, 2, 1], 7).into() } else { ([10, 0, 0, 1], 7).into() };
+    Some((request.into_parts().0, peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read_and_hold_what_is_promised() {
+        let lines = b"\x01GET /a\nhost: example.com\nx-forwarded-for: 192.0.2.9\nconnection: upgrade, x_y\nupgrade: websocket\nx_y: 1";
+        assert!(parse(lines).is_some());
+        head(lines);
+        head(b"\x02GET http://a/\nhost: a\ntransfer-encoding: chunked\ncontent-length: 3");
+        head(b"");
+    }
+}
