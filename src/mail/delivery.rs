@@ -107,6 +107,7 @@ impl Delivery {
                 tracing::warn!(message = %claim.id, recipient = claim.index, "a mail delivery failed for good");
             }
             State::Queued | State::Sending => self.deferred.inc(),
+            State::Cancelled => {}
         }
         Ok(())
     }

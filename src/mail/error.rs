@@ -52,6 +52,32 @@ pub enum MailError {
     /// No such message.
     #[error("there is no message {0}")]
     NoSuchMessage(String),
+    /// Nothing in a message can be done what was asked for.
+    #[error("message {id} has nothing to {action}: {reason}")]
+    Nothing {
+        /// The message.
+        id: String,
+        /// `retry` or `cancel`.
+        action: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A message's text is not shown while a link in it works.
+    #[error("the text of message {id} is not shown as it is before {until}: the link in it works until then")]
+    Masked {
+        /// The message.
+        id: String,
+        /// Until when.
+        until: crate::base::Timestamp,
+    },
+    /// No such part of a message.
+    #[error("message {id} has no file {index}")]
+    NoSuchFile {
+        /// The message.
+        id: String,
+        /// The number asked for.
+        index: usize,
+    },
     /// A stored row does not decode.
     #[error("a row of table {table} does not decode: {source}")]
     Row {

@@ -7,13 +7,15 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::counts::{self, Happened, Standing};
 use super::message::{Envelope, Message};
 use super::rows::{
-    BODIES, COUNTS, CountRow, DELIVERIES, DUE, DeliveryRow, KNOWN, KnownRow, MESSAGES, MessageRow, PIECE, RUNNING,
-    Source, State, decode, due_key, load, message_id, numbered, rows_of, save,
+    BODIES, DELIVERIES, DUE, DeliveryRow, KNOWN, KnownRow, MESSAGES, MessageRow, PIECE, RUNNING, Source, State, decode,
+    due_key, load, message_id, numbered, rows_of, save,
 };
 use super::{MailConfig, MailError, schedule};
 use crate::base::{Clock, Id128, Random, Timestamp};
@@ -26,6 +28,12 @@ const DAY_MS: u64 = 86_400_000;
 
 /// Most messages looked at for [`Outbox::accepted_today`].
 const DAY_SCAN: usize = 10_000;
+
+/// Most characters kept of a subject as it is written in the message.
+const SUBJECT_MAX: usize = 1000;
+
+/// When the first attempt of an urgent delivery is due: ahead of everything else in the queue.
+const URGENT_DUE_MS: u64 = 1;
 
 /// A message to take in.
 #[derive(Clone, Debug)]
@@ -43,6 +51,10 @@ pub struct Submission {
     /// A name the sender gave this submission: the same name within the time messages are kept is the same message. It
     /// already carries who the sender is, so that nobody can claim another's.
     pub idempotency: Option<String>,
+    /// Whether its first attempt goes ahead of everything that waits.
+    pub urgent: bool,
+    /// How long it is of use: given up after that, or after `mail.give_up_after` if that is shorter.
+    pub useful_for: Option<Duration>,
 }
 
 /// What became of a [`Submission`].
@@ -95,15 +107,15 @@ pub struct Record {
 
 /// The outbox. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Outbox(Arc<Inner>);
+pub struct Outbox(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    store: Store,
-    clock: Arc<dyn Clock>,
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     config: MailConfig,
-    arrived: Notify,
+    pub(super) arrived: Notify,
     accepted: Counter,
     repeated: Counter,
 }
@@ -235,8 +247,10 @@ impl Outbox {
                     for (key, _) in &running {
                         tx.delete(RUNNING, key)?;
                         let Some(mut row) = load::<DeliveryRow>(tx, DELIVERIES, key)? else { continue };
+                        let before = Standing::of(&row);
                         row.due_ms = now.millis();
                         row.note(now, State::Queued, "the server ended during an attempt; this one may arrive twice");
+                        counts::shift(tx, Some(before), Some(Standing::of(&row)), 1)?;
                         save(tx, DELIVERIES, key, &row)?;
                         tx.put(DUE, &due_key(row.due_ms, key), &[])?;
                     }
@@ -255,16 +269,7 @@ impl Outbox {
     /// # Errors
     /// [`MailError::NoSuchMessage`], [`MailError::Store`].
     pub async fn text(&self, id: Id128) -> Result<Vec<u8>, MailError> {
-        self.0
-            .store
-            .read(move |tx| {
-                let pieces = rows_of(tx, BODIES, &id)?;
-                if pieces.is_empty() {
-                    return Err(MailError::NoSuchMessage(id.to_string()));
-                }
-                Ok(pieces.into_iter().flat_map(|(_, bytes)| bytes).collect())
-            })
-            .await
+        self.0.store.read(move |tx| text(tx, &id)).await
     }
 
     /// Message `id` and its deliveries.
@@ -296,7 +301,7 @@ impl Outbox {
     /// # Errors
     /// [`MailError::Store`], [`MailError::Row`].
     pub async fn open(&self) -> Result<u64, MailError> {
-        self.0.store.read(|tx| Ok(load::<CountRow>(tx, COUNTS, b"open")?.unwrap_or_default().count)).await
+        self.0.store.read(|tx| Ok(counts::load(tx)?.open())).await
     }
 
     /// Recipients of the messages accepted in the last 24 hours, counted up to the newest [`DAY_SCAN`] messages.
@@ -344,6 +349,7 @@ impl Outbox {
                         gone += 1;
                     }
                 }
+                counts::forget_hours(tx, now, keep, most)?;
                 Ok(gone)
             })
             .await
@@ -354,21 +360,24 @@ impl Outbox {
         let known = submission.idempotency.map(|name| mac::sha256(name.as_bytes()));
         let subject = submission.message.header("subject").unwrap_or_default();
         let text = [submission.trace.as_slice(), submission.message.bytes()].concat();
+        let give_up_after = self.0.config.give_up_after.duration();
+        let give_up_after = submission.useful_for.map_or(give_up_after, |useful| useful.min(give_up_after));
         let row = MessageRow {
             created_ms: now.millis(),
             source: submission.source,
             from: submission.envelope.from.to_string(),
-            subject: subject.chars().take(200).collect(),
+            subject: subject.chars().take(SUBJECT_MAX).collect(),
             size,
             pieces: text.len().div_ceil(PIECE) as u32,
             recipients: submission.envelope.to.len() as u32,
             open: submission.envelope.to.len() as u32,
-            give_up_ms: now.after(self.0.config.give_up_after.duration()).millis(),
+            give_up_ms: now.after(give_up_after).millis(),
             finished_ms: None,
             known,
         };
         let to = submission.envelope.to.iter().map(ToString::to_string).collect();
-        Draft { id: submission.id, row, to, text }
+        let due_ms = if submission.urgent { URGENT_DUE_MS } else { now.millis() };
+        Draft { id: submission.id, row, to, text, due_ms }
     }
 }
 
@@ -378,6 +387,7 @@ struct Draft {
     row: MessageRow,
     to: Vec<String>,
     text: Vec<u8>,
+    due_ms: u64,
 }
 
 impl Draft {
@@ -388,18 +398,19 @@ impl Draft {
             }
             save(tx, KNOWN, known, &KnownRow { id: self.id, created_ms: self.row.created_ms })?;
         }
-        let open = load::<CountRow>(tx, COUNTS, b"open")?.unwrap_or_default().count + self.to.len() as u64;
-        if open > max_queue {
+        let recipients = self.to.len() as u64;
+        if counts::load(tx)?.open() + recipients > max_queue {
             return Err(MailError::QueueFull { most: max_queue });
         }
-        save(tx, COUNTS, b"open", &CountRow { count: open })?;
+        counts::shift(tx, None, Some(Standing::Queued), recipients)?;
+        counts::happened(tx, Timestamp(self.row.created_ms), Happened::Accepted, recipients)?;
         save(tx, MESSAGES, self.id.as_bytes(), &self.row)?;
         for (index, piece) in (0..).zip(self.text.chunks(PIECE)) {
             tx.put(BODIES, &numbered(&self.id, index), piece)?;
         }
         for (index, to) in (0..).zip(&self.to) {
             let key = numbered(&self.id, index);
-            let due_ms = self.row.created_ms;
+            let due_ms = self.due_ms;
             let row = DeliveryRow { to: to.clone(), state: State::Queued, attempts: 0, due_ms, events: Vec::new() };
             save(tx, DELIVERIES, &key, &row)?;
             tx.put(DUE, &due_key(due_ms, &key), &[])?;
@@ -441,6 +452,7 @@ fn finish(
         return Ok(row.state);
     }
     tx.delete(RUNNING, &key)?;
+    let before = Standing::of(&row);
     row.attempts += u32::from(!matches!(outcome, Outcome::Throttled(_)));
     let give_up = Timestamp(message.give_up_ms);
     let next = match outcome {
@@ -466,14 +478,23 @@ fn finish(
             message.finished_ms = Some(now.millis());
         }
         save(tx, MESSAGES, id.as_bytes(), &message)?;
-        let open = load::<CountRow>(tx, COUNTS, b"open")?.unwrap_or_default().count;
-        save(tx, COUNTS, b"open", &CountRow { count: open.saturating_sub(1) })?;
     }
+    let after = Standing::of(&row);
+    counts::shift(tx, Some(before), Some(after), 1)?;
+    counts::happened(tx, now, Happened::Attempt(after), 1)?;
     save(tx, DELIVERIES, &key, &row)?;
     Ok(row.state)
 }
 
-fn record(tx: &dyn ReadTx, id: &Id128) -> Result<Record, MailError> {
+pub(super) fn text(tx: &dyn ReadTx, id: &Id128) -> Result<Vec<u8>, MailError> {
+    let pieces = rows_of(tx, BODIES, id)?;
+    if pieces.is_empty() {
+        return Err(MailError::NoSuchMessage(id.to_string()));
+    }
+    Ok(pieces.into_iter().flat_map(|(_, bytes)| bytes).collect())
+}
+
+pub(super) fn record(tx: &dyn ReadTx, id: &Id128) -> Result<Record, MailError> {
     let message = load(tx, MESSAGES, id.as_bytes())?.ok_or_else(|| MailError::NoSuchMessage(id.to_string()))?;
     let rows = rows_of(tx, DELIVERIES, id)?;
     let deliveries = rows.iter().map(|(_, bytes)| decode(DELIVERIES, bytes)).collect::<Result<_, _>>()?;
@@ -481,6 +502,9 @@ fn record(tx: &dyn ReadTx, id: &Id128) -> Result<Record, MailError> {
 }
 
 fn forget(tx: &mut dyn WriteTx, id: &Id128, row: &MessageRow) -> Result<(), MailError> {
+    for (_, bytes) in rows_of(tx, DELIVERIES, id)? {
+        counts::shift(tx, Some(Standing::of(&decode(DELIVERIES, &bytes)?)), None, 1)?;
+    }
     for table in [BODIES, DELIVERIES] {
         for (key, _) in rows_of(tx, table, id)? {
             tx.delete(table, &key)?;
@@ -507,4 +531,4 @@ impl Random for Fixed {
 
 #[cfg(test)]
 #[path = "outbox_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -6,12 +6,12 @@ use super::*;
 use crate::mail::LineEnds;
 use crate::testing::{TestClock, TestRandom, memory_store};
 
-struct Bench {
-    outbox: Outbox,
-    clock: Arc<TestClock>,
+pub(in crate::mail) struct Bench {
+    pub outbox: Outbox,
+    pub clock: Arc<TestClock>,
 }
 
-fn bench(config: MailConfig) -> Bench {
+pub(in crate::mail) fn bench(config: MailConfig) -> Bench {
     let clock = Arc::new(TestClock::default());
     let random = Arc::new(TestRandom::new(7));
     let outbox = Outbox::new(memory_store(), Arc::clone(&clock) as Arc<dyn Clock>, random, &Metrics::new(), config);
@@ -19,7 +19,7 @@ fn bench(config: MailConfig) -> Bench {
 }
 
 impl Bench {
-    fn submission(&self, to: &[&str]) -> Submission {
+    pub fn submission(&self, to: &[&str]) -> Submission {
         let id = self.outbox.fresh_id();
         let text = b"Subject: hi\r\n\r\nbody\r\n";
         Submission {
@@ -32,10 +32,12 @@ impl Bench {
             message: Message::parse(text, LineEnds::Strict, self.clock.now(), &id.to_string(), "example.com").unwrap(),
             source: Source::Smtp,
             idempotency: None,
+            urgent: false,
+            useful_for: None,
         }
     }
 
-    async fn accept(&self, to: &[&str]) -> Id128 {
+    pub async fn accept(&self, to: &[&str]) -> Id128 {
         self.outbox.accept(self.submission(to)).await.unwrap().id
     }
 }

@@ -8,7 +8,8 @@
 //! | `mail.due` | due time in ms (8) ‖ message id ‖ recipient (4) | empty; the queue in order |
 //! | `mail.running` | message id ‖ recipient (4) | empty; an attempt is under way |
 //! | `mail.known` | SHA-256 of the sender's idempotency key (32) | [`KnownRow`] |
-//! | `mail.counts` | `open` | [`CountRow`]: deliveries without a final state |
+//! | `mail.counts` | `standing` | [`Counts`]: deliveries by where they stand |
+//! | `mail.hours` | hour since the epoch (8) | [`HourRow`]: what happened in it |
 //!
 //! A delivery without a final state stands in exactly one of `mail.due` and `mail.running`.
 
@@ -31,6 +32,7 @@ pub(super) const DUE: Table = Table::new("mail.due");
 pub(super) const RUNNING: Table = Table::new("mail.running");
 pub(super) const KNOWN: Table = Table::new("mail.known");
 pub(super) const COUNTS: Table = Table::new("mail.counts");
+pub(super) const HOURS: Table = Table::new("mail.hours");
 
 /// Most events kept of one delivery; the first one and the latest others stay.
 const EVENTS_MAX: usize = 20;
@@ -49,6 +51,8 @@ pub enum Source {
     Smtp,
     /// One of Mainstay's own templates.
     Template,
+    /// One of Mainstay's own templates whose link works once and for a time, so that its text is shown masked.
+    Token,
 }
 
 impl Source {
@@ -58,7 +62,7 @@ impl Source {
             Self::Ses => "SES",
             Self::SesV2 => "SES v2",
             Self::Smtp => "SMTP",
-            Self::Template => "template",
+            Self::Template | Self::Token => "template",
         }
     }
 }
@@ -107,12 +111,14 @@ pub enum State {
     Failed,
     /// Kept for viewing by the development transport. Final.
     Kept,
+    /// Taken out of the queue by hand. Final.
+    Cancelled,
 }
 
 impl State {
     /// Whether nothing will happen any more.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Delivered | Self::Failed | Self::Kept)
+        matches!(self, Self::Delivered | Self::Failed | Self::Kept | Self::Cancelled)
     }
 
     /// Its name for people.
@@ -123,6 +129,7 @@ impl State {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::Kept => "kept",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -179,17 +186,6 @@ pub struct KnownRow {
 }
 
 impl Record for KnownRow {
-    const VERSION: u8 = 1;
-}
-
-/// A count.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct CountRow {
-    /// How many.
-    pub count: u64,
-}
-
-impl Record for CountRow {
     const VERSION: u8 = 1;
 }
 

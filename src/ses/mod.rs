@@ -115,7 +115,8 @@ impl Door {
             }
         };
         let trace = message::received(peer.address.ip(), &self.host, "HTTP", &name, now);
-        Ok(Submission { id, envelope, trace, message, source, idempotency: who.idempotency() })
+        let idempotency = who.idempotency();
+        Ok(Submission { id, envelope, trace, message, source, idempotency, urgent: false, useful_for: None })
     }
 }
 

@@ -122,6 +122,8 @@ impl Door {
                 message,
                 source: Source::Smtp,
                 idempotency: idempotency.map(|key| format!("smtp\0{user}\0{key}")),
+                urgent: false,
+                useful_for: None,
             })
             .await?;
         Ok(accepted.id.to_string())
