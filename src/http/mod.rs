@@ -13,6 +13,7 @@ pub mod config;
 pub mod connection;
 pub mod handler;
 mod load;
+pub mod multipart;
 mod patience;
 pub mod query;
 pub mod range;
