@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod query;
 pub mod rows;
 pub mod schedule;
+pub mod templates;
 pub mod transport;
 
 pub use config::{MailConfig, TransportKind};
@@ -34,4 +35,5 @@ pub use message::{Envelope, LineEnds, Message};
 pub use outbox::{Accepted, Outbox, Outcome, Submission};
 pub use query::{Detail, Filter, Page, Summary};
 pub use rows::Source;
+pub use templates::{Brand, Letter};
 pub use transport::Transport;

@@ -256,7 +256,10 @@ fn list(tx: &dyn ReadTx, filter: &Filter, before: Option<Id128>, most: usize) ->
     };
     let mut page = Page { messages: Vec::new(), next: None };
     for _ in 0..LOOKED_AT_MAX {
-        let Some(id) = walk.next(tx)? else { return Ok(page) };
+        let Some(id) = walk.next(tx)? else {
+            page.next = None;
+            return Ok(page);
+        };
         // A message of the queue may have gone since; the queue and the message are read in one view, so it has not.
         let record = outbox::record(tx, &id)?;
         let listed = summary(&record);
