@@ -24,7 +24,8 @@ const SES_ANSWER: usize = 64 << 10;
 /// Largest file with a password.
 const PASSWORD_FILE: u64 = 4096;
 
-/// Starts delivery and the SMTP door. Gives back the SES door's routes, for the console's listener, and the outbox. Blocks.
+/// Starts delivery and the SMTP door. Gives back the SES door's routes, for the console's listener, and
+/// the outbox. Blocks.
 ///
 /// # Errors
 /// [`StartError::Mail`] when a setting of the transport is wrong or names a file that does not read.

@@ -102,7 +102,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
-    let pages = console(plan, &ground, &services, outbox, checks.clone())?;
+    let pages = console(plan, &ground, &services, outbox.clone(), checks.clone())?;
     let router = pages.around(api.router().merge(ses).merge(ingest.router()).merge(pages.router()));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
@@ -120,6 +120,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks,
         issues: services.issues.clone(),
         backups: backups.clone(),
+        outbox,
         clock: Arc::clone(&plan.clock),
         started,
     });

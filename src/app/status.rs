@@ -11,6 +11,7 @@ use crate::accounts::AccessKeys;
 use crate::backup::service::Backups;
 use crate::base::Clock;
 use crate::issues::Issues;
+use crate::mail::Outbox;
 use crate::monitor::{Checks, Part};
 
 /// This release.
@@ -72,6 +73,8 @@ pub struct Facts {
     pub issues: Issues,
     /// Backups.
     pub backups: Backups,
+    /// Outbound mail.
+    pub outbox: Outbox,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The clock's monotonic time at the start.

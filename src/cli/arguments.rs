@@ -65,6 +65,14 @@ pub(super) enum Command {
     /// Make backups, look at them, and restore them
     #[command(subcommand)]
     Backup(super::backup_arguments::BackupCommand),
+    /// Look at mail taken in: what waits, what was sent, what failed
+    Mail {
+        #[command(subcommand)]
+        command: Option<MailCommand>,
+        /// JSON instead
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -115,6 +123,42 @@ pub(super) enum IssuesCommand {
         /// Its number
         id: u64,
     },
+}
+
+#[derive(Clone, Subcommand)]
+pub(super) enum MailCommand {
+    /// The newest messages (without a command)
+    List {
+        /// Only those in this state: queued, deferred, sent, failed, kept or cancelled
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// A message: its recipients, what happened to each, and its text
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// A message as it is handed to the relay
+    Raw {
+        /// Its id
+        id: String,
+    },
+    /// Try what waits, failed or was cancelled again, now
+    Retry {
+        /// Its id
+        id: String,
+    },
+    /// Take what waits out of the queue
+    Cancel {
+        /// Its id
+        id: String,
+    },
+}
+
+impl Default for MailCommand {
+    fn default() -> Self {
+        Self::List { state: None }
+    }
 }
 
 #[derive(Subcommand)]

@@ -10,6 +10,7 @@ mod backup_arguments;
 mod backup_show;
 mod inspect;
 mod issues;
+mod mail;
 mod serve;
 mod settings;
 
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck => inspect::healthcheck(&shell),
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Backup(command) => backup::backup(shell, command),
+        Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),
         Command::Config(ConfigCommand::Check) => settings::check(&shell),
         Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
         Command::Key(KeyCommand::Export) => inspect::key_export(&shell),
