@@ -234,7 +234,7 @@ mod tests {
     type Read = Vec<(String, Option<String>, Vec<u8>)>;
 
     async fn read(content_type: &str, chunks: Vec<Vec<u8>>) -> Result<Read, MultipartError> {
-        let stream = futures_util::stream::iter(chunks.into_iter().map(|chunk| Ok::<_, std::io::Error>(chunk)));
+        let stream = futures_util::stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>));
         let mut form = Multipart::new(content_type, Body::from_stream(stream))?;
         let mut out = Vec::new();
         while let Some(part) = form.next_part().await? {
