@@ -18,20 +18,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::control_mail::{self, MailAsk};
 use super::status::{Facts, Status, VERSION};
 use super::{StartError, control_backup};
 use crate::base::supervise::Role;
-use crate::base::{Disk, Id128, Supervisor};
+use crate::base::{Disk, Supervisor};
 use crate::issues::{Detail, EventView, Filter, IssuesError, Status as IssueStatus, Summary};
-use crate::mail;
 
 /// Most bytes of a line asked.
 pub const ASK_LIMIT: u64 = 4 << 10;
@@ -46,13 +44,6 @@ pub const MOST_LONG: usize = 4;
 
 /// Most issues of one answer: each has at most a few hundred bytes, so that they fit [`ANSWER_LIMIT`].
 const ISSUES_SHOWN: usize = 100;
-
-/// Most messages of one answer, likewise.
-const MAIL_SHOWN: usize = 100;
-
-/// Most bytes of a message's text, and of its raw form, in one answer: written as JSON they fit [`ANSWER_LIMIT`].
-const TEXT_SHOWN: usize = 64 << 10;
-const RAW_SHOWN: usize = 512 << 10;
 
 /// Version of this protocol.
 const PROTOCOL: u32 = 1;
@@ -106,41 +97,8 @@ pub enum Ask {
         /// Where to; the scheduled target when none is named.
         target: Option<String>,
     },
-    /// The newest messages, all or those with a delivery that stands so.
-    Mail {
-        /// Where it stands.
-        standing: Option<mail::Standing>,
-    },
-    /// One message.
-    MailMessage {
-        /// Its id.
-        id: Id128,
-    },
-    /// One message's bytes, in base64.
-    MailRaw {
-        /// Its id.
-        id: Id128,
-    },
-    /// Makes the next attempt of a message due now.
-    MailRetry {
-        /// Its id.
-        id: Id128,
-    },
-    /// Takes a message out of the queue.
-    MailCancel {
-        /// Its id.
-        id: Id128,
-    },
-}
-
-/// A message with its text, as `mainstay mail show` prints it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MailShown {
-    /// The message and its deliveries.
-    #[serde(flatten)]
-    pub detail: mail::Detail,
-    /// Its text.
-    pub content: mail::Content,
+    /// Something about mail.
+    Mail(MailAsk),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -340,23 +298,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::SetIssue { id, status }) => told(facts.issues.set_status(id, status).await),
         Ok(Ask::Backups) => (serde_json::to_value(facts.backups.status()).ok(), None),
         Ok(Ask::BackupNow { .. } | Ask::BackupAdd { .. }) => (None, Some("it is answered elsewhere".to_owned())),
-        Ok(Ask::Mail { standing }) => {
-            let filter = mail::Filter { standing, text: None };
-            told(facts.outbox.list(filter, None, MAIL_SHOWN).await)
-        }
-        Ok(Ask::MailMessage { id }) => told(mail_shown(facts, id).await),
-        Ok(Ask::MailRaw { id }) => match facts.outbox.raw(id).await {
-            Ok(bytes) if bytes.len() > RAW_SHOWN => {
-                let most = RAW_SHOWN;
-                (
-                    None,
-                    Some(format!("the message has {} bytes, over {most} only the console gives it out", bytes.len())),
-                )
-            }
-            raw => told(raw.map(|bytes| BASE64_STANDARD.encode(bytes))),
-        },
-        Ok(Ask::MailRetry { id }) => told(facts.outbox.retry(id).await),
-        Ok(Ask::MailCancel { id }) => told(facts.outbox.cancel(id).await),
+        Ok(Ask::Mail(ask)) => control_mail::answer(facts, ask).await,
         Err(error) => (None, Some(error)),
     }
 }
@@ -367,19 +309,10 @@ async fn newest(facts: &Facts, status: Option<IssueStatus>) -> Result<Vec<Summar
     Ok(facts.issues.list(filter).await?.issues)
 }
 
-async fn mail_shown(facts: &Facts, id: Id128) -> Result<MailShown, mail::MailError> {
-    let detail = facts.outbox.detail(id).await?;
-    let mut content = facts.outbox.content(id).await?;
-    for text in [&mut content.text, &mut content.html].into_iter().flatten() {
-        let end = text.floor_char_boundary(TEXT_SHOWN);
-        content.cut |= end < text.len();
-        text.truncate(end);
-    }
-    Ok(MailShown { detail, content })
-}
-
 /// An answer, or why there is none.
-fn told<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> (Option<serde_json::Value>, Option<String>) {
+pub(super) fn told<T: Serialize, E: std::fmt::Display>(
+    result: Result<T, E>,
+) -> (Option<serde_json::Value>, Option<String>) {
     match result {
         Ok(answer) => (serde_json::to_value(answer).ok(), None),
         Err(error) => (None, Some(error.to_string())),
@@ -453,48 +386,7 @@ pub fn set_issue(folder: &Path, id: u64, status: IssueStatus) -> Result<Summary,
     ask(folder, Ask::SetIssue { id, status })
 }
 
-/// Asks the server that runs on `folder` for its newest messages. Blocks.
-///
-/// # Errors
-/// [`ControlError`].
-pub fn mail(folder: &Path, standing: Option<mail::Standing>) -> Result<mail::Page, ControlError> {
-    ask(folder, Ask::Mail { standing })
-}
-
-/// Asks the server that runs on `folder` for message `id`. Blocks.
-///
-/// # Errors
-/// [`ControlError`].
-pub fn mail_message(folder: &Path, id: Id128) -> Result<MailShown, ControlError> {
-    ask(folder, Ask::MailMessage { id })
-}
-
-/// Asks the server that runs on `folder` for the bytes of message `id`. Blocks.
-///
-/// # Errors
-/// [`ControlError`].
-pub fn mail_raw(folder: &Path, id: Id128) -> Result<Vec<u8>, ControlError> {
-    let text: String = ask(folder, Ask::MailRaw { id })?;
-    BASE64_STANDARD.decode(text).map_err(|error| ControlError::Answer(serde::de::Error::custom(error)))
-}
-
-/// Tells the server that runs on `folder` to try message `id` again now. Blocks.
-///
-/// # Errors
-/// [`ControlError`].
-pub fn mail_retry(folder: &Path, id: Id128) -> Result<mail::Detail, ControlError> {
-    ask(folder, Ask::MailRetry { id })
-}
-
-/// Tells the server that runs on `folder` to take message `id` out of the queue. Blocks.
-///
-/// # Errors
-/// [`ControlError`].
-pub fn mail_cancel(folder: &Path, id: Id128) -> Result<mail::Detail, ControlError> {
-    ask(folder, Ask::MailCancel { id })
-}
-
-fn ask<T: DeserializeOwned>(folder: &Path, ask: Ask) -> Result<T, ControlError> {
+pub(super) fn ask<T: DeserializeOwned>(folder: &Path, ask: Ask) -> Result<T, ControlError> {
     let stream = connect(folder, ask)?;
     let path = socket(folder);
     let mut answer = Vec::new();
@@ -541,12 +433,12 @@ mod tests {
             checks: Checks::new(Vec::new(), shutdown.clone()),
             issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
             backups: crate::backup::server_tests::backups(shutdown),
-            outbox: mail::outbox::Outbox::new(
+            outbox: crate::mail::Outbox::new(
                 memory_store(),
                 Arc::new(TestClock::default()),
                 Arc::new(SystemRandom),
                 &crate::telemetry::Metrics::new(),
-                mail::MailConfig::default(),
+                crate::mail::MailConfig::default(),
             ),
             clock: Arc::new(TestClock::default()),
             started: Duration::ZERO,

@@ -9,8 +9,7 @@ use serde::Serialize;
 use super::arguments::MailCommand;
 use super::say;
 use super::settings::Shell;
-use crate::app::control;
-use crate::app::control::MailShown;
+use crate::app::control_mail::{self as control, MailShown};
 use crate::base::Id128;
 use crate::mail::{Detail, Page, Standing};
 
@@ -20,19 +19,19 @@ pub(super) fn mail(shell: &Shell, command: MailCommand, json: bool) -> anyhow::R
     match command {
         MailCommand::List { state } => {
             let standing = state.map(|name| named(&name)).transpose()?;
-            print(&control::mail(&folder, standing)?, json, table)
+            print(&control::list(&folder, standing)?, json, table)
         }
-        MailCommand::Show { id } => print(&control::mail_message(&folder, number(&id)?)?, json, shown),
+        MailCommand::Show { id } => print(&control::message(&folder, number(&id)?)?, json, shown),
         MailCommand::Raw { id } => {
-            let bytes = control::mail_raw(&folder, number(&id)?)?;
+            let bytes = control::raw(&folder, number(&id)?)?;
             let mut output = std::io::stdout().lock();
             match output.write_all(&bytes).and_then(|()| output.flush()) {
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
                 _ => Ok(()),
             }
         }
-        MailCommand::Retry { id } => print(&control::mail_retry(&folder, number(&id)?)?, json, detail),
-        MailCommand::Cancel { id } => print(&control::mail_cancel(&folder, number(&id)?)?, json, detail),
+        MailCommand::Retry { id } => print(&control::retry(&folder, number(&id)?)?, json, detail),
+        MailCommand::Cancel { id } => print(&control::cancel(&folder, number(&id)?)?, json, detail),
     }
 }
 
