@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle as Runtime;
 
+use super::connect::Connect;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::notify::Notifier;
 use super::status::Facts;
-use super::{Folder, StartError, backups, control, mail, master, redis};
+use super::{Folder, StartError, backups, control, mail, master, pages, redis};
 use crate::accounts::{AccessKeys, FirstCredentials};
 use crate::api::Api;
 use crate::base::{Clock, Disk, Random, Supervisor};
@@ -102,8 +103,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
-    let pages = console(plan, &ground, &services, outbox.clone(), checks.clone())?;
-    let router = pages.around(api.router().merge(ses).merge(ingest.router()).merge(pages.router()));
+    let admin = console(plan, &ground, &services, &connect, outbox.clone(), checks.clone())?;
+    let router = admin.around(api.router().merge(ses).merge(ingest.router()).merge(admin.router()));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
     let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https));
@@ -203,6 +204,7 @@ fn console(
     plan: &Plan,
     ground: &Ground,
     services: &Services,
+    connect: &Connect,
     outbox: Outbox,
     checks: Checks,
 ) -> Result<Console, StartError> {
@@ -210,6 +212,9 @@ fn console(
         objects: services.objects.clone(),
         outbox,
         issues: services.issues.clone(),
+        share: pages::share(plan, ground, connect),
+        brand: pages::brand(plan, connect),
+        reference: crate::config::reference::reference(),
         checks,
         clock: Arc::clone(&plan.clock),
         random: Arc::clone(&plan.random),

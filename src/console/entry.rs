@@ -15,6 +15,7 @@ use axum::response::Response;
 
 use super::cookies::Cookie;
 use super::flash::Flash;
+use super::foreign::Foreign;
 use super::frame::Theme;
 use super::session::{self, Session};
 use super::{Console, Fault, errors, headers};
@@ -230,7 +231,11 @@ pub(super) fn set(response: &mut Response, cookie: Option<HeaderValue>) {
 }
 
 fn guarded(mut response: Response) -> Response {
-    headers::guard(response.headers_mut());
+    if response.extensions().get::<Foreign>().is_some() {
+        headers::guard_foreign(response.headers_mut());
+    } else {
+        headers::guard(response.headers_mut());
+    }
     response
 }
 

@@ -39,6 +39,7 @@ pub mod entry;
 mod errors;
 pub mod fault;
 pub mod flash;
+pub mod foreign;
 pub mod form;
 pub mod format;
 pub mod frame;
@@ -48,6 +49,7 @@ mod pages;
 pub mod paging;
 pub mod seals;
 pub mod session;
+pub mod share;
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,7 +61,7 @@ use self::seals::Seals;
 use crate::base::{Clock, Random};
 use crate::crypto::Key;
 use crate::issues::Issues;
-use crate::mail::Outbox;
+use crate::mail::{Brand, Outbox};
 use crate::monitor::Checks;
 use crate::objects::Objects;
 
@@ -69,6 +71,7 @@ pub use flash::Flash;
 pub use form::{Fields, Form, OpenForm, Upload};
 pub use frame::{Frame, Section};
 pub use page::{Page, Visitor};
+pub use share::Share;
 
 /// The services the pages show.
 #[derive(Debug)]
@@ -79,6 +82,12 @@ pub struct World {
     pub outbox: Outbox,
     /// Captured errors.
     pub issues: Issues,
+    /// How objects are opened and shared by address.
+    pub share: Share,
+    /// Who the letters to accounts come from.
+    pub brand: Brand,
+    /// Every setting with its manual, as `mainstay config reference` prints it.
+    pub reference: String,
     /// Whether each part works.
     pub checks: Checks,
     /// Time.

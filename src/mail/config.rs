@@ -15,6 +15,8 @@ settings! {
         pub transport: TransportKind = TransportKind::Development,
         /// Sender of mail Mainstay writes itself, and the `AWS_SES_FROM_EMAIL` that `mainstay env` prints.
         pub from: String = "no-reply@localhost".to_owned(),
+        /// Name that mail Mainstay writes itself goes by.
+        pub brand: String = "Mainstay".to_owned(),
         /// The relay, such as `smtps://smtp.example.com:465`, `smtp://smtp.example.com:587?tls=required` or
         /// `smtp://127.0.0.1:25`. No user or password here: they have settings of their own.
         pub relay: String = String::new(),

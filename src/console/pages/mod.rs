@@ -1,7 +1,13 @@
 //! The table of all pages.
 
+mod buckets;
 mod dashboard;
+mod docs;
 mod home;
+mod issues;
+mod letters;
+mod mail;
+mod objects;
 mod theme;
 
 use axum::routing::{get, post};
@@ -15,6 +21,32 @@ pub fn router(console: &Console) -> Router {
         .route("/", get(home::show))
         .route("/theme", post(theme::choose))
         .route("/dashboard", get(dashboard::show))
+        .route("/buckets", get(buckets::list).post(buckets::create))
+        .route("/buckets/{bucket}", get(objects::list))
+        .route("/buckets/{bucket}/delete", get(buckets::ask_delete).post(buckets::delete))
+        .route("/buckets/{bucket}/upload", post(objects::upload))
+        .route("/buckets/{bucket}/object", get(objects::show))
+        .route("/buckets/{bucket}/download", get(objects::download))
+        .route("/buckets/{bucket}/picture", get(objects::picture))
+        .route("/buckets/{bucket}/share", post(objects::share))
+        .route("/buckets/{bucket}/remove", get(objects::ask_remove).post(objects::remove))
+        .route("/mail", get(mail::list))
+        .route("/mail/letters", get(letters::list))
+        .route("/mail/letters/{name}", post(letters::send))
+        .route("/mail/letters/{name}/html", get(letters::html))
+        .route("/mail/{id}", get(mail::show))
+        .route("/mail/{id}/html", get(mail::html))
+        .route("/mail/{id}/raw", get(mail::raw))
+        .route("/mail/{id}/file/{index}", get(mail::file))
+        .route("/mail/{id}/retry", post(mail::retry))
+        .route("/mail/{id}/cancel", get(mail::ask_cancel).post(mail::cancel))
+        .route("/issues", get(issues::list))
+        .route("/issues/{id}", get(issues::show))
+        .route("/issues/{id}/status", post(issues::set_status))
+        .route("/issues/{id}/events/{number}", get(issues::event))
+        .route("/issues/{id}/events/{number}/json", get(issues::json))
+        .route("/docs", get(docs::start))
+        .route("/docs/{chapter}", get(docs::show))
         // Above this line: pages, each of which goes through `entry`.
         .route_layer(middleware::from_fn_with_state(console.clone(), entry::enter))
         .route("/static/{name}", get(assets::serve))

@@ -1,0 +1,123 @@
+//! `/buckets`: the buckets, and making and removing them.
+
+use askama::Template;
+use axum::extract::{Path, State};
+
+use super::mail::sentence;
+use crate::console::{Answer, Confirm, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
+use crate::objects::{Bucket, BucketName, Created, ListQuery, ObjectError, Objects};
+
+/// Objects counted of one bucket, and pages of a thousand objects read for one list, before sizes are left open.
+const COUNTED_MAX: u64 = 10_000;
+const PAGES_MAX: usize = 60;
+
+#[derive(Template)]
+#[template(path = "buckets.html", whitespace = "preserve")]
+struct List {
+    frame: Frame,
+    buckets: Vec<(Bucket, Size)>,
+}
+
+/// What a bucket holds, as far as it was counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    objects: u64,
+    bytes: u64,
+    /// Whether there is more.
+    more: bool,
+}
+
+/// `GET /buckets`.
+pub async fn list(State(console): State<Console>, page: Page) -> Answer {
+    let objects = &console.world().objects;
+    let all = objects.buckets().await.map_err(|error| Fault::failed("list of buckets", &error))?;
+    let mut pages = PAGES_MAX;
+    let mut buckets = Vec::with_capacity(all.len());
+    for bucket in all {
+        let size = size(objects, &bucket.name, &mut pages).await.map_err(fault)?;
+        buckets.push((bucket, size));
+    }
+    page::show(&List { frame: page.frame("Buckets", Section::Buckets), buckets })
+}
+
+async fn size(objects: &Objects, bucket: &BucketName, pages: &mut usize) -> Result<Size, ObjectError> {
+    let mut size = Size::default();
+    let mut query = ListQuery { max_keys: 1000, ..ListQuery::default() };
+    loop {
+        if *pages == 0 || size.objects >= COUNTED_MAX {
+            return Ok(Size { more: true, ..size });
+        }
+        *pages -= 1;
+        let found = match objects.list(bucket, query.clone()).await {
+            // It went away while the page was made.
+            Err(ObjectError::NoSuchBucket) => return Ok(size),
+            found => found?,
+        };
+        size.objects += found.objects.len() as u64;
+        size.bytes += found.objects.iter().map(|object| object.size).sum::<u64>();
+        match found.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(size),
+        }
+    }
+}
+
+/// `POST /buckets`.
+pub async fn create(State(console): State<Console>, form: Form) -> Answer {
+    let name: BucketName = match form.fields.trimmed("name").parse() {
+        Ok(name) => name,
+        Err(error) => return form.page.redirect_saying("/buckets", &Flash::bad(sentence(&error))),
+    };
+    match console.world().objects.create_bucket(&name).await {
+        Ok(Created::New) => form.page.redirect_saying(&format!("/buckets/{name}"), &Flash::good("The bucket is made.")),
+        Ok(Created::Already) => form
+            .page
+            .redirect_saying(&format!("/buckets/{name}"), &Flash::bad("There is a bucket of that name already.")),
+        Err(error @ (ObjectError::TooManyBuckets { .. } | ObjectError::Full { .. })) => {
+            form.page.redirect_saying("/buckets", &Flash::bad(sentence(&error)))
+        }
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// `GET /buckets/{bucket}/delete`.
+pub async fn ask_delete(State(console): State<Console>, page: Page, Path(bucket): Path<String>) -> Answer {
+    let name = bucket_name(&bucket)?;
+    console.world().objects.bucket(&name).await.map_err(fault)?;
+    let text = format!("The bucket {name} and the key of its objects are destroyed. It must be empty.");
+    let frame = page.frame(format!("Delete {name}?"), Section::Buckets);
+    Confirm::new(frame, text, "Delete the bucket", format!("/buckets/{name}")).by_typing(name.as_str()).show()
+}
+
+/// `POST /buckets/{bucket}/delete`.
+pub async fn delete(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
+    let name = bucket_name(&bucket)?;
+    if !Confirm::typed(&form.fields, name.as_str()) {
+        return form
+            .page
+            .redirect_saying(&format!("/buckets/{name}/delete"), &Flash::bad("That is not the bucket's name."));
+    }
+    match console.world().objects.delete_bucket(&name).await {
+        Ok(()) => form.page.redirect_saying("/buckets", &Flash::good(format!("The bucket {name} is gone."))),
+        Err(ObjectError::BucketNotEmpty) => {
+            let text = "The bucket still holds objects or unfinished uploads; delete them first.";
+            form.page.redirect_saying(&format!("/buckets/{name}"), &Flash::bad(text))
+        }
+        Err(error) => Err(fault(error)),
+    }
+}
+
+pub(super) fn bucket_name(text: &str) -> Result<BucketName, Fault> {
+    text.parse().map_err(|_no_name| Fault::not_found("bucket"))
+}
+
+pub(super) fn fault(error: ObjectError) -> Fault {
+    match error {
+        ObjectError::NoSuchBucket => Fault::not_found("bucket"),
+        ObjectError::NoSuchKey => Fault::not_found("object"),
+        ObjectError::Full { .. } | ObjectError::TooLarge { .. } | ObjectError::Body(_) => {
+            Fault::bad_request(sentence(&error))
+        }
+        error => Fault::failed("bucket", &error),
+    }
+}
