@@ -3,6 +3,7 @@
 //! [`harness`] starts, asks and stops servers. To test a door, add a module here.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests that cannot go on is a failed test")]
 
+mod backups;
 mod commands;
 mod doors;
 mod edge;
