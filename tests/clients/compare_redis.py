@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 
@@ -357,6 +358,13 @@ class Player:
             lambda: ["PUBLISH", "c", v()],
             lambda: ["PUBSUB", d.choice(["NUMPAT", "CHANNELS", "NUMSUB"])],
             lambda: ["FLUSHDB"] + self.maybe("ASYNC", "SYNC", "X") if d.random() < 0.05 else ["DBSIZE"],
+            lambda: ["CLIENT", "SETNAME", d.choice(["me", "you", "not me"])],
+            lambda: ["CLIENT", d.choice(["GETNAME", "GETREDIR", "UNPAUSE"])],
+            lambda: ["CLIENT", "NO-EVICT", d.choice(["on", "off"])],
+            lambda: ["ACL", "WHOAMI"],
+            lambda: ["CONFIG", "RESETSTAT"],
+            lambda: ["WAIT", "0", "0"],
+            lambda: ["SAVE"] if d.random() < 0.05 else ["DBSIZE"],
             lambda: ["FLUSHALL"] if d.random() < 0.05 else ["DBSIZE"],
         ]
         args = d.choice(makers)()
@@ -403,6 +411,11 @@ def compare(theirs, ours, player, steps):
             reason = "parts of a transaction" if not bad else None
         else:
             reason = explained(args, a, b)
+        if reason == "newer" and b == "QUEUED":
+            # One has refused the transaction by now and the other has not: it can only be given up.
+            for link in (theirs, ours):
+                link.call("DISCARD")
+            queued = []
         if args[0] == "EXEC" or args[0] == "DISCARD" and not (isinstance(a, Error) and "wrong number" in a) or a == "OK" and args[0] == "MULTI":
             queued = []
         if reason is None:
@@ -435,11 +448,11 @@ def main():
         if peer is None:
             path = os.path.join(folder, "redis.sock")
             command = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            for _ in range(100):
-                if os.path.exists(path):
-                    break
-                time.sleep(0.05)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            # Its log tells when the socket is there; afterwards it may fill nobody's pipe.
+            if not any("accept connections at" in line for line in process.stdout):
+                raise RuntimeError(f"redis-server ended with {process.wait()} before it was ready")
+            threading.Thread(target=process.stdout.read, daemon=True).start()
             peer = "unix:" + path
         theirs, ours = Link(peer), Link(options.ours)
         if options.password:

@@ -18,11 +18,34 @@ pub(super) const COMMANDS: &[Command] = &[
     door("auth", -2, SESSION),
     door("quit", -1, SESSION.and(Flags::AT_ONCE).and(Flags::SUBSCRIBED)),
     door("reset", 1, SESSION.and(Flags::AT_ONCE).and(Flags::SUBSCRIBED)),
-    door("client", -2, Flags::NOSCRIPT.and(Flags::LOADING)),
+    Command { subcommands: CLIENT, ..door("client", -2, Flags::NOSCRIPT.and(Flags::LOADING)) },
     door("command", -1, Flags::LOADING),
     door("info", -1, Flags::LOADING),
-    door("config", -2, Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING)),
+    Command { subcommands: CONFIG, ..door("config", -2, Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING)) },
 ];
+
+/// Named here, so that a transaction is refused when one is queued that does not exist.
+const CLIENT: &[(&str, i32)] = &[
+    ("client|getname", 2),
+    ("client|getredir", 2),
+    ("client|id", 2),
+    ("client|info", 2),
+    ("client|kill", -3),
+    ("client|list", -2),
+    ("client|no-evict", 3),
+    ("client|no-touch", 3),
+    ("client|pause", -3),
+    ("client|reply", 3),
+    ("client|setinfo", 4),
+    ("client|setname", 3),
+    ("client|tracking", -3),
+    ("client|trackinginfo", 2),
+    ("client|unblock", -3),
+    ("client|unpause", 2),
+];
+
+/// As [`CLIENT`].
+const CONFIG: &[(&str, i32)] = &[("config|get", -3), ("config|resetstat", 2), ("config|rewrite", 2), ("config|set", -4)];
 
 fn ping(call: &mut Call<'_>) -> Result<(), Fault> {
     let text = call.args.get(1).copied();

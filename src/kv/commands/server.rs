@@ -6,7 +6,7 @@ const SHOWN: Flags = Flags::LOADING;
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING);
 
 pub(super) const COMMANDS: &[Command] = &[
-    door("acl", -2, Flags::NOSCRIPT.and(Flags::LOADING)),
+    Command { subcommands: &[("acl|whoami", 2)], ..door("acl", -2, Flags::NOSCRIPT.and(Flags::LOADING)) },
     door("bgrewriteaof", 1, ADMIN),
     door("bgsave", -1, ADMIN),
     door("cluster", -2, SHOWN),
