@@ -447,8 +447,10 @@ def main():
         peer = options.peer
         if peer is None:
             path = os.path.join(folder, "redis.sock")
+            # Debian's redis-tools holds the server's program as well, under another name; what it is called decides.
+            program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
             command = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(command, executable=program, stdout=subprocess.PIPE, text=True)
             # Its log tells when the socket is there; afterwards it may fill nobody's pipe.
             if not any("accept connections at" in line for line in process.stdout):
                 raise RuntimeError(f"redis-server ended with {process.wait()} before it was ready")

@@ -45,7 +45,8 @@ const CLIENT: &[(&str, i32)] = &[
 ];
 
 /// As [`CLIENT`].
-const CONFIG: &[(&str, i32)] = &[("config|get", -3), ("config|resetstat", 2), ("config|rewrite", 2), ("config|set", -4)];
+const CONFIG: &[(&str, i32)] =
+    &[("config|get", -3), ("config|resetstat", 2), ("config|rewrite", 2), ("config|set", -4)];
 
 fn ping(call: &mut Call<'_>) -> Result<(), Fault> {
     let text = call.args.get(1).copied();
