@@ -1,0 +1,196 @@
+// The console's pages in a real browser: what apps have stored can be seen, and nothing that was stored can act.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Client as Minio } from 'minio';
+import nodemailer from 'nodemailer';
+
+import { chromium } from 'playwright-core';
+
+import { folder } from './support/folder.mjs';
+import { startMainstay } from './support/mainstay.mjs';
+import { undo } from './support/scope.mjs';
+
+const EVIL = `"><script>document.title='owned';alert(1)</script><img src=x onerror="alert(2)">`;
+const ACCOUNT = { email: 'ada@example.com', password: 'correct horse battery staple' };
+
+/** A server with an account, and a browser in which it is logged in. */
+async function loggedIn(t, { javaScriptEnabled = true } = {}) {
+  const extra = { MAINSTAY_ADMIN_EMAIL: ACCOUNT.email, MAINSTAY_ADMIN_PASSWORD: ACCOUNT.password };
+  const server = await startMainstay({ data: folder(t), extra });
+  undo(t, () => server.stop());
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
+  });
+  undo(t, () => browser.close());
+  const context = await browser.newContext({ javaScriptEnabled });
+  const page = await context.newPage();
+  const trouble = [];
+  page.on('dialog', (dialog) => {
+    trouble.push(`dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  page.on('pageerror', (error) => trouble.push(`error: ${error}`));
+  page.on('console', (message) => {
+    if (/Content Security Policy|Refused to/.test(message.text())) trouble.push(message.text());
+  });
+  const base = server.env.MAINSTAY_URL;
+  await page.goto(`${base}/login`);
+  await page.fill('input[name="email"]', ACCOUNT.email);
+  await page.fill('input[name="password"]', ACCOUNT.password);
+  await page.click('main form button:not([name="theme"])');
+  await page.waitForURL((url) => url.pathname !== '/login');
+  return { server, context, page, base, trouble };
+}
+
+function files({ env }) {
+  return new Minio({
+    endPoint: env.MINIO_ENDPOINT,
+    port: Number(env.MINIO_PORT),
+    useSSL: false,
+    accessKey: env.MINIO_ACCESS_KEY,
+    secretKey: env.MINIO_SECRET_KEY,
+  });
+}
+
+async function report(server, event) {
+  const dsn = new URL(server.env.SENTRY_DSN);
+  const id = crypto.randomUUID().replaceAll('-', '');
+  const body = `{"event_id":"${id}"}\n{"type":"event"}\n${JSON.stringify({ event_id: id, ...event })}\n`;
+  const answer = await fetch(`${dsn.origin}/api${dsn.pathname}/envelope/`, {
+    method: 'POST',
+    headers: { 'x-sentry-auth': `Sentry sentry_key=${dsn.username}, sentry_version=7` },
+    body,
+  });
+  assert.equal(answer.status, 200);
+}
+
+/** Loads `path` until `text` is on it. */
+async function until(page, path, text) {
+  for (let tries = 0; tries < 100; tries += 1) {
+    await page.goto(path);
+    if ((await page.textContent('main')).includes(text)) return;
+  }
+  assert.fail(`${text} never came to ${path}`);
+}
+
+for (const javaScriptEnabled of [true, false]) {
+  const how = javaScriptEnabled ? 'with scripts' : 'without scripts';
+
+  test(`a file goes up, is looked at, shared and removed, ${how}`, async (t) => {
+    const { server, page, base, trouble } = await loggedIn(t, { javaScriptEnabled });
+    await page.goto(`${base}/buckets`);
+    await page.fill('#name', 'papers');
+    await page.click('text=Make it');
+    const body = Buffer.from(`hello ${EVIL}`);
+    await page.setInputFiles('#file', { name: 'a <b>& "ü.txt', mimeType: 'text/plain', buffer: body });
+    await page.click('text=Store here');
+    await page.click('table a');
+    assert.equal(await page.textContent('pre.wrap'), body.toString());
+    await page.click('text=Make an address');
+    const link = await page.inputValue('#shared');
+    assert.notEqual(new URL(link).origin, base);
+    const shared = await fetch(link);
+    assert.deepEqual([shared.status, await shared.text()], [200, body.toString()]);
+
+    await page.click('.actions >> text=Delete');
+    await page.click('button.danger');
+    assert.equal((await fetch(link)).status, 404);
+    assert.deepEqual(trouble, []);
+    const left = [];
+    for await (const object of files(server).listObjects('papers', '', true)) left.push(object.name);
+    assert.deepEqual(left, []);
+  });
+
+  test(`a message is read, its HTML in a frame that runs nothing, ${how}`, async (t) => {
+    const { server, page, base, trouble } = await loggedIn(t, { javaScriptEnabled });
+    const mail = nodemailer.createTransport(server.env.SMTP_URL);
+    undo(t, () => mail.close());
+    await mail.sendMail({
+      from: 'notes@example.com',
+      to: 'ada@example.com',
+      subject: `Hi ${EVIL}`,
+      text: `text ${EVIL}`,
+      html: `<p id="seen">html</p>${EVIL}`,
+      attachments: [{ filename: `${EVIL}.html`, content: EVIL }],
+    });
+    await until(page, `${base}/mail`, 'Hi ');
+    assert.ok((await page.textContent('table')).includes(EVIL));
+    await page.click('table a');
+    assert.ok((await page.textContent('h1')).includes(EVIL));
+    assert.ok((await page.textContent('pre.wrap')).includes(EVIL));
+    const frame = page.frames().find((one) => one.url().endsWith('/html'));
+    await frame.waitForSelector('#seen');
+    const raw = await page.request.get(`${page.url()}/html`);
+    assert.match(raw.headers()['content-security-policy'], /^sandbox; default-src 'none'/);
+    const saved = await page.request.get(`${page.url()}/raw`);
+    assert.match(saved.headers()['content-disposition'], /^attachment/);
+    assert.notEqual(await page.title(), 'owned');
+    assert.deepEqual(trouble.filter((line) => !line.includes("sandboxed")), []);
+  });
+
+  test(`an issue is read and resolved, whatever its events hold, ${how}`, async (t) => {
+    const { server, page, base, trouble } = await loggedIn(t, { javaScriptEnabled });
+    const frame = { function: EVIL, filename: EVIL, lineno: 3, in_app: true, context_line: EVIL, vars: { x: EVIL } };
+    await report(server, {
+      level: 'error',
+      platform: EVIL,
+      release: EVIL,
+      environment: EVIL,
+      transaction: EVIL,
+      server_name: EVIL,
+      tags: { evil: EVIL },
+      user: { id: EVIL },
+      extra: { evil: EVIL },
+      contexts: { evil: { evil: EVIL } },
+      request: { method: EVIL, url: `http://x/${EVIL}`, headers: { evil: EVIL } },
+      breadcrumbs: [{ category: EVIL, message: EVIL, data: { evil: EVIL } }],
+      exception: { values: [{ type: 'Evil', value: EVIL, stacktrace: { frames: [frame] } }] },
+    });
+    await until(page, `${base}/issues`, 'Evil');
+    await page.click('table a');
+    assert.ok((await page.textContent('main')).includes(EVIL));
+    await page.click('table a >> nth=-1');
+    await page.goBack();
+    await page.click('text=Resolve');
+    assert.ok((await page.textContent('main')).includes('resolved'));
+    assert.notEqual(await page.title(), 'owned');
+    assert.deepEqual(trouble, []);
+  });
+}
+
+test('stored pages and pictures do not act on the console', async (t) => {
+  const { server, page, base, trouble } = await loggedIn(t);
+  const client = files(server);
+  await client.makeBucket('evil');
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40" onload="alert(3)"><script>alert(4)</script></svg>`;
+  await client.putObject('evil', `${EVIL}.svg`, svg, svg.length, { 'Content-Type': 'image/svg+xml' });
+  await client.putObject('evil', `${EVIL}.html`, EVIL, EVIL.length, { 'Content-Type': 'text/html' });
+  await page.goto(`${base}/buckets/evil`);
+  const names = await page.$$eval('table a', (links) => links.map((link) => link.href));
+  assert.equal(names.length, 2);
+  for (const name of names) {
+    await page.goto(name);
+    assert.ok((await page.textContent('main')).includes(EVIL));
+  }
+  const key = encodeURIComponent(`${EVIL}.svg`);
+  const picture = await page.goto(`${base}/buckets/evil/picture?key=${key}`).catch(() => null);
+  const headers = picture?.headers() ?? (await page.request.get(`${base}/buckets/evil/picture?key=${key}`)).headers();
+  assert.match(headers['content-security-policy'], /^sandbox; default-src 'none'/);
+  assert.deepEqual(trouble, []);
+});
+
+test('the manual is read chapter by chapter', async (t) => {
+  const { page, base, trouble } = await loggedIn(t);
+  await page.goto(`${base}/docs`);
+  const chapters = await page.$$eval('.manual nav > ul > li > a', (links) => links.map((link) => link.href));
+  assert.ok(chapters.length >= 12);
+  for (const chapter of chapters) {
+    const answer = await page.goto(chapter);
+    assert.equal(answer.status(), 200);
+    assert.ok((await page.textContent('article')).length > 500, chapter);
+  }
+  assert.deepEqual(trouble, []);
+});
