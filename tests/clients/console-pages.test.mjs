@@ -117,7 +117,7 @@ for (const javaScriptEnabled of [true, false]) {
       attachments: [{ filename: `${EVIL}.html`, content: EVIL }],
     });
     await until(page, `${base}/mail`, 'Hi ');
-    assert.ok((await page.textContent('table')).includes(EVIL));
+    assert.ok((await page.textContent('table.cards')).includes(EVIL));
     await page.click('table a');
     assert.ok((await page.textContent('h1')).includes(EVIL));
     assert.ok((await page.textContent('pre.wrap')).includes(EVIL));
