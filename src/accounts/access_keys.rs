@@ -1,7 +1,7 @@
 //! S3 access keys, the Redis password, and the key of the first error project.
 //!
 //! Tables of `state.redb`: `accounts.access_keys`, the id to an [`AccessKeyRecord`]; `accounts.passwords`, the door's
-//! name (`redis`, `ingest/1`) to a [`PasswordRecord`]. What is missing is made at the start, in one commit.
+//! name (`redis`, `ingest/1`; `api` see `tokens.rs`) to a [`PasswordRecord`]. What is missing is made at the start, in one commit.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -14,8 +14,8 @@ use super::AccountsError;
 use crate::base::{Clock, Id128, Random, Secret, Timestamp, random};
 use crate::store::{Direction, ReadTx, Record, Store, Table, record};
 
-const ACCESS_KEYS: Table = Table::new("accounts.access_keys");
-const PASSWORDS: Table = Table::new("accounts.passwords");
+pub(super) const ACCESS_KEYS: Table = Table::new("accounts.access_keys");
+pub(super) const PASSWORDS: Table = Table::new("accounts.passwords");
 const REDIS: &str = "redis";
 /// The key of project 1.
 const INGEST: &str = "ingest/1";
@@ -25,9 +25,12 @@ const FIRST_PROJECT: u64 = 1;
 /// Most access keys held in memory.
 const MOST_KEYS: usize = 10_000;
 
+/// What the first key is called.
+const FIRST_LABEL: &str = "first key";
+
 const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// Letters and digits alone, so that no `.env` file, shell or URL needs quoting.
-const SECRET_ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+pub(super) const SECRET_ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// An S3 access key.
 #[derive(Debug)]
@@ -36,14 +39,16 @@ pub struct AccessKey {
     pub id: String,
     /// The secret half, which signs them.
     pub secret: Secret<String>,
+    /// What it is called.
+    pub label: String,
     /// When it was made.
     pub created: Timestamp,
 }
 
 impl AccessKey {
-    fn random(random: &dyn Random, created: Timestamp) -> Self {
+    pub(super) fn random(random: &dyn Random, label: String, created: Timestamp) -> Self {
         let id = letters(random, ID_ALPHABET, 20).expose().clone();
-        Self { id, secret: letters(random, SECRET_ALPHABET, 40), created }
+        Self { id, secret: letters(random, SECRET_ALPHABET, 40), label, created }
     }
 }
 
@@ -57,19 +62,32 @@ pub struct FirstCredentials {
 }
 
 #[derive(Serialize, Deserialize)]
-struct AccessKeyRecord {
+pub(super) struct AccessKeyRecord {
     secret: String,
     created_ms: u64,
+    pub label: String,
+}
+
+impl AccessKeyRecord {
+    pub fn of(key: &AccessKey) -> Self {
+        Self { secret: key.secret.expose().clone(), created_ms: key.created.millis(), label: key.label.clone() }
+    }
 }
 
 impl Record for AccessKeyRecord {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    /// Version 1 had no label: those keys were made at the first start.
+    fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
+        let (secret, created_ms) = (version == 1).then(|| postcard::from_bytes(bytes).ok())??;
+        Some(Self { secret, created_ms, label: FIRST_LABEL.to_owned() })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
-struct PasswordRecord {
-    password: String,
-    created_ms: u64,
+pub(super) struct PasswordRecord {
+    pub password: String,
+    pub created_ms: u64,
 }
 
 impl Record for PasswordRecord {
@@ -116,8 +134,10 @@ impl AccessKeys {
                 "MINIO_ROOT_USER is ignored: this data folder has an access key already, see `mainstay env`"
             );
         }
-        let fresh_key =
-            stored.keys.is_empty().then(|| Arc::new(first.unwrap_or_else(|| AccessKey::random(random, now))));
+        let fresh_key = stored
+            .keys
+            .is_empty()
+            .then(|| Arc::new(first.unwrap_or_else(|| AccessKey::random(random, FIRST_LABEL.to_owned(), now))));
         let fresh_password = stored.redis_password.is_none().then(|| letters(random, SECRET_ALPHABET, 32));
         let fresh_project = stored.project_key.is_none().then(|| Secret::new(Id128::random(random).to_string()));
         let passwords = [(REDIS, fresh_password.as_ref()), (INGEST, fresh_project.as_ref())];
@@ -139,11 +159,23 @@ impl AccessKeys {
 
     /// The oldest access key, which `mainstay env` shows; there always is one.
     pub fn primary(&self) -> Option<Arc<AccessKey>> {
-        self.table
-            .load()
-            .values()
-            .min_by(|left, right| (left.created, &left.id).cmp(&(right.created, &right.id)))
-            .cloned()
+        self.all().into_iter().next()
+    }
+
+    /// Every access key, the oldest first.
+    pub fn all(&self) -> Vec<Arc<AccessKey>> {
+        let mut keys: Vec<Arc<AccessKey>> = self.table.load().values().cloned().collect();
+        keys.sort_by(|left, right| (left.created, &left.id).cmp(&(right.created, &right.id)));
+        keys
+    }
+
+    /// Changes the table in memory; who looks a key up sees it before or after, never in between.
+    pub(super) fn change(&self, change: impl Fn(&mut HashMap<String, Arc<AccessKey>>)) {
+        self.table.rcu(|table| {
+            let mut table = HashMap::clone(table);
+            change(&mut table);
+            table
+        });
     }
 
     /// The key of an error project, 32 hexadecimal digits; `None` for a project that does not exist.
@@ -167,7 +199,7 @@ fn checked(first: FirstCredentials, created: Timestamp) -> Result<Option<AccessK
     let (id, secret) = match (first.id, first.secret) {
         (None, None) => return Ok(None),
         (Some(id), Some(secret)) => (id, secret),
-        _ => return Err(AccountsError::HalfPair),
+        _ => return Err(AccountsError::HalfPair("MINIO_ROOT_USER and MINIO_ROOT_PASSWORD")),
     };
     let id_length = id.chars().count();
     let is_id = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte));
@@ -178,7 +210,7 @@ fn checked(first: FirstCredentials, created: Timestamp) -> Result<Option<AccessK
     if !(8..=128).contains(&length) || !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(AccountsError::BadSecret { length });
     }
-    Ok(Some(AccessKey { id, secret, created }))
+    Ok(Some(AccessKey { id, secret, label: FIRST_LABEL.to_owned(), created }))
 }
 
 fn read(tx: &dyn ReadTx) -> Result<Stored, AccountsError> {
@@ -190,7 +222,8 @@ fn read(tx: &dyn ReadTx) -> Result<Stored, AccountsError> {
     for (id, value) in tx.scan(ACCESS_KEYS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, MOST_KEYS)? {
         let id = String::from_utf8_lossy(&id).into_owned();
         let found: AccessKeyRecord = record::decode(&value).map_err(damaged(&id))?;
-        keys.push(Arc::new(AccessKey { id, secret: Secret::new(found.secret), created: Timestamp(found.created_ms) }));
+        let (secret, created) = (Secret::new(found.secret), Timestamp(found.created_ms));
+        keys.push(Arc::new(AccessKey { id, secret, label: found.label, created }));
     }
     let password = |name: &str| {
         let Some(value) = tx.get(PASSWORDS, name.as_bytes())? else { return Ok(None) };
@@ -208,10 +241,7 @@ fn make(
     passwords: [(&'static str, Option<&Secret<String>>); 2],
 ) -> Result<(), AccountsError> {
     let created_ms = now.millis();
-    let key = key.map(|key| {
-        let secret = key.secret.expose().clone();
-        (key.id.clone(), record::encode(&AccessKeyRecord { secret, created_ms }))
-    });
+    let key = key.map(|key| (key.id.clone(), record::encode(&AccessKeyRecord::of(key))));
     let passwords = passwords.map(|(name, password)| {
         let record = |password: &Secret<String>| PasswordRecord { password: password.expose().clone(), created_ms };
         (name, password.map(|password| record::encode(&record(password))))
@@ -230,7 +260,7 @@ fn make(
 }
 
 /// `count` random letters, each of `alphabet` equally likely.
-fn letters(source: &dyn Random, alphabet: &[u8], count: usize) -> Secret<String> {
+pub(super) fn letters(source: &dyn Random, alphabet: &[u8], count: usize) -> Secret<String> {
     let letter = || alphabet.get(random::below(source, alphabet.len() as u64) as usize).copied();
     Secret::new((0..count).filter_map(|_| letter().map(char::from)).collect())
 }
@@ -282,6 +312,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_the_first_release_reads_and_is_called_the_first_key() {
+        let old = postcard::to_extend(&("secret", 7_u64), vec![1]).unwrap();
+        let found: AccessKeyRecord = record::decode(&old).unwrap();
+        assert_eq!((found.secret.as_str(), found.created_ms, found.label.as_str()), ("secret", 7, FIRST_LABEL));
+    }
+
+    #[test]
     fn bad_pairs_are_refused_without_telling_the_secret() {
         for pair in
             [first("ab", "long enough"), first("user", "short"), first("user", "with space"), first("a b c", "x")]
@@ -292,6 +329,6 @@ mod tests {
             assert!(store.read_blocking(read).unwrap().keys.is_empty());
         }
         let half = FirstCredentials { id: Some(String::from("user")), secret: None };
-        assert!(matches!(open(&memory_store(), half), Err(AccountsError::HalfPair)));
+        assert!(matches!(open(&memory_store(), half), Err(AccountsError::HalfPair(_))));
     }
 }

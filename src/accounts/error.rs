@@ -1,8 +1,12 @@
-//! What can go wrong with credentials.
+//! What can go wrong with credentials and accounts.
 
+use std::time::Duration;
+
+use super::password::PasswordFault;
 use crate::store::{RecordError, StoreError};
 
-/// Why credentials are not there, or not taken. Never holds a secret.
+/// Why credentials are not there, or not taken. Never holds a secret. Unless a variant says otherwise, nothing has
+/// changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountsError {
     /// The store failed.
@@ -29,6 +33,71 @@ pub enum AccountsError {
         length: usize,
     },
     /// Only half of a pair was given.
-    #[error("MINIO_ROOT_USER and MINIO_ROOT_PASSWORD belong together: set both or neither")]
-    HalfPair,
+    #[error("{0} belong together: set both or neither")]
+    HalfPair(&'static str),
+    /// The server has its first account already.
+    #[error("this server is set up already; log in, or run `mainstay user reset-password EMAIL` on the server")]
+    AlreadyClaimed,
+    /// A link was never made, was used, has expired, or a later one took its place.
+    #[error("this link is not valid (any more): a link works once, for 24 hours, until the next one is made")]
+    BadLink,
+    /// A text is no e-mail address.
+    #[error("an e-mail address looks like name@example.com and has at most 254 characters")]
+    BadEmail,
+    /// Another account has the e-mail address.
+    #[error("another account has this e-mail address")]
+    EmailTaken,
+    /// A new password is not taken.
+    #[error(transparent)]
+    Password(#[from] PasswordFault),
+    /// E-mail address, password, code, or token are not those of an account. Which of them, nobody is told.
+    #[error("these credentials are not right")]
+    WrongCredentials,
+    /// Too many failures from this address.
+    #[error("too many failed attempts; try again in {} seconds", wait.as_secs().max(1))]
+    Throttled {
+        /// How long until the next attempt is looked at.
+        wait: Duration,
+    },
+    /// Too many logins at once.
+    #[error("too many logins at once; try again in a few seconds")]
+    Busy,
+    /// The user does not exist.
+    #[error("there is no such user")]
+    NoSuchUser,
+    /// The last administrator would be gone.
+    #[error("this is the last administrator; make another one first")]
+    LastAdmin,
+    /// The session does not exist.
+    #[error("there is no such session")]
+    NoSuchSession,
+    /// The token does not exist.
+    #[error("there is no such token")]
+    NoSuchToken,
+    /// The access key does not exist.
+    #[error("there is no such access key")]
+    NoSuchKey,
+    /// The last access key would be gone.
+    #[error("this is the last access key; make another one, give it to your apps, and then revoke this one")]
+    LastKey,
+    /// A label is empty, too long, or has control characters.
+    #[error("a label has 1 to {most} characters and no control characters", most = super::LABEL_MAX)]
+    BadLabel,
+    /// A token's end lies in the past, or it may do nothing.
+    #[error("a token needs at least one scope, and an end that lies in the future")]
+    BadToken,
+    /// There is no second factor where one is needed, or there is one already.
+    #[error("the second factor is {0}")]
+    SecondFactor(&'static str),
+    /// There are as many as may be.
+    #[error("there are {most} {what}, no more are allowed; remove one that is not used any more")]
+    TooMany {
+        /// What there are many of.
+        what: &'static str,
+        /// How many may be.
+        most: usize,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
 }

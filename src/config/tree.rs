@@ -96,6 +96,7 @@ tree! {
     kv: crate::kv::KvConfig,
     issues: crate::issues::IssuesConfig,
     backup: crate::backup::config::BackupConfig,
+    accounts: crate::accounts::AccountsConfig,
     store: crate::store::StoreConfig,
     server: ServerConfig,
     log: crate::telemetry::LogConfig,

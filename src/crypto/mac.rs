@@ -17,6 +17,12 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     fixed(context.sign().as_ref())
 }
 
+/// HMAC-SHA1 under `key` of `message` (RFC 2104). For one-time codes (RFC 4226), whose apps know nothing else.
+pub fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key), message);
+    fixed(tag.as_ref())
+}
+
 /// Whether `a` and `b` are the same bytes, in time that depends on their lengths alone.
 pub fn equal(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
@@ -55,8 +61,8 @@ impl std::fmt::Debug for Sha256 {
     }
 }
 
-fn fixed(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
+fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
     out.copy_from_slice(bytes);
     out
 }
@@ -82,6 +88,13 @@ mod tests {
     fn hmac_is_the_published_one() {
         let tag = hmac_sha256(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
         assert_eq!(hex(&tag), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    /// RFC 2202, test case 2.
+    #[test]
+    fn hmac_sha1_is_the_published_one() {
+        let tag = hmac_sha1(b"Jefe", b"what do ya want for nothing?");
+        assert_eq!(hex(&tag), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
     }
 
     #[test]
