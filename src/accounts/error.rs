@@ -35,6 +35,9 @@ pub enum AccountsError {
     /// Only half of a pair was given.
     #[error("{0} belong together: set both or neither")]
     HalfPair(&'static str),
+    /// A password was given in two ways.
+    #[error("the password is given twice: set one of the two")]
+    TwoPasswords,
     /// The server has its first account already.
     #[error("this server is set up already; log in, or run `mainstay user reset-password EMAIL` on the server")]
     AlreadyClaimed,

@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::redis;
 use crate::accounts::AccessKeys;
-use crate::base::Listen;
+use crate::base::{Listen, Secret};
 use crate::config::Config;
 use crate::smtp::smtp_password;
 
@@ -62,8 +62,19 @@ impl Connect {
         }
     }
 
-    /// `KEY`, `value`. Full of secrets: for the operator's eyes alone.
-    pub fn lines(&self, keys: &AccessKeys) -> Vec<(String, String)> {
+    /// Where the S3 door is reached from this machine.
+    pub fn s3_url(&self) -> Option<String> {
+        self.s3.map(reachable).map(|address| format!("http://{address}"))
+    }
+
+    /// Where a page of the console is reached from this machine; only the path while the console is off.
+    pub fn console_url(&self, path: &str) -> String {
+        let base = self.console.map(reachable).map(|address| format!("http://{address}"));
+        base.unwrap_or_default() + path
+    }
+
+    /// `KEY`, `value`, with the first API `token` while it works. Full of secrets: for the operator's eyes alone.
+    pub fn lines(&self, keys: &AccessKeys, token: Option<&Secret<String>>) -> Vec<(String, String)> {
         let mut out: Vec<(&str, String)> = Vec::new();
         let password = keys.redis_password();
         let login = if self.redis_is_open { String::new() } else { format!(":{}@", password.expose()) };
@@ -101,6 +112,9 @@ impl Connect {
         }
         if let Some(address) = self.console.map(reachable) {
             out.push(("MAINSTAY_URL", format!("http://{address}")));
+            if let Some(token) = token {
+                out.push(("MAINSTAY_API_TOKEN", token.expose().clone()));
+            }
             if let Some(key) = keys.project_key(1) {
                 let dsn = format!("http://{}@{address}/1", key.expose());
                 out.push(("SENTRY_DSN", dsn.clone()));
@@ -125,7 +139,7 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
     use crate::accounts::FirstCredentials;
-    use crate::base::{Secret, SystemRandom};
+    use crate::base::SystemRandom;
     use crate::testing::{TestClock, memory_store};
 
     fn keys() -> AccessKeys {
@@ -150,10 +164,10 @@ mod tests {
             smtp: Some("127.0.0.1:2525".parse().unwrap()),
             mail_from: String::from("no-reply@example.com"),
         };
-        let keys = keys();
+        let (keys, token) = (keys(), Secret::new(String::from("mst_x")));
         let (password, project) = (keys.redis_password(), keys.project_key(1).unwrap());
         let text: Vec<String> =
-            connect.lines(&keys).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+            connect.lines(&keys, Some(&token)).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         for line in [
             &format!("REDIS_URL=redis://:{}@127.0.0.1:6379", password.expose()),
             &format!("REDIS_SOCKET_URL=unix://:{}@/data/redis.sock", password.expose()),
@@ -163,6 +177,7 @@ mod tests {
             "AWS_REGION=us-east-1",
             "AWS_SECRET_ACCESS_KEY=minioadmin-secret",
             "MAINSTAY_URL=http://[::1]:8000",
+            "MAINSTAY_API_TOKEN=mst_x",
             "AWS_ENDPOINT_URL_SESV2=http://[::1]:8000/ses",
             "AWS_SES_FROM_EMAIL=no-reply@example.com",
             &format!("SENTRY_DSN=http://{}@[::1]:8000/1", project.expose()),
@@ -175,11 +190,11 @@ mod tests {
     fn a_redis_door_without_a_password_has_none_in_its_address() {
         let redis = "127.0.0.1:6379".parse().ok();
         let connect = Connect { redis, redis_is_open: true, ..Connect::default() };
-        assert_eq!(connect.lines(&keys())[0].1, "redis://127.0.0.1:6379");
+        assert_eq!(connect.lines(&keys(), None)[0].1, "redis://127.0.0.1:6379");
     }
 
     #[test]
     fn doors_that_are_off_have_none() {
-        assert!(Connect::default().lines(&keys()).is_empty());
+        assert!(Connect::default().lines(&keys(), None).is_empty());
     }
 }

@@ -25,6 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::control_mail::{self, MailAsk};
+use super::control_people::{self, LinkWanted};
 use super::status::{Facts, Status, VERSION};
 use super::{StartError, control_backup};
 use crate::base::supervise::Role;
@@ -75,6 +76,22 @@ pub enum Ask {
         id: u64,
         /// The event's number.
         number: Option<u64>,
+    },
+    /// A one-time link to a page of the console.
+    Link(LinkWanted),
+    /// Every user, a line each.
+    Users,
+    /// Removes a second factor.
+    DropSecondFactor {
+        /// The user's e-mail address.
+        email: String,
+    },
+    /// The text of a new API token.
+    CreateToken {
+        /// What to call it.
+        label: String,
+        /// What it may do.
+        scopes: Vec<String>,
     },
     /// Sets where an issue stands.
     SetIssue {
@@ -292,6 +309,9 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
     match asked {
         Ok(Ask::Status) => (serde_json::to_value(facts.status().await).ok(), None),
         Ok(Ask::Env) => (serde_json::to_value(facts.env()).ok(), None),
+        Ok(ask @ (Ask::Link(_) | Ask::Users | Ask::DropSecondFactor { .. } | Ask::CreateToken { .. })) => {
+            told(control_people::answer(ask, facts).await)
+        }
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
         Ok(Ask::Event { id, number }) => told(facts.issues.event(id, number).await),
@@ -417,19 +437,23 @@ pub(super) fn connect(folder: &Path, ask: Ask) -> Result<std::os::unix::net::Uni
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::{AccessKeys, FirstCredentials};
+    use crate::accounts::{AccessKeys, AccountsConfig, FirstCredentials};
     use crate::base::{LocalDisk, Shutdown, SystemRandom};
     use crate::monitor::Checks;
     use crate::testing::{TestClock, memory_store};
 
     fn facts(shutdown: &Shutdown) -> Arc<Facts> {
         let first = FirstCredentials::default();
-        let keys = AccessKeys::open(&memory_store(), &SystemRandom, &TestClock::default(), first).unwrap();
+        let store = memory_store();
+        let keys = Arc::new(AccessKeys::open(&store, &SystemRandom, &TestClock::default(), first).unwrap());
+        let (clock, random) = (Arc::new(TestClock::default()), Arc::new(SystemRandom));
+        let users = Users::open(store, Arc::clone(&keys), clock, random, AccountsConfig::default()).unwrap();
         Arc::new(Facts {
             data: PathBuf::from("/data"),
             doors: Vec::new(),
             connect: super::super::connect::Connect { console: "127.0.0.1:8000".parse().ok(), ..Default::default() },
-            keys: Arc::new(keys),
+            keys,
+            users,
             checks: Checks::new(Vec::new(), shutdown.clone()),
             issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
             backups: crate::backup::server_tests::backups(shutdown),
@@ -471,6 +495,25 @@ mod tests {
         let (status, env) = with_server(|folder| (status(folder).unwrap(), env(folder).unwrap())).await;
         assert_eq!((status.pid, status.ready), (std::process::id(), true));
         assert!(env.contains(&(String::from("MAINSTAY_URL"), String::from("http://127.0.0.1:8000"))), "{env:?}");
+    }
+
+    #[tokio::test]
+    async fn the_command_line_sets_up_a_server_and_makes_tokens() {
+        let (setup, again, token, users, refused) = with_server(|folder| {
+            let token = control_people::create_token(folder, String::from("ci"), vec![String::from("read")]);
+            (
+                control_people::link(folder, LinkWanted::SetUp).unwrap(),
+                control_people::link(folder, LinkWanted::Invite { email: String::from("ada@example.com") }).unwrap(),
+                token.unwrap(),
+                control_people::users(folder).unwrap(),
+                control_people::link(folder, LinkWanted::SetUp).unwrap_err().to_string(),
+            )
+        })
+        .await;
+        assert!(setup.starts_with("http://127.0.0.1:8000/setup?token="), "{setup}");
+        assert!(again.starts_with("http://127.0.0.1:8000/reset?token="), "{again}");
+        assert!(token.starts_with("mst_") && users == ["   1  ada@example.com  admin"], "{users:?}");
+        assert!(refused.contains("set up already"), "{refused}");
     }
 
     #[tokio::test]

@@ -91,6 +91,14 @@ pub enum StartError {
         /// What is wrong with it.
         source: MasterKeyError,
     },
+    /// The file that should hold the first account's password cannot be read.
+    #[error("MAINSTAY_ADMIN_PASSWORD_FILE: cannot read {path}: {source}", path = path.display())]
+    AdminFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
     /// The file that should hold the master key cannot be read.
     #[error("{from}: cannot read {path}: {source}", path = path.display())]
     MasterFile {
@@ -110,6 +118,14 @@ pub enum StartError {
     /// The credentials do not read.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    /// The first account cannot be made as the environment says.
+    #[error("{from}: {source}")]
+    Admin {
+        /// The variables.
+        from: &'static str,
+        /// What is wrong.
+        source: AccountsError,
+    },
     /// The object store does not open.
     #[error("the object store in {path} does not open: {source}", path = path.display())]
     Objects {

@@ -5,11 +5,13 @@
 //! then waits for the stop, drains, and closes what holds data last. [`status`] and [`connect`] are what the commands ask
 //! a running server for over [`control`].
 
+mod admin;
 pub mod backups;
 pub mod connect;
 pub mod control;
 pub mod control_backup;
 pub mod control_mail;
+pub mod control_people;
 pub mod doors;
 pub mod error;
 pub mod folder;

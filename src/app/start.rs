@@ -11,9 +11,10 @@ use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::notify::Notifier;
 use super::status::Facts;
-use super::{Folder, StartError, backups, control, mail, master, pages, redis};
-use crate::accounts::{AccessKeys, FirstCredentials};
+use super::{Folder, StartError, admin, backups, control, mail, master, pages, redis};
+use crate::accounts::{AccessKeys, FirstCredentials, Users};
 use crate::api::Api;
+use crate::api::v1::{self, V1};
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::config::{Config, Environment};
 use crate::console::{Console, World};
@@ -24,7 +25,7 @@ use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
 use crate::mail::Outbox;
-use crate::monitor::{Check, Checks};
+use crate::monitor::{Check, Checks, SettingView};
 use crate::objects::Objects;
 use crate::s3::S3Door;
 use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
@@ -37,6 +38,8 @@ pub struct Plan {
     pub data: PathBuf,
     /// The settings, checked.
     pub config: Config,
+    /// The settings as people see them.
+    pub settings: Vec<SettingView>,
     /// Secrets from the environment.
     pub environment: Environment,
     /// Time.
@@ -80,6 +83,8 @@ pub struct Ground {
     pub state: Store,
     /// The credentials.
     pub keys: Arc<AccessKeys>,
+    /// People's accounts.
+    pub users: Users,
 }
 
 /// Starts everything. Blocks; call it on a thread that may, inside the general runtime. When it returns, every door
@@ -93,6 +98,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let mut doors = Doors::bind(&plan.config, folder.path(), &mut inherited)?;
     let first_start = !folder.has_data;
     let ground = open_ground(plan, folder)?;
+    admin::claim(plan, &ground.users)?;
     let services = open_services(plan, &ground)?;
     let keyspace = redis::start(plan, &ground, doors.take_redis())?;
     let (keyspace, live) = keyspace.map(|served| (served.handle, served.live)).unzip();
@@ -103,8 +109,18 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
-    let admin = console(plan, &ground, &services, &connect, outbox.clone(), checks.clone())?;
-    let router = admin.around(api.router().merge(ses).merge(ingest.router()).merge(admin.router()));
+    let v1 = V1::new(v1::World {
+        users: ground.users.clone(),
+        objects: services.objects.clone(),
+        issues: services.issues.clone(),
+        checks: checks.clone(),
+        settings: plan.settings.clone(),
+        s3_endpoint: connect.s3_url(),
+        region: connect.region.clone(),
+        clock: Arc::clone(&plan.clock),
+    });
+    let pages = console(plan, &ground, &services, &connect, outbox.clone(), checks.clone())?;
+    let router = pages.around(api.router().merge(v1.router()).merge(ses).merge(ingest.router()).merge(pages.router()));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
     let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https));
@@ -118,6 +134,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         doors: doors::table(&connect),
         connect,
         keys: ground.keys,
+        users: ground.users,
         checks,
         issues: services.issues.clone(),
         backups: backups.clone(),
@@ -269,7 +286,9 @@ pub fn open_ground(plan: &Plan, folder: Folder) -> Result<Ground, StartError> {
     let environment = &plan.environment;
     let first = FirstCredentials { id: environment.root_user.clone(), secret: environment.root_password.clone() };
     let keys = Arc::new(AccessKeys::open(&state, plan.random.as_ref(), plan.clock.as_ref(), first)?);
-    Ok(Ground { folder, keyring, state, keys })
+    let (clock, random) = (Arc::clone(&plan.clock), Arc::clone(&plan.random));
+    let users = Users::open(state.clone(), Arc::clone(&keys), clock, random, plan.config.accounts.clone())?;
+    Ok(Ground { folder, keyring, state, keys, users })
 }
 
 fn opening<'a>(plan: &'a Plan, folder: &'a Path, keyring: &Keyring, key: &str) -> Result<Opening<'a>, StartError> {

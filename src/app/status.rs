@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connect::Connect;
-use crate::accounts::AccessKeys;
+use crate::accounts::{AccessKeys, Users};
 use crate::backup::service::Backups;
 use crate::base::Clock;
 use crate::issues::Issues;
@@ -67,6 +67,8 @@ pub struct Facts {
     pub connect: Connect,
     /// The credentials.
     pub keys: Arc<AccessKeys>,
+    /// People's accounts.
+    pub users: Users,
     /// The parts.
     pub checks: Checks,
     /// Error capture.
@@ -99,6 +101,6 @@ impl Facts {
 
     /// The lines of `mainstay env`: full of secrets.
     pub fn env(&self) -> Vec<(String, String)> {
-        self.connect.lines(&self.keys)
+        self.connect.lines(&self.keys, self.users.first_token().as_ref())
     }
 }

@@ -73,6 +73,16 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Print the link that makes the first account of a new server
+    ///
+    /// It works once, for 24 hours; each one voids the one before.
+    SetupLink,
+    /// Look after people's accounts
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Make API tokens for programs
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -159,6 +169,41 @@ impl Default for MailCommand {
     fn default() -> Self {
         Self::List { state: None }
     }
+}
+
+#[derive(Subcommand)]
+pub(super) enum UserCommand {
+    /// Every account
+    List,
+    /// Make an account, and print the link its owner sets a password with
+    Invite {
+        /// Its e-mail address
+        email: String,
+    },
+    /// Print a link that sets a new password, for who has lost it
+    ///
+    /// It works once, for 24 hours. A second factor is asked for all the same.
+    ResetPassword {
+        /// The account's e-mail address
+        email: String,
+    },
+    /// Remove the second factor of who has lost it and the recovery codes
+    RemoveSecondFactor {
+        /// The account's e-mail address
+        email: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a token and print it, this once
+    Create {
+        /// What to call it
+        label: String,
+        /// What it may do: read, write, admin (may be given more than once)
+        #[arg(long, default_values = ["read"])]
+        scope: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]

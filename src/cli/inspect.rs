@@ -38,7 +38,7 @@ fn offline_env(shell: Shell) -> anyhow::Result<Vec<(String, String)>> {
     let connect = Connect::configured(&config, folder.path());
     let plan = plan(data, config, shell.environment);
     let ground = start::open_ground(&plan, folder)?;
-    let lines = connect.lines(&ground.keys);
+    let lines = connect.lines(&ground.keys, ground.users.first_token().as_ref());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     plan.supervisor.shutdown().drain();
     runtime.block_on(ground.state.close());

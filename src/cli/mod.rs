@@ -11,6 +11,7 @@ mod backup_show;
 mod inspect;
 mod issues;
 mod mail;
+mod people;
 mod serve;
 mod settings;
 
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::arguments::{Arguments, Command, ConfigCommand, KeyCommand};
+use self::arguments::{Arguments, Command, ConfigCommand, KeyCommand, TokenCommand};
 use self::settings::Shell;
 use crate::config::Environment;
 
@@ -35,6 +36,9 @@ pub fn main() -> ExitCode {
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Backup(command) => backup::backup(shell, command),
         Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),
+        Command::SetupLink => people::setup_link(shell),
+        Command::User(command) => people::user(shell, command),
+        Command::Token(TokenCommand::Create { label, scope }) => people::create_token(&shell, label, scope),
         Command::Config(ConfigCommand::Check) => settings::check(&shell),
         Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
         Command::Key(KeyCommand::Export) => inspect::key_export(&shell),

@@ -10,11 +10,13 @@ use anyhow::Context as _;
 
 use super::arguments::ServeFlags;
 use super::settings::Shell;
+use crate::accounts::By;
+use crate::app::control_people::{LinkWanted, make_link};
 use crate::app::inherited::Inherited;
 use crate::app::run::{Signals, run};
 use crate::app::{Plan, Running, own_errors, start};
 use crate::base::{LocalDisk, Shutdown, Supervisor, SystemClock, SystemRandom};
-use crate::config::{Config, Environment};
+use crate::config::{self, Config, Environment};
 use crate::telemetry::own_errors::PANIC;
 use crate::telemetry::{Metrics, OwnErrors, logs};
 
@@ -42,7 +44,8 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
     let loaded = shell.load(&flags.settings())?;
     let data = shell.data();
     let terminal = std::io::stderr().is_terminal();
-    let plan = plan(data, loaded.config, shell.environment);
+    let settings = config::view(&loaded.config, &loaded.origins);
+    let plan = Plan { settings, ..plan(data, loaded.config, shell.environment) };
     let coloured = terminal && !plan.environment.no_colour;
     let (own, captured) = own_errors::capture(&plan).unzip();
     let log = logs::start(&plan.config.log, coloured, Arc::clone(&plan.clock), &plan.metrics, own.clone())?;
@@ -56,7 +59,8 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
             own_errors::start(&plan, running.facts.issues.clone(), captured)?;
         }
         log.flush();
-        greet(&running, terminal);
+        let link = if terminal { setup_link(&runtime, &running)? } else { None };
+        greet(&running, terminal, link.as_deref());
         runtime.block_on(run(running, signals, plan.config.server.drain.duration())).map_err(anyhow::Error::msg)
     });
     drop(entered);
@@ -72,6 +76,7 @@ pub(super) fn plan(data: PathBuf, config: Config, environment: Environment) -> P
     Plan {
         data,
         config,
+        settings: Vec::new(),
         environment,
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(SystemRandom),
@@ -95,14 +100,27 @@ fn log_panics(own: Option<OwnErrors>) {
     }));
 }
 
+/// The address that sets up a server that has no account yet. Made at every start somebody looks at.
+fn setup_link(runtime: &tokio::runtime::Runtime, running: &Running) -> anyhow::Result<Option<String>> {
+    let facts = &running.facts;
+    if facts.users.is_claimed() || facts.connect.console.is_none() {
+        return Ok(None);
+    }
+    let link = runtime.block_on(make_link(&facts.users, &facts.connect, &LinkWanted::SetUp, &By::command_line()))?;
+    Ok(Some(link))
+}
+
 /// Tells what listens where; on a terminal, at the first start, also the credentials. Elsewhere secrets would land in a
 /// journal.
-fn greet(running: &Running, terminal: bool) {
+fn greet(running: &Running, terminal: bool, setup_link: Option<&str>) {
     let facts = &running.facts;
     let data = facts.data.display().to_string();
     if !terminal {
         for door in &facts.doors {
             tracing::info!(setting = door.setting, address = door.address, "listening");
+        }
+        if !facts.users.is_claimed() {
+            tracing::info!("this server has no account yet: `mainstay setup-link` prints the link that makes one");
         }
         tracing::info!(data, "ready; `mainstay env` prints how apps reach this server");
         return;
@@ -120,6 +138,9 @@ fn greet(running: &Running, terminal: bool) {
         out.push_str("\nThe master key is in the data folder. Keep a copy elsewhere: `mainstay key export`\n");
     } else {
         out.push_str("\n`mainstay env` prints how apps reach this server.\n");
+    }
+    if let Some(link) = setup_link {
+        let _ = writeln!(out, "\nThis server has no account yet. Make yours within 24 hours:\n\n  {link}");
     }
     // Nobody reads it when this fails.
     let _ = writeln!(std::io::stderr(), "{out}");

@@ -24,6 +24,12 @@ pub struct Environment {
     pub root_user: Option<String>,
     /// `MINIO_ROOT_PASSWORD`: the first S3 access key's secret.
     pub root_password: Option<Secret<String>>,
+    /// `MAINSTAY_ADMIN_EMAIL`: the first account, on a server that has none.
+    pub admin_email: Option<String>,
+    /// `MAINSTAY_ADMIN_PASSWORD`: its password.
+    pub admin_password: Option<Secret<String>>,
+    /// `MAINSTAY_ADMIN_PASSWORD_FILE`: a file that holds its password.
+    pub admin_password_file: Option<PathBuf>,
     /// `LISTEN_FDNAMES`: names of the sockets a service manager passed on, in their order.
     pub socket_names: Vec<String>,
     /// `NOTIFY_SOCKET`: where a service manager waits to hear that the server is ready.
@@ -56,6 +62,9 @@ impl Environment {
                 "CREDENTIALS_DIRECTORY" => out.credentials = given.map(PathBuf::from),
                 "MINIO_ROOT_USER" => out.root_user = given.cloned(),
                 "MINIO_ROOT_PASSWORD" => out.root_password = given.cloned().map(Secret::new),
+                "MAINSTAY_ADMIN_EMAIL" => out.admin_email = given.cloned(),
+                "MAINSTAY_ADMIN_PASSWORD" => out.admin_password = given.cloned().map(Secret::new),
+                "MAINSTAY_ADMIN_PASSWORD_FILE" => out.admin_password_file = given.map(PathBuf::from),
                 "LISTEN_FDNAMES" => out.socket_names = text.split(':').map(str::to_owned).collect(),
                 "NOTIFY_SOCKET" => out.notify_socket = given.cloned(),
                 "NO_COLOR" => out.no_colour |= given.is_some(),

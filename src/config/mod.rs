@@ -18,6 +18,7 @@ pub mod problem;
 pub mod reference;
 pub mod source;
 pub mod tree;
+pub mod view;
 
 pub use environment::Environment;
 pub use file::ConfigFile;
@@ -25,6 +26,7 @@ pub use load::{Inputs, Loaded, load};
 pub use problem::{Problem, Problems};
 pub use source::{Origin, Origins, Source};
 pub use tree::Config;
+pub use view::view;
 
 crate::settings! {
     /// The process as a whole.

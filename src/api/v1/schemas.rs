@@ -1,0 +1,202 @@
+//! The shapes of bodies, in JSON Schema 2020-12, as `OpenAPI` 3.1 wants them.
+
+use serde_json::{Map, Value, json};
+
+/// Every schema, by name.
+pub fn schemas() -> Value {
+    let mut all = Map::new();
+    for part in [credentials(), storage(), issues(), server()] {
+        if let Value::Object(fields) = part {
+            all.extend(fields);
+        }
+    }
+    let pages: [(&str, Value); 7] = [
+        ("TokenPage", reference("Token")),
+        ("AccessKeyPage", reference("AccessKey")),
+        ("AuditPage", reference("AuditEntry")),
+        ("SettingPage", reference("Setting")),
+        ("BucketPage", reference("Bucket")),
+        ("IssuePage", reference("Issue")),
+        ("ObjectPage", reference("ObjectSummary")),
+    ];
+    for (name, item) in pages {
+        let mut fields = vec![("items", list(item)), ("next", maybe(text()))];
+        if name == "ObjectPage" {
+            fields.push(("prefixes", list(text())));
+        }
+        all.insert(name.to_owned(), object(fields));
+    }
+    Value::Object(all)
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn moment() -> Value {
+    json!({"type": "string", "format": "date-time"})
+}
+
+fn number() -> Value {
+    json!({"type": "integer", "minimum": 0})
+}
+
+fn truth() -> Value {
+    json!({"type": "boolean"})
+}
+
+fn maybe(schema: Value) -> Value {
+    json!({"anyOf": [schema, {"type": "null"}]})
+}
+
+fn list(schema: Value) -> Value {
+    json!({"type": "array", "items": schema})
+}
+
+fn any_of(names: &[&str]) -> Value {
+    json!({"type": "string", "enum": names})
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+/// An object whose fields are all there, and no others.
+fn object<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
+    let fields: Map<String, Value> = fields.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+    let required: Vec<&String> = fields.keys().collect();
+    json!({"type": "object", "required": required, "properties": fields, "additionalProperties": false})
+}
+
+/// What a client sends: only `required` must be there.
+fn sent<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>, required: &[&str]) -> Value {
+    let mut out = object(fields);
+    if let Value::Object(parts) = &mut out {
+        parts.insert(String::from("required"), json!(required));
+    }
+    out
+}
+
+fn credentials() -> Value {
+    let scopes = || json!({"type": "array", "minItems": 1, "items": any_of(&["read", "write", "admin"])});
+    let label = || json!({"type": "string", "minLength": 1, "maxLength": 100});
+    let token = || {
+        vec![
+            ("id", text()),
+            ("label", text()),
+            ("scopes", scopes()),
+            ("created_at", moment()),
+            ("expires_at", maybe(moment())),
+            ("last_used_at", maybe(moment())),
+        ]
+    };
+    let key = || vec![("id", text()), ("label", text()), ("created_at", moment())];
+    json!({
+        "Token": object(token()),
+        "CreatedToken": object(token().into_iter().chain([("token", text())])),
+        "NewToken": sent(
+            [("label", label()), ("scopes", scopes()), ("expires_at", maybe(moment()))],
+            &["label", "scopes"],
+        ),
+        "AccessKey": object(key()),
+        "CreatedAccessKey": object(key().into_iter().chain([("secret", text())])),
+        "NewAccessKey": sent([("label", label())], &["label"]),
+        "AuditEntry": object([
+            ("sequence", number()),
+            ("at", moment()),
+            ("action", text()),
+            ("actor", text()),
+            ("subject", text()),
+            ("address", text()),
+            ("agent", text()),
+        ]),
+    })
+}
+
+fn storage() -> Value {
+    let summary = || vec![("key", text()), ("etag", text()), ("size", number()), ("modified_at", moment())];
+    let more =
+        [("content_type", maybe(text())), ("metadata", json!({"type": "object", "additionalProperties": text()}))];
+    json!({
+        "Bucket": object([("name", text()), ("created_at", moment())]),
+        "NewBucket": sent([("name", json!({"type": "string", "minLength": 3, "maxLength": 63}))], &["name"]),
+        "ObjectSummary": object(summary()),
+        "Object": object(summary().into_iter().chain(more)),
+        "NewPresign": sent(
+            [
+                ("method", any_of(&["GET", "PUT"])),
+                ("key", text()),
+                ("expires_seconds", json!({"type": "integer", "minimum": 1, "maximum": 604_800, "default": 900})),
+                ("endpoint", json!({"type": "string", "format": "uri", "description": "Scheme and host the address is for; the S3 door's own when left out."})),
+            ],
+            &["method", "key"],
+        ),
+        "Presigned": object([("method", any_of(&["GET", "PUT"])), ("url", text()), ("expires_at", moment())]),
+    })
+}
+
+fn issues() -> Value {
+    let status = || any_of(&["open", "resolved", "ignored"]);
+    json!({
+        "Issue": object([
+            ("id", number()),
+            ("project", number()),
+            ("title", text()),
+            ("culprit", text()),
+            ("level", text()),
+            ("platform", text()),
+            ("status", status()),
+            ("count", number()),
+            ("users", number()),
+            ("first_seen", text()),
+            ("last_seen", text()),
+            ("first_release", text()),
+            ("last_release", text()),
+            ("environment", text()),
+            ("regressions", number()),
+        ]),
+        "IssueDetail": object([
+            ("issue", reference("Issue")),
+            ("tags", json!({"type": "object", "additionalProperties": list(reference("TagValue"))})),
+            ("stack", list(text())),
+            ("events", list(reference("KeptEvent"))),
+        ]),
+        "TagValue": object([("value", text()), ("count", number())]),
+        "KeptEvent": object([("number", number()), ("id", text()), ("received", text())]),
+        "IssueChange": sent([("status", status())], &["status"]),
+        "Event": object([
+            ("issue", number()),
+            ("number", number()),
+            ("older", maybe(number())),
+            ("newer", maybe(number())),
+            ("event", json!({"type": "object", "description": "In the event format of Sentry's clients."})),
+        ]),
+    })
+}
+
+fn server() -> Value {
+    json!({
+        "Status": object([
+            ("version", text()),
+            ("uptime_seconds", number()),
+            ("ready", truth()),
+            ("draining", truth()),
+            ("parts", list(reference("Part"))),
+        ]),
+        "Part": sent([("name", text()), ("ready", truth()), ("reason", text())], &["name", "ready"]),
+        "Setting": object([
+            ("key", text()),
+            ("value", text()),
+            ("default", text()),
+            ("source", text()),
+            ("is_set", truth()),
+            ("doc", text()),
+        ]),
+        "Problem": object([
+            ("type", text()),
+            ("title", text()),
+            ("status", json!({"type": "integer", "minimum": 400, "maximum": 599})),
+            ("detail", text()),
+        ]),
+    })
+}

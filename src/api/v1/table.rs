@@ -1,0 +1,229 @@
+//! Every route of `/v1`: the one table that requests are matched with and `/v1/openapi.json` is written from.
+
+use std::future::ready;
+
+use super::route::{Answer, Param, Route, Verb};
+use super::{credentials, faults, server, storage};
+use crate::accounts::Scopes;
+
+const READ: Option<Scopes> = Some(Scopes::READ);
+const WRITE: Option<Scopes> = Some(Scopes::WRITE);
+const ADMIN: Option<Scopes> = Some(Scopes::ADMIN);
+
+const CURSOR: Param = Param::new("cursor", "Where the page begins: `next` of the page before.");
+const LIMIT: Param = Param::new("limit", "Most entries of the page, 1 to 200; 50 when left out.");
+const KEY: Param = Param { name: "key", doc: "The object's key.", required: true };
+
+const fn get(
+    path: &'static str,
+    id: &'static str,
+    doc: &'static str,
+    answer: Answer,
+    work: super::route::Work,
+) -> Route {
+    Route { verb: Verb::Get, path, scope: READ, id, doc, query: &[], body: None, status: 200, answer, work }
+}
+
+const fn post(
+    path: &'static str,
+    id: &'static str,
+    doc: &'static str,
+    answer: Answer,
+    work: super::route::Work,
+) -> Route {
+    Route { verb: Verb::Post, path, scope: WRITE, id, doc, query: &[], body: None, status: 200, answer, work }
+}
+
+const fn delete(path: &'static str, id: &'static str, doc: &'static str, work: super::route::Work) -> Route {
+    let (verb, answer) = (Verb::Delete, Answer::Nothing);
+    Route { verb, path, scope: WRITE, id, doc, query: &[], body: None, status: 204, answer, work }
+}
+
+/// The routes, in the order of the document.
+pub static ROUTES: &[Route] = &[
+    get(
+        "/status",
+        "getStatus",
+        "Whether the server and each of its parts works.",
+        Answer::Json("Status"),
+        |api, call| Box::pin(server::status(api, call)),
+    ),
+    Route {
+        scope: None,
+        ..get("/token", "getOwnToken", "The token this request was made with.", Answer::Json("Token"), |_api, call| {
+            Box::pin(ready(credentials::own_token(&call)))
+        })
+    },
+    Route {
+        scope: ADMIN,
+        ..get("/tokens", "listTokens", "Every API token, without secrets.", Answer::Json("TokenPage"), |api, call| {
+            Box::pin(credentials::tokens(api, call))
+        })
+    },
+    Route {
+        scope: ADMIN,
+        body: Some("NewToken"),
+        status: 201,
+        ..post(
+            "/tokens",
+            "createToken",
+            "Makes an API token; its text is in this answer alone.",
+            Answer::Json("CreatedToken"),
+            |api, call| Box::pin(credentials::create_token(api, call)),
+        )
+    },
+    Route {
+        scope: ADMIN,
+        ..delete("/tokens/{id}", "revokeToken", "Revokes an API token at once.", |api, call| {
+            Box::pin(credentials::revoke_token(api, call))
+        })
+    },
+    Route {
+        scope: ADMIN,
+        ..get(
+            "/access-keys",
+            "listAccessKeys",
+            "Every S3 access key, without secrets, the oldest first.",
+            Answer::Json("AccessKeyPage"),
+            |api, _call| Box::pin(ready(credentials::access_keys(&api))),
+        )
+    },
+    Route {
+        scope: ADMIN,
+        body: Some("NewAccessKey"),
+        status: 201,
+        ..post(
+            "/access-keys",
+            "createAccessKey",
+            "Makes an S3 access key; it works at once, for S3, SES and SMTP.",
+            Answer::Json("CreatedAccessKey"),
+            |api, call| Box::pin(credentials::create_access_key(api, call)),
+        )
+    },
+    Route {
+        scope: ADMIN,
+        ..delete(
+            "/access-keys/{id}",
+            "revokeAccessKey",
+            "Revokes an S3 access key at once; the last one stays.",
+            |api, call| Box::pin(credentials::revoke_access_key(api, call)),
+        )
+    },
+    Route {
+        scope: ADMIN,
+        query: &[CURSOR, LIMIT],
+        ..get("/audit", "listAudit", "Who did what, newest first.", Answer::Json("AuditPage"), |api, call| {
+            Box::pin(credentials::audit(api, call))
+        })
+    },
+    Route {
+        scope: ADMIN,
+        ..get(
+            "/settings",
+            "listSettings",
+            "Every setting, its value and where it comes from. No setting holds a secret.",
+            Answer::Json("SettingPage"),
+            |api, _call| Box::pin(ready(server::settings(&api))),
+        )
+    },
+    get("/buckets", "listBuckets", "Every bucket, by name.", Answer::Json("BucketPage"), |api, call| {
+        Box::pin(storage::buckets(api, call))
+    }),
+    Route {
+        body: Some("NewBucket"),
+        status: 201,
+        ..post(
+            "/buckets",
+            "createBucket",
+            "Makes a bucket; one that is there stays as it is.",
+            Answer::Json("Bucket"),
+            |api, call| Box::pin(storage::create_bucket(api, call)),
+        )
+    },
+    delete("/buckets/{bucket}", "deleteBucket", "Deletes an empty bucket.", |api, call| {
+        Box::pin(storage::delete_bucket(api, call))
+    }),
+    Route {
+        query: &[
+            Param::new("prefix", "Only keys that start with this."),
+            Param::new("delimiter", "Keys that contain this behind the prefix are rolled up into one entry."),
+            CURSOR,
+            LIMIT,
+        ],
+        ..get(
+            "/buckets/{bucket}/objects",
+            "listObjects",
+            "A bucket's objects, by key.",
+            Answer::Json("ObjectPage"),
+            |api, call| Box::pin(storage::objects(api, call)),
+        )
+    },
+    Route {
+        query: &[KEY],
+        ..get(
+            "/buckets/{bucket}/object",
+            "getObject",
+            "What is known about an object; its bytes come from S3, see presign.",
+            Answer::Json("Object"),
+            |api, call| Box::pin(storage::object(api, call)),
+        )
+    },
+    Route {
+        query: &[KEY],
+        ..delete(
+            "/buckets/{bucket}/object",
+            "deleteObject",
+            "Deletes an object; fine when there is none.",
+            |api, call| Box::pin(storage::delete_object(api, call)),
+        )
+    },
+    Route {
+        scope: READ,
+        body: Some("NewPresign"),
+        ..post(
+            "/buckets/{bucket}/presign",
+            "presign",
+            "Makes an address that lets whoever has it get or put one object until it expires.",
+            Answer::Json("Presigned"),
+            |api, call| Box::pin(storage::presign(api, call)),
+        )
+    },
+    Route {
+        query: &[
+            Param::new("status", "Only issues of this status: open, resolved or ignored."),
+            Param::new("level", "Only issues of this level, such as error."),
+            Param::new("project", "Only issues of this project."),
+            Param::new("text", "Only issues with this in title or culprit."),
+            CURSOR,
+            LIMIT,
+        ],
+        ..get(
+            "/issues",
+            "listIssues",
+            "Captured errors, the last seen first.",
+            Answer::Json("IssuePage"),
+            |api, call| Box::pin(faults::issues(api, call)),
+        )
+    },
+    get(
+        "/issues/{id}",
+        "getIssue",
+        "An issue, its tags, and the events kept of it.",
+        Answer::Json("IssueDetail"),
+        |api, call| Box::pin(faults::issue(api, call)),
+    ),
+    Route {
+        verb: Verb::Patch,
+        body: Some("IssueChange"),
+        ..post("/issues/{id}", "changeIssue", "Says where an issue stands.", Answer::Json("Issue"), |api, call| {
+            Box::pin(faults::change(api, call))
+        })
+    },
+    get(
+        "/issues/{id}/events/{number}",
+        "getEvent",
+        "An event as it was captured and scrubbed; the number `latest` is the newest.",
+        Answer::Json("Event"),
+        |api, call| Box::pin(faults::event(api, call)),
+    ),
+];

@@ -1,0 +1,237 @@
+// The administration interface as a script uses it: plain fetch, a token, and the OpenAPI document as the contract.
+
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+
+import { Validator } from '@seriousme/openapi-schema-validator';
+import Ajv from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
+
+import { folder } from './support/folder.mjs';
+import { command, startMainstay } from './support/mainstay.mjs';
+import { undo, wholeFile } from './support/scope.mjs';
+
+const file = wholeFile();
+const ajv = addFormats(new Ajv({ strict: false, allErrors: true }));
+let mainstay;
+let data;
+let base;
+let document;
+/** The operations that answered with what the document promises. */
+const proven = new Set();
+
+before(async () => {
+  data = folder(file);
+  mainstay = await startMainstay({ data });
+  undo(file, () => mainstay.stop());
+  base = mainstay.env.MAINSTAY_URL;
+  document = await (await fetch(`${base}/v1/openapi.json`)).json();
+  ajv.addSchema(document, 'openapi');
+});
+
+/** The operation of the document that `method` and `path` are, and its pattern. */
+function operation(method, path) {
+  const segments = new URL(path, base).pathname.split('/');
+  const fits = (pattern) => {
+    const wanted = pattern.split('/');
+    return wanted.length === segments.length && wanted.every((part, at) => part.startsWith('{') || part === segments[at]);
+  };
+  const pattern = Object.keys(document.paths).find(fits);
+  return document.paths[pattern]?.[method.toLowerCase()] && { pattern, ...document.paths[pattern][method.toLowerCase()] };
+}
+
+function check(schema, value, what) {
+  const validate = ajv.getSchema(`openapi#/components/schemas/${schema}`);
+  assert.ok(validate(value), `${what}: ${ajv.errorsText(validate.errors)}\n${JSON.stringify(value)}`);
+}
+
+/** Sends a request, and holds its answer against the document. */
+async function ask(method, path, { token = mainstay.env.MAINSTAY_API_TOKEN, body, headers, raw } = {}) {
+  const response = await fetch(`${base}/v1${path}`, {
+    method,
+    headers: {
+      ...(token && { authorization: `Bearer ${token}` }),
+      ...((body || raw !== undefined) && { 'content-type': 'application/json' }),
+      ...headers,
+    },
+    body: raw ?? (body && JSON.stringify(body)),
+  });
+  const text = await response.text();
+  const kind = response.headers.get('content-type');
+  const value = kind?.includes('json') ? JSON.parse(text) : text;
+  const what = `${method} ${path} ${response.status}`;
+  assert.equal(response.headers.get('access-control-allow-origin'), null);
+  if (response.status >= 400) {
+    assert.equal(kind, 'application/problem+json', what);
+    check('Problem', value, what);
+    assert.equal(value.status, response.status);
+  } else {
+    const known = operation(method, `/v1${path}`);
+    const promised = known?.responses[response.status];
+    assert.ok(promised, `${what} is not in the document`);
+    const schema = promised.content?.[kind]?.schema;
+    if (schema?.$ref) check(schema.$ref.split('/').at(-1), value, what);
+    proven.add(known.operationId);
+  }
+  return { status: response.status, headers: response.headers, value };
+}
+
+test('the document is valid OpenAPI 3.1', async () => {
+  const result = await new Validator().validate(structuredClone(document));
+  assert.ok(result.valid, JSON.stringify(result.errors, null, 2));
+  assert.equal(document.openapi, '3.1.0');
+});
+
+test('nothing is told without a token, or with one that is forged, foreign or revoked', async () => {
+  const [, id] = mainstay.env.MAINSTAY_API_TOKEN.split('_');
+  const made = (await ask('POST', '/tokens', { body: { label: 'short-lived', scopes: ['read'] } })).value;
+  assert.equal((await ask('GET', '/token', { token: made.token })).value.label, 'short-lived');
+  assert.ok((await ask('GET', '/tokens')).value.items.some(({ id }) => id === made.id));
+  assert.equal((await ask('DELETE', `/tokens/${made.id}`)).status, 204);
+  for (const token of [undefined, 'x', `mst_${id}_${'a'.repeat(43)}`, made.token, mainstay.env.AWS_SECRET_ACCESS_KEY]) {
+    const { status, headers } = await ask('GET', '/status', { token: token ?? null });
+    assert.equal(status, 401);
+    assert.match(headers.get('www-authenticate'), /^Bearer realm="mainstay"/);
+  }
+  const basic = `Basic ${Buffer.from(`x:${mainstay.env.MAINSTAY_API_TOKEN}`).toString('base64')}`;
+  assert.equal((await ask('GET', '/status', { token: null, headers: { authorization: basic } })).status, 401);
+});
+
+test('a token does what its scopes say and no more', async () => {
+  const { code, stdout } = await command(data, ['token', 'create', 'reader']);
+  assert.equal(code, 0);
+  const token = stdout.trim();
+  assert.equal((await ask('GET', '/buckets', { token })).status, 200);
+  for (const [method, path, body] of [
+    ['POST', '/buckets', { name: 'not-mine' }],
+    ['GET', '/tokens'],
+    ['POST', '/tokens', { label: 'more', scopes: ['admin'] }],
+    ['GET', '/settings'],
+    ['GET', '/audit'],
+  ]) {
+    const { status, headers } = await ask(method, path, { token, body });
+    assert.equal(status, 403, path);
+    assert.match(headers.get('www-authenticate'), /insufficient_scope/);
+  }
+});
+
+test('what is not understood is refused as a problem', async () => {
+  assert.equal((await ask('GET', '/nothing')).status, 404);
+  const { status, headers } = await ask('PUT', '/tokens');
+  assert.deepEqual([status, headers.get('allow')], [405, 'GET, POST']);
+  assert.equal((await ask('POST', '/buckets', { raw: '{"name":' })).status, 400);
+  assert.equal((await ask('POST', '/buckets', { raw: '{"name":"a-bucket","more":1}' })).status, 400);
+  assert.equal((await ask('POST', '/buckets', { raw: JSON.stringify({ name: 'x'.repeat(70_000) }) })).status, 413);
+  assert.equal((await ask('POST', '/buckets', { raw: 'name=x', headers: { 'content-type': 'text/plain' } })).status, 415);
+  assert.equal((await ask('GET', '/audit?limit=1000')).status, 400);
+  assert.equal((await ask('GET', '/audit?order=asc')).status, 400);
+  assert.equal((await ask('OPTIONS', '/buckets', { headers: { origin: 'https://evil.example' } })).status, 405);
+});
+
+test('buckets and objects, through addresses signed here and used by anybody', async () => {
+  await ask('POST', '/buckets', { body: { name: 'albums' } });
+  const signed = (method, key) => ask('POST', '/buckets/albums/presign', { body: { method, key } });
+  const key = 'a b/ü+&.txt';
+  const put = (await signed('PUT', key)).value;
+  assert.equal((await fetch(put.url, { method: 'PUT', body: 'hello', headers: { 'content-type': 'text/plain' } })).status, 200);
+  const get = (await signed('GET', key)).value;
+  assert.equal(await (await fetch(get.url)).text(), 'hello');
+  assert.equal((await fetch(get.url, { method: 'PUT', body: 'x' })).status, 403);
+
+  const at = `/buckets/albums/object?key=${encodeURIComponent(key)}`;
+  const { value: object } = await ask('GET', at);
+  assert.deepEqual([object.key, object.size, object.content_type], [key, 5, 'text/plain']);
+  for (const name of ['b/1', 'b/2', 'c']) {
+    await fetch((await signed('PUT', name)).value.url, { method: 'PUT', body: name });
+  }
+  const first = (await ask('GET', '/buckets/albums/objects?delimiter=/&limit=2')).value;
+  assert.deepEqual(first.prefixes, ['a b/', 'b/']);
+  const rest = (await ask('GET', `/buckets/albums/objects?delimiter=/&cursor=${encodeURIComponent(first.next)}`)).value;
+  assert.deepEqual([rest.items.map(({ key }) => key), rest.next], [['c'], null]);
+  assert.equal((await ask('DELETE', '/buckets/albums')).status, 409);
+  for (const name of [key, 'b/1', 'b/2', 'c']) {
+    await ask('DELETE', `/buckets/albums/object?key=${encodeURIComponent(name)}`);
+  }
+  assert.equal((await ask('GET', at)).status, 404);
+  await ask('DELETE', '/buckets/albums');
+  assert.deepEqual((await ask('GET', '/buckets')).value.items, []);
+});
+
+test('an access key is changed without a gap, and the old one opens nothing', async () => {
+  const first = (await ask('GET', '/access-keys')).value.items[0];
+  assert.equal((await ask('DELETE', `/access-keys/${first.id}`)).status, 409);
+  await ask('POST', '/buckets', { body: { name: 'kept' } });
+  const before = (await ask('POST', '/buckets/kept/presign', { body: { method: 'PUT', key: 'x' } })).value;
+  const { value: second } = await ask('POST', '/access-keys', { body: { label: 'next' } });
+  assert.equal((await fetch(before.url, { method: 'PUT', body: 'x' })).status, 200);
+  assert.equal((await ask('DELETE', `/access-keys/${first.id}`)).status, 204);
+  assert.equal((await fetch(before.url, { method: 'PUT', body: 'x' })).status, 403);
+  const after = (await ask('POST', '/buckets/kept/presign', { body: { method: 'GET', key: 'x' } })).value;
+  assert.match(after.url, new RegExp(second.id));
+  assert.equal((await fetch(after.url)).status, 200);
+  const { stdout } = await command(data, ['env']);
+  assert.match(stdout, new RegExp(`AWS_ACCESS_KEY_ID=${second.id}`));
+});
+
+test('captured errors are listed, shown and resolved', async () => {
+  const dsn = new URL(mainstay.env.SENTRY_DSN);
+  const event = { event_id: 'f'.repeat(32), platform: 'javascript', level: 'error', message: 'the cake is a lie' };
+  const header = { event_id: event.event_id, dsn: dsn.href };
+  const envelope = [header, { type: 'event' }, event].map((part) => JSON.stringify(part)).join('\n');
+  const sent = await fetch(`${dsn.origin}/api/1/envelope/`, {
+    method: 'POST',
+    headers: { 'x-sentry-auth': `Sentry sentry_version=7, sentry_key=${dsn.username}` },
+    body: envelope,
+  });
+  assert.equal(sent.status, 200);
+  let found = [];
+  while (found.length === 0) found = (await ask('GET', '/issues?status=open&text=cake')).value.items;
+  const [issue] = found;
+  const { value: detail } = await ask('GET', `/issues/${issue.id}`);
+  assert.equal(detail.issue.count, 1);
+  const { value: newest } = await ask('GET', `/issues/${issue.id}/events/latest`);
+  assert.equal(newest.event.event_id, event.event_id);
+  await ask('GET', `/issues/${issue.id}/events/${newest.number}`);
+  await ask('PATCH', `/issues/${issue.id}`, { body: { status: 'resolved' } });
+  assert.deepEqual((await ask('GET', '/issues?status=open')).value.items, []);
+  assert.equal((await ask('GET', '/issues/999')).status, 404);
+});
+
+test('status, settings and the audit log', async () => {
+  assert.equal((await ask('GET', '/status')).value.ready, true);
+  const settings = (await ask('GET', '/settings')).value.items;
+  const listen = settings.find(({ key }) => key === 'console.listen');
+  assert.deepEqual([listen.value, listen.source], ['"127.0.0.1:0"', 'MAINSTAY_CONSOLE__LISTEN']);
+  const all = [];
+  for (let path = '/audit?limit=3'; path; ) {
+    const { value } = await ask('GET', path);
+    all.push(...value.items);
+    path = value.next && `/audit?limit=3&cursor=${value.next}`;
+  }
+  assert.ok(all.some(({ action }) => action === 'access_key.revoked'));
+  assert.ok(all.every(({ sequence }, at) => at === 0 || sequence < all[at - 1].sequence));
+  const text = JSON.stringify(all) + JSON.stringify(settings);
+  for (const name of ['MAINSTAY_API_TOKEN', 'AWS_SECRET_ACCESS_KEY']) assert.ok(!text.includes(mainstay.env[name]));
+});
+
+test('a link sets the server up, and makes way for the next one', async () => {
+  const link = async () => (await command(data, ['setup-link'])).stdout.trim();
+  const [first, second] = [await link(), await link()];
+  assert.match(first, /^http:\/\/127\.0\.0\.1:\d+\/setup\?token=[\w-]{54}$/);
+  assert.notEqual(first, second);
+});
+
+test('every operation of the document was seen to answer', () => {
+  const all = Object.values(document.paths).flatMap((item) => Object.values(item).map(({ operationId }) => operationId));
+  assert.deepEqual(all.filter((id) => !proven.has(id)), []);
+});
+
+test('an address that guesses tokens has to wait', async () => {
+  let answer;
+  for (let guesses = 0; guesses < 40 && answer?.status !== 429; guesses += 1) {
+    answer = await ask('GET', '/status', { token: 'mst_guess' });
+  }
+  assert.equal(answer.status, 429);
+  assert.ok(Number(answer.headers.get('retry-after')) > 0);
+  assert.equal((await ask('GET', '/status')).status, 429);
+});
