@@ -8,6 +8,7 @@
 mod admin;
 pub mod backups;
 pub mod connect;
+mod console;
 pub mod control;
 pub mod control_backup;
 pub mod control_mail;
@@ -15,6 +16,7 @@ pub mod control_people;
 pub mod doors;
 pub mod error;
 pub mod folder;
+mod history;
 pub mod inherited;
 pub mod mail;
 pub mod master;

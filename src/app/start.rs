@@ -6,25 +6,23 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle as Runtime;
 
-use super::connect::Connect;
+use super::console::Shown;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::notify::Notifier;
 use super::status::Facts;
-use super::{Folder, StartError, admin, backups, control, mail, master, pages, redis};
+use super::{Folder, StartError, admin, backups, console, control, mail, master, redis};
 use crate::accounts::{AccessKeys, FirstCredentials, Users};
 use crate::api::Api;
 use crate::api::v1::{self, V1};
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::config::{Config, Environment};
-use crate::console::{Console, World};
 use crate::crypto::Keyring;
 use crate::http::{Handler, RouterHandler, ServeConfig};
 use crate::ingest::Ingest;
 use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
-use crate::mail::Outbox;
 use crate::monitor::{Check, Checks, SettingView};
 use crate::objects::Objects;
 use crate::s3::S3Door;
@@ -119,8 +117,16 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         region: connect.region.clone(),
         clock: Arc::clone(&plan.clock),
     });
-    let pages = console(plan, &ground, &services, &connect, outbox.clone(), checks.clone())?;
-    let router = pages.around(api.router().merge(v1.router()).merge(ses).merge(ingest.router()).merge(pages.router()));
+    let shown = Shown {
+        objects: services.objects.clone(),
+        outbox: outbox.clone(),
+        issues: services.issues.clone(),
+        backups: backups.clone(),
+        checks: checks.clone(),
+    };
+    let pages = console::open(plan, &ground, &connect, shown, started)?;
+    let router = api.router().merge(v1.router()).merge(ses).merge(ingest.router());
+    let router = pages.around(router.merge(pages.router()));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
     let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https));
@@ -214,29 +220,6 @@ fn open_issues(plan: &Plan, ground: &Ground) -> Result<(Store, Jobs, Issues), St
     let world = issues::World { store: store.clone(), jobs: jobs.clone(), clock, random, metrics };
     let issues = Issues::new(world, plan.config.issues.clone())?;
     Ok((store, jobs, issues))
-}
-
-/// The admin's pages.
-fn console(
-    plan: &Plan,
-    ground: &Ground,
-    services: &Services,
-    connect: &Connect,
-    outbox: Outbox,
-    checks: Checks,
-) -> Result<Console, StartError> {
-    let world = World {
-        objects: services.objects.clone(),
-        outbox,
-        issues: services.issues.clone(),
-        share: pages::share(plan, ground, connect),
-        brand: pages::brand(plan, connect),
-        reference: crate::config::reference::reference(),
-        checks,
-        clock: Arc::clone(&plan.clock),
-        random: Arc::clone(&plan.random),
-    };
-    Ok(Console::new(world, ground.keyring.key("console/forms")?))
 }
 
 /// The S3 door. It knows the edge's domain, so that buckets answer below it and pages of it may use presigned addresses.

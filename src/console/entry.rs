@@ -19,6 +19,7 @@ use super::foreign::Foreign;
 use super::frame::Theme;
 use super::session::{self, Session};
 use super::{Console, Fault, errors, headers};
+use crate::accounts::Client;
 use crate::base::{Id128, Secret};
 use crate::http::Peer;
 
@@ -39,10 +40,25 @@ struct Known {
     theme: Theme,
     flash: Option<Flash>,
     secure: bool,
-    address: IpAddr,
-    agent: String,
+    origin: Origin,
     target: String,
     reads: bool,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The browser's address.
+    pub address: IpAddr,
+    /// What it calls itself.
+    pub agent: String,
+}
+
+impl Origin {
+    /// The same for [`crate::accounts::Users`].
+    pub fn client(&self) -> Client {
+        Client::new(self.address, &self.agent)
+    }
 }
 
 impl Entry {
@@ -54,16 +70,16 @@ impl Entry {
         let headers = request.headers;
         let secure = request.peer.is_some_and(|peer| peer.secure);
         let address = request.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
-        let agent = text(headers, &header::USER_AGENT).unwrap_or_default().to_owned();
+        let origin = Origin { address, agent: text(headers, &header::USER_AGENT).unwrap_or_default().to_owned() };
         let session = match Cookie::Session.read(headers, secure) {
-            Some(token) => session::find(console, token, address, &agent).await?,
+            Some(token) => session::find(console, token, &origin).await?,
             None => None,
         };
         let visitor = Cookie::Visitor.read(headers, secure).filter(|name| name.parse::<Id128>().is_ok());
         let fresh_visitor = session.is_none() && visitor.is_none();
         let visitor = visitor.map_or_else(|| Id128::random(console.random()).to_string(), str::to_owned);
         let (subject, csrf) = match &session {
-            Some(session) => (session.subject(), session.csrf()),
+            Some(session) => (session.csrf().to_owned(), session.csrf().to_owned()),
             None => (visitor.clone(), console.seals().form_token(&visitor)),
         };
         let flash = Cookie::Flash.read(headers, secure).and_then(|sealed| console.seals().open_text(&subject, sealed));
@@ -75,8 +91,7 @@ impl Entry {
             theme: Cookie::Theme.read(headers, secure).map(Theme::from_name).unwrap_or_default(),
             flash: flash.as_deref().and_then(Flash::read),
             secure,
-            address,
-            agent,
+            origin,
             target: request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
             reads: reads(request.method),
         })))
@@ -107,14 +122,9 @@ impl Entry {
         self.0.secure
     }
 
-    /// The browser's address.
-    pub fn address(&self) -> IpAddr {
-        self.0.address
-    }
-
-    /// What the browser calls itself.
-    pub fn agent(&self) -> &str {
-        &self.0.agent
+    /// Where the request comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
     }
 
     /// Path and query.
@@ -164,7 +174,7 @@ pub async fn enter(State(console): State<Console>, mut request: Request, next: N
         request.extensions_mut().insert(entry.clone());
         next.run(request).await
     } else {
-        tracing::warn!(path = entry.path(), address = %entry.address(), "a form from a foreign page was refused");
+        tracing::warn!(path = entry.path(), address = %entry.origin().address, "a form from a foreign page was refused");
         errors::page(&console, &entry, &Fault::forged())
     };
     if let Some(fault) = response.extensions_mut().remove::<Fault>() {

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::page;
+use crate::accounts::AccountsError;
 use crate::http::uri::encode_component;
 
 /// A page that says no.
@@ -51,6 +52,28 @@ impl Fault {
         Self::new(StatusCode::SEE_OTHER, format!("/login?next={}", encode_component(back)))
     }
 
+    /// The password is wanted again first; `back` is where the browser goes afterwards.
+    pub fn confirm(back: &str) -> Self {
+        Self::new(StatusCode::SEE_OTHER, format!("/confirm?next={}", encode_component(back)))
+    }
+
+    /// What [`accounts`](crate::accounts) did not do, in its own words.
+    pub fn refused(error: &AccountsError) -> Self {
+        let status = match error {
+            AccountsError::Store(_) | AccountsError::Record { .. } => return Self::failed("accounts", error),
+            AccountsError::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
+            AccountsError::Busy | AccountsError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            AccountsError::WrongCredentials => StatusCode::UNAUTHORIZED,
+            AccountsError::NoSuchUser
+            | AccountsError::NoSuchSession
+            | AccountsError::NoSuchToken
+            | AccountsError::NoSuchKey
+            | AccountsError::BadLink => StatusCode::NOT_FOUND,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, sentence(&error.to_string()))
+    }
+
     /// A part of the server failed (503). `error` is logged, not shown.
     pub fn failed(what: &'static str, error: &dyn fmt::Display) -> Self {
         tracing::error!(what, %error, "a page of the console could not be made");
@@ -70,6 +93,14 @@ impl Fault {
             _ => "That did not work",
         }
     }
+}
+
+/// An error's text as a sentence.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{first}{}{stop}", letters.as_str())
 }
 
 /// A bare answer; the page is made around it later.

@@ -1,6 +1,5 @@
 //! Numbers, sizes and times as pages write them. Templates call these: `{{ format::bytes(size) }}`.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,14 +7,36 @@ use askama::filters::HtmlSafe;
 
 use crate::base::{ByteSize, Timestamp};
 
+/// A number or time as templates hand it over: itself, or behind references.
+pub trait Figure<T> {
+    /// The number or time.
+    fn figure(&self) -> T;
+}
+
+impl<T, F: Figure<T> + ?Sized> Figure<T> for &F {
+    fn figure(&self) -> T {
+        (**self).figure()
+    }
+}
+
+macro_rules! figures {
+    ($($type:ty),+) => { $(impl Figure<$type> for $type {
+        fn figure(&self) -> $type {
+            *self
+        }
+    })+ };
+}
+
+figures!(u64, Duration, Timestamp);
+
 /// `1.5 MiB`.
-pub fn bytes(count: impl Borrow<u64>) -> String {
-    ByteSize(*count.borrow()).to_string()
+pub fn bytes(count: impl Figure<u64>) -> String {
+    ByteSize(count.figure()).to_string()
 }
 
 /// `1,234,567`.
-pub fn count(count: impl Borrow<u64>) -> String {
-    let digits = count.borrow().to_string();
+pub fn count(count: impl Figure<u64>) -> String {
+    let digits = count.figure().to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
@@ -27,8 +48,8 @@ pub fn count(count: impl Borrow<u64>) -> String {
 }
 
 /// The two largest units of a length of time: `3 d 4 h`, `12 s`, `350 ms`.
-pub fn span(length: impl Borrow<Duration>) -> String {
-    let length = length.borrow();
+pub fn span(length: impl Figure<Duration>) -> String {
+    let length = length.figure();
     let seconds = length.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let two = |large: u64, unit: &str, small: u64, smaller: &str| match small {
@@ -44,14 +65,24 @@ pub fn span(length: impl Borrow<Duration>) -> String {
     }
 }
 
+/// As [`span`], of a number of milliseconds.
+pub fn millis(count: impl Figure<u64>) -> String {
+    span(Duration::from_millis(count.figure()))
+}
+
+/// How long it was from `began` to `ended`, as [`span`].
+pub fn took(began: impl Figure<Timestamp>, ended: impl Figure<Timestamp>) -> String {
+    span(ended.figure().since(began.figure()))
+}
+
 /// A moment as a `<time>` element: `2026-01-31 12:00 UTC`. With scripts the browser shows it in its own time zone.
-pub fn moment(at: impl Borrow<Timestamp>) -> Moment {
-    Moment(*at.borrow())
+pub fn moment(at: impl Figure<Timestamp>) -> Moment {
+    Moment(at.figure())
 }
 
 /// How long before `now` something was: `just now`, `5 min ago`, `2 d ago`.
-pub fn ago(at: impl Borrow<Timestamp>, now: impl Borrow<Timestamp>) -> String {
-    let seconds = now.borrow().since(*at.borrow()).as_secs();
+pub fn ago(at: impl Figure<Timestamp>, now: impl Figure<Timestamp>) -> String {
+    let seconds = now.figure().since(at.figure()).as_secs();
     match seconds {
         0..5 => String::from("just now"),
         5..60 => format!("{seconds} s ago"),

@@ -52,18 +52,24 @@ pub mod session;
 pub mod share;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::{Router, middleware};
 
 use self::assets::Assets;
 use self::seals::Seals;
-use crate::base::{Clock, Random};
+use crate::accounts::Users;
+use crate::backup::service::Backups;
+use crate::base::{Clock, Disk, Random};
 use crate::crypto::Key;
 use crate::issues::Issues;
 use crate::mail::{Brand, Outbox};
-use crate::monitor::Checks;
+use crate::monitor::history::History;
+use crate::monitor::{Checks, SettingView};
 use crate::objects::Objects;
+use crate::telemetry::Metrics;
 
 pub use confirm::Confirm;
 pub use fault::{Answer, Fault};
@@ -73,8 +79,19 @@ pub use frame::{Frame, Section};
 pub use page::{Page, Visitor};
 pub use share::Share;
 
+/// Where the server listens.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// What it speaks, for people.
+    pub speaks: String,
+    /// An address, or the path of a Unix socket.
+    pub address: String,
+}
+
+/// Makes lines of a name and a value when asked.
+pub type Lines = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
+
 /// The services the pages show.
-#[derive(Debug)]
 pub struct World {
     /// Buckets and objects.
     pub objects: Objects,
@@ -88,8 +105,28 @@ pub struct World {
     pub brand: Brand,
     /// Every setting with its manual, as `mainstay config reference` prints it.
     pub reference: String,
+    /// People's accounts, API tokens, access keys, the audit log.
+    pub users: Users,
+    /// Every setting.
+    pub settings: Vec<SettingView>,
+    /// The lines of `mainstay env`: name and value. Full of secrets.
+    pub env: Lines,
+    /// Backups.
+    pub backups: Backups,
     /// Whether each part works.
     pub checks: Checks,
+    /// The numbers of the last hour and day.
+    pub history: History,
+    /// The numbers now.
+    pub metrics: Metrics,
+    /// The doors that are on.
+    pub doors: Vec<Door>,
+    /// The data folder, and the disk it is on.
+    pub data: PathBuf,
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// The clock's monotonic time at the start.
+    pub started: Duration,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

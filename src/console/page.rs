@@ -5,14 +5,18 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::cookies::Cookie;
 use super::entry::{self, Entry};
 use super::session::Session;
 use super::{Answer, Console, Fault, Flash, Frame, Section};
+use crate::accounts::{By, NewSession};
 use crate::http::query::Query;
+
+/// How long a browser keeps a session's token, in seconds: 30 days. When the session ends is the server's to say.
+const SESSION_SECONDS: u64 = 30 * 86_400;
 
 /// How long a message waits for its page, in seconds.
 const FLASH_SECONDS: u64 = 60;
@@ -29,6 +33,11 @@ impl Visitor {
     /// The frame of a page called `title`.
     pub fn frame(&self, title: impl Into<String>, section: Section) -> Frame {
         Frame::new(&self.entry, Arc::clone(self.console.assets()), title, section)
+    }
+
+    /// The console.
+    pub fn console(&self) -> &Console {
+        &self.console
     }
 
     /// What is known about the request.
@@ -128,6 +137,20 @@ impl Page {
         self.visitor.redirect_saying(path, flash)
     }
 
+    /// Who does what this page does, for the audit log.
+    pub fn by(&self) -> By {
+        self.session.by(self.entry().origin())
+    }
+
+    /// Goes on only when the password was given a moment ago; else the browser is sent to give it, and then to `back`.
+    ///
+    /// # Errors
+    /// The fault that leads there.
+    pub fn confirmed(&self, back: &str) -> Result<(), Fault> {
+        let confirmed = self.visitor.console.world().users.is_confirmed(self.session.account());
+        if confirmed { Ok(()) } else { Err(Fault::confirm(back)) }
+    }
+
     pub(super) fn of(visitor: Visitor) -> Result<Self, Fault> {
         if let Some(session) = visitor.entry.session().cloned() {
             return Ok(Self { visitor, session });
@@ -152,6 +175,25 @@ where
         }
         Self::of(visitor)
     }
+}
+
+/// As a redirect to `path`, with the cookie of `fresh`: what follows a login, or a password given again.
+pub fn enter(entry: &Entry, fresh: &NewSession, path: &str) -> Response {
+    let mut response = redirect(path);
+    keep(entry, fresh, &mut response);
+    response
+}
+
+/// Gives the browser the session `fresh`.
+pub fn keep(entry: &Entry, fresh: &NewSession, response: &mut Response) {
+    let secure = entry.is_secure();
+    entry::set(response, Cookie::Session.set(fresh.token.expose(), Some(SESSION_SECONDS), secure));
+}
+
+/// The cookie that shows `flash` to the session `fresh`.
+pub fn flash_for(console: &Console, entry: &Entry, fresh: &NewSession, flash: &Flash) -> Option<HeaderValue> {
+    let sealed = console.seals().seal_text(fresh.session.csrf.expose(), &flash.write());
+    Cookie::Flash.set(&sealed, Some(FLASH_SECONDS), entry.is_secure())
 }
 
 /// The page that `template` makes.

@@ -1,30 +1,39 @@
 //! Who is logged in.
 
-use std::net::IpAddr;
-
+use super::entry::Origin;
 use super::{Console, Fault};
+use crate::accounts::{self, By};
+use crate::base::Secret;
 
-/// Somebody's session.
+/// Somebody's session, as pages see it.
 #[derive(Clone, Debug)]
-pub struct Session {
-    user: String,
-    csrf: String,
-}
+pub struct Session(accounts::Session);
 
 impl Session {
     /// Whose it is: an e-mail address.
     pub fn user(&self) -> &str {
-        &self.user
+        self.0.user.email.as_str()
     }
 
-    /// What its forms send back.
-    pub fn csrf(&self) -> String {
-        self.csrf.clone()
+    /// The session for [`accounts::Users`].
+    pub const fn account(&self) -> &accounts::Session {
+        &self.0
     }
 
-    /// What its messages are bound to.
-    pub fn subject(&self) -> String {
-        self.csrf.clone()
+    /// Its owner as one who does something, for the audit log.
+    pub fn by(&self, origin: &Origin) -> By {
+        By::user(&self.0.user, &origin.client())
+    }
+
+    /// What its forms send back, and its messages are bound to.
+    pub fn csrf(&self) -> &str {
+        self.0.csrf.expose()
+    }
+}
+
+impl From<accounts::Session> for Session {
+    fn from(session: accounts::Session) -> Self {
+        Self(session)
     }
 }
 
@@ -32,7 +41,8 @@ impl Session {
 ///
 /// # Errors
 /// The store failed.
-#[expect(clippy::unused_async, reason = "the store is asked")]
-pub async fn find(_console: &Console, _token: &str, _address: IpAddr, _agent: &str) -> Result<Option<Session>, Fault> {
-    Ok(None)
+pub async fn find(console: &Console, token: &str, origin: &Origin) -> Result<Option<Session>, Fault> {
+    let token = Secret::new(token.to_owned());
+    let found = console.world().users.session(&token, &origin.client()).await;
+    found.map(|session| session.map(Session)).map_err(|error| Fault::failed("list of sessions", &error))
 }

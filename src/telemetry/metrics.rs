@@ -199,6 +199,22 @@ impl Metrics {
         out
     }
 
+    /// The sum of all series of the family `name` that have every one of `labels`; `None` when there is none. A histogram
+    /// counts with its observations.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let wanted: Vec<String> = labels.iter().map(|label| render(&[*label])).collect();
+        let families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let family = families.get(name)?;
+        let has = |rendered: &str| wanted.iter().all(|label| rendered.split(',').any(|part| part == label));
+        let values = family.series.iter().filter(|(rendered, _)| has(rendered)).map(|(_, series)| match series {
+            Series::Counter(counter) => counter.value() as f64,
+            Series::Gauge(gauge) => gauge.value() as f64,
+            Series::Computed(value) => value(),
+            Series::Histogram(histogram) => histogram.count() as f64,
+        });
+        values.reduce(|sum, value| sum + value)
+    }
+
     fn with<T>(
         &self,
         name: &'static str,
@@ -266,6 +282,18 @@ mod tests {
         for line in ["{le=\"0.1\"} 2", "{le=\"1\"} 3", "{le=\"+Inf\"} 4", "_sum 3.65", "_count 4"] {
             assert!(text.contains(line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn a_sum_takes_the_series_with_the_labels() {
+        let metrics = Metrics::new();
+        for (door, status, count) in [("s3", "2xx", 3), ("s3", "5xx", 1), ("edge", "2xx", 10)] {
+            metrics.counter("mainstay_x_total", "x", &[("door", door), ("status", status)]).add(count);
+        }
+        assert_eq!(metrics.sum("mainstay_x_total", &[("door", "s3")]), Some(4.0));
+        assert_eq!(metrics.sum("mainstay_x_total", &[]), Some(14.0));
+        assert_eq!(metrics.sum("mainstay_x_total", &[("door", "smtp")]), None);
+        assert_eq!(metrics.sum("mainstay_w_total", &[]), None);
     }
 
     #[test]

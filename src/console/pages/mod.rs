@@ -1,13 +1,20 @@
 //! The table of all pages.
 
+mod account;
+mod backups;
 mod buckets;
 mod dashboard;
 mod docs;
 mod home;
 mod issues;
+mod keys;
 mod letters;
+mod login;
 mod mail;
 mod objects;
+mod second_factor;
+mod settings;
+mod setup;
 mod theme;
 
 use axum::routing::{get, post};
@@ -20,6 +27,12 @@ pub fn router(console: &Console) -> Router {
     Router::new()
         .route("/", get(home::show))
         .route("/theme", post(theme::choose))
+        .route("/setup", get(setup::show).post(setup::claim))
+        .route("/reset", get(setup::show_reset).post(setup::reset))
+        .route("/login", get(login::show).post(login::submit))
+        .route("/login/code", post(login::submit_code))
+        .route("/logout", post(login::leave))
+        .route("/confirm", get(login::show_confirm).post(login::confirm))
         .route("/dashboard", get(dashboard::show))
         .route("/buckets", get(buckets::list).post(buckets::create))
         .route("/buckets/{bucket}", get(objects::list))
@@ -47,6 +60,21 @@ pub fn router(console: &Console) -> Router {
         .route("/issues/{id}/events/{number}/json", get(issues::json))
         .route("/docs", get(docs::start))
         .route("/docs/{chapter}", get(docs::show))
+        .route("/keys", get(keys::show))
+        .route("/keys/env", get(keys::env))
+        .route("/keys/access", post(keys::create_key))
+        .route("/keys/access/{id}/revoke", get(keys::ask_revoke_key).post(keys::revoke_key))
+        .route("/keys/tokens", post(keys::create_token))
+        .route("/keys/tokens/{id}/revoke", get(keys::ask_revoke_token).post(keys::revoke_token))
+        .route("/backups", get(backups::show))
+        .route("/backups/run", post(backups::run))
+        .route("/settings", get(settings::show))
+        .route("/account", get(account::show))
+        .route("/account/password", post(account::change_password))
+        .route("/account/sessions/end-others", post(account::end_others))
+        .route("/account/sessions/{id}/end", post(account::end))
+        .route("/account/second-factor", get(second_factor::begin).post(second_factor::finish))
+        .route("/account/second-factor/remove", get(second_factor::ask_remove).post(second_factor::remove))
         // Above this line: pages, each of which goes through `entry`.
         .route_layer(middleware::from_fn_with_state(console.clone(), entry::enter))
         .route("/static/{name}", get(assets::serve))

@@ -7,13 +7,17 @@ import { chromium } from 'playwright-core';
 import { folder } from './folder.mjs';
 import { undo } from './scope.mjs';
 
-/** A fresh browser profile, gone with `t`; it trusts exactly the edge's `certificate`. */
-export async function startChromium(t, { certificate }) {
+/**
+ * A fresh browser profile, gone with `t`; it trusts exactly the edge's `certificate`. `options` are the context's, such as
+ * `javaScriptEnabled`, `viewport`, `colorScheme`.
+ */
+export async function startChromium(t, { certificate }, options = {}) {
   const key = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' });
   const pin = createHash('sha256').update(key).digest('base64');
   const context = await chromium.launchPersistentContext(folder(t), {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    ...options,
     args: [
       '--no-sandbox',
       '--disable-gpu',
