@@ -58,7 +58,7 @@ impl Range {
     pub const fn step(self) -> Duration {
         match self {
             Self::Hour => EVERY,
-            Self::Day => Duration::from_secs(120),
+            Self::Day => Duration::from_mins(2),
         }
     }
 

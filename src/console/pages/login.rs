@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 
 use crate::accounts::{AccountsError, Login};
 use crate::base::Secret;
@@ -63,7 +64,7 @@ pub async fn submit(State(console): State<Console>, OpenForm { visitor, fields }
             let fault = refused(&error)?;
             let (frame, plain) = (visitor.frame("Log in", Section::None), is_plain(&visitor));
             let template = LoginPage { frame, email, next, problem: fault.text, left: false, plain };
-            with_wait(page::show_as(fault.status, &template)?, &error)
+            Ok(with_wait(page::show_as(fault.status, &template)?, &error))
         }
     }
 }
@@ -79,7 +80,7 @@ pub async fn submit_code(State(console): State<Console>, OpenForm { visitor, fie
             let (frame, next, plain) =
                 (visitor.frame("Log in", Section::None), local(fields.text("next")), is_plain(&visitor));
             let template = LoginPage { frame, email: "", next, problem: fault.text, left: false, plain };
-            with_wait(page::show_as(fault.status, &template)?, &error)
+            Ok(with_wait(page::show_as(fault.status, &template)?, &error))
         }
     }
 }
@@ -113,7 +114,7 @@ pub async fn confirm(State(console): State<Console>, Form { page, fields }: Form
             let fault = refused(&error)?;
             let frame = page.frame("Confirm that it is you", Section::None);
             let template = ConfirmPage { frame, next, problem: fault.text };
-            with_wait(page::show_as(fault.status, &template)?, &error)
+            Ok(with_wait(page::show_as(fault.status, &template)?, &error))
         }
     }
 }
@@ -124,11 +125,11 @@ fn refused(error: &AccountsError) -> Result<Fault, Fault> {
     if fault.status == StatusCode::SERVICE_UNAVAILABLE { Err(fault) } else { Ok(fault) }
 }
 
-fn with_wait(mut response: axum::response::Response, error: &AccountsError) -> Answer {
+fn with_wait(mut response: Response, error: &AccountsError) -> Response {
     if let AccountsError::Throttled { wait } = error {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
-    Ok(response)
+    response
 }
 
 /// Whether the password would travel readable for others.
