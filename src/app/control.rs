@@ -437,7 +437,7 @@ pub(super) fn connect(folder: &Path, ask: Ask) -> Result<std::os::unix::net::Uni
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::{AccessKeys, AccountsConfig, FirstCredentials};
+    use crate::accounts::{AccessKeys, AccountsConfig, FirstCredentials, Users};
     use crate::base::{LocalDisk, Shutdown, SystemRandom};
     use crate::monitor::Checks;
     use crate::testing::{TestClock, memory_store};

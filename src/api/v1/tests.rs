@@ -109,8 +109,8 @@ impl Door {
 }
 
 /// Every route with a path that names nothing that is there.
-fn requests() -> Vec<(&'static str, String, &'static super::route::Route)> {
-    let at = |route: &super::route::Route| {
+fn requests() -> Vec<(&'static str, String, &'static route::Route)> {
+    let at = |route: &route::Route| {
         let segments = route.path.split('/').map(|segment| if segment.starts_with('{') { "9" } else { segment });
         format!("/v1{}", segments.collect::<Vec<_>>().join("/"))
     };
