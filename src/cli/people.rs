@@ -42,6 +42,7 @@ pub(super) fn create_token(shell: &Shell, label: String, scopes: Vec<String>) ->
     say(&format!("{}\n", control_people::create_token(&shell.existing_data(), label, scopes)?))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the callers build the wish in place")]
 fn link(shell: Shell, wanted: LinkWanted) -> anyhow::Result<()> {
     let url = match control_people::link(&shell.existing_data(), wanted.clone()) {
         Err(ControlError::NotRunning { .. }) => offline(shell, &wanted)?,
