@@ -15,10 +15,14 @@ import { startMainstay } from './support/mainstay.mjs';
 import { startApp } from './support/notes.mjs';
 import { freePort } from './support/process.mjs';
 import { undo } from './support/scope.mjs';
+import { startSink } from './support/sink.mjs';
+import { Delivered, errorWorker, sesWorker, smtpWorker } from './support/submitters.mjs';
 import { edgeWorker, redisWorker, s3Worker } from './support/workers.mjs';
 
 const ROUNDS = Number(process.env.LEDGER_ROUNDS ?? 3);
 const BUCKET = 'ledger';
+// Deliveries under way at once, as the defaults say: a kill may make each of them come twice.
+const IN_FLIGHT = 8;
 const secrets = ({ env }) => [new URL(env.REDIS_URL).password, env.AWS_ACCESS_KEY_ID, env.AWS_SECRET_ACCESS_KEY];
 
 /** Opens a client of class `Http` on the app, signed in or with the cookies of an earlier one. */
@@ -35,14 +39,19 @@ test('a killed server has everything it acknowledged', { skip: onPile && 'proves
   const data = folder(t);
   const port = await freePort();
   const app = `127.0.0.1:${port}`;
-  let server = await startMainstay({ data, app });
+  const delivered = new Delivered();
+  const sink = await startSink(t, delivered.heard);
+  let server = await startMainstay({ data, app, extra: sink.settings });
   undo(t, () => server.stop());
   // The same ports from now on, so that the app finds its server again by itself.
   const { ports } = server;
   const extra = {
+    ...sink.settings,
     MAINSTAY_EDGE__HTTPS: `127.0.0.1:${ports.https}`,
     MAINSTAY_S3__LISTEN: `127.0.0.1:${ports.s3}`,
     MAINSTAY_REDIS__LISTEN: `127.0.0.1:${ports.redis}`,
+    MAINSTAY_CONSOLE__LISTEN: `127.0.0.1:${ports.console}`,
+    MAINSTAY_SMTP__LISTEN: `127.0.0.1:${ports.smtp}`,
   };
   const before = secrets(server);
   const notes = await startApp(server, port);
@@ -61,6 +70,9 @@ test('a killed server has everything it acknowledged', { skip: onPile && 'proves
     const workers = new Map();
     for (let at = 0; at < 4; at += 1) workers.set(`r${round}w${at}`, redisWorker(`r${round}w${at}`, current));
     for (let at = 0; at < 3; at += 1) workers.set(`s${round}w${at}`, s3Worker(`s${round}w${at}`, current, BUCKET));
+    for (const version of [1, 2]) workers.set(`v${round}w${version}`, sesWorker(`v${round}w${version}`, current, delivered, version));
+    workers.set(`m${round}w0`, smtpWorker(`m${round}w0`, current, delivered));
+    workers.set(`c${round}w0`, errorWorker(`c${round}w0`, current));
     for (const Http of [Http1, Http2]) {
       const client = await visitor(t, Http, server);
       const name = `e${round}${Http.name}`;
@@ -86,7 +98,11 @@ test('a killed server has everything it acknowledged', { skip: onPile && 'proves
     const again = await visitor(t, Http2, server, cookies);
     assert.deepEqual((await again.request('GET', '/me')).json(), { user: 'ada' }, 'a session outlives the crash');
     for (const [name, { worker, tried }] of everybody) await worker.check(acknowledged.get(name) ?? 0, tried, again);
-    const { r, s, e } = ledger.counts;
-    t.diagnostic(`round ${round + 1}: checked ${r} Redis batches, ${s} uploads, ${e} requests through the edge`);
+    assert.ok(delivered.duplicates <= (round + 1) * IN_FLIGHT, `${delivered.duplicates} mails came more than once`);
+    const { r, s, e, v, m, c } = ledger.counts;
+    t.diagnostic(
+      `round ${round + 1}: checked ${r} Redis batches, ${s} uploads, ${e} requests through the edge, ` +
+        `${v} mails through SES and ${m} over SMTP (${delivered.duplicates} twice), ${c} errors`,
+    );
   }
 });

@@ -1,56 +1,25 @@
 // The mail clients applications have: the SES SDKs and nodemailer on one side, a real SMTP server on the other.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { before, test } from 'node:test';
 
 import { GetSendQuotaCommand, SESClient, SendEmailCommand, SendRawEmailCommand } from '@aws-sdk/client-ses';
 import { SESv2Client, SendEmailCommand as SendEmailV2 } from '@aws-sdk/client-sesv2';
 import nodemailer from 'nodemailer';
-import { SMTPServer } from 'smtp-server';
 
-import { inbox } from './support/browse.mjs';
 import { folder } from './support/folder.mjs';
 import { startMainstay } from './support/mainstay.mjs';
 import { undo, wholeFile } from './support/scope.mjs';
+import { startSink } from './support/sink.mjs';
 
 const file = wholeFile();
 let mainstay;
 let arrived;
 
-/** An SMTP server that keeps what it is given; `refuse` decides about recipients. */
-async function sink() {
-  const mails = inbox();
-  const server = new SMTPServer({
-    authOptional: true,
-    disabledCommands: ['STARTTLS'],
-    onRcptTo({ address }, session, done) {
-      done(address.startsWith('nobody@') ? Object.assign(new Error('no such user'), { responseCode: 550 }) : undefined);
-    },
-    onData(stream, session, done) {
-      const pieces = [];
-      stream.on('data', (piece) => pieces.push(piece));
-      stream.on('end', () => {
-        const { mailFrom, rcptTo } = session.envelope;
-        mails.put({ from: mailFrom.address, to: rcptTo.map((to) => to.address), text: Buffer.concat(pieces).toString() });
-        done();
-      });
-    },
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server.server, 'listening');
-  return { mails, port: server.server.address().port, close: () => new Promise((done) => server.close(done)) };
-}
-
 before(async () => {
-  const relay = await sink();
-  undo(file, () => relay.close());
-  arrived = relay.mails;
-  const extra = {
-    MAINSTAY_MAIL__TRANSPORT: 'smtp',
-    MAINSTAY_MAIL__RELAY: `smtp://127.0.0.1:${relay.port}`,
-  };
-  mainstay = await startMainstay({ data: folder(file), extra });
+  const sink = await startSink(file);
+  arrived = sink.mails;
+  mainstay = await startMainstay({ data: folder(file), extra: sink.settings });
   undo(file, () => mainstay.stop());
 });
 
@@ -136,6 +105,19 @@ test('nodemailer submits over SMTP, with an attachment', async () => {
   assert.match(text, /^Received: from \[127\.0\.0\.1\]/);
   assert.match(text, /\r\n\.dot\r\nfirst\r\n/);
   assert.match(text, /AAH\//);
+});
+
+test('a message passes from SMTP to SMTP byte for byte, with its own Received line before it', async () => {
+  const transport = nodemailer.createTransport(mainstay.env.SMTP_URL);
+  const lines = ['.', '..', '.dot', '', 'ünïcode', ' folded?', 'x'.repeat(900), '', '.', '', ''];
+  const head = ['From: notes@example.com', 'To: ada@example.com', 'Subject: as it is', 'Date: Fri, 20 Nov 2026 12:00:00 +0000'];
+  const raw = [...head, 'Message-ID: <as-it-is@example.com>', 'Content-Type: text/plain; charset=utf-8', '', ...lines].join('\r\n');
+  await transport.sendMail({ envelope: { from: 'notes@example.com', to: ['ada@example.com'] }, raw });
+  transport.close();
+  const { text } = await arrived.take();
+  const [received, rest] = text.split(/\r\n(?![ \t])([^]*)/);
+  assert.match(received, /^Received: from \[127\.0\.0\.1\]/);
+  assert.equal(rest, raw);
 });
 
 test('nodemailer without the right password submits nothing', async () => {

@@ -5,11 +5,12 @@ import { pipeline } from 'node:stream/promises';
 
 import { BUCKETS, isMissing } from './files.mjs';
 import { limited } from './limiter.mjs';
+import { OCCASIONS } from './mail.mjs';
 
 const MOST_JSON = '64kb';
 const MOST_BUFFERED = '5mb';
 
-export function routes({ sessions, takeWrite, attempts, notes, files, live, users }) {
+export function routes({ sessions, errors, mail, takeWrite, attempts, notes, files, live, users }) {
   const app = express();
   app.disable('x-powered-by');
   // One proxy stands in front; it says who the client is and that the client came over TLS.
@@ -20,15 +21,20 @@ export function routes({ sessions, takeWrite, attempts, notes, files, live, user
     response.json({ ip: request.ip, protocol: request.protocol, host: request.hostname, http: request.httpVersion }),
   );
   app.use(sessions);
+  app.use(errors.middleware);
   sessionRoutes(app, { attempts, users });
   noteRoutes(app, { notes, live, takeWrite });
   fileRoutes(app, { files });
+  if (mail) mailRoutes(app, { mail, notes, errors });
+  publishRoutes(app, { notes, errors });
   app.get('/events', signedIn, live.events);
 
   app.use((error, _request, response, next) => {
     if (response.headersSent) return next(error);
     if (isMissing(error)) return response.status(404).json({ error: 'no such file' });
-    return response.status(error.status ?? 500).json({ error: error.message });
+    const status = error.status ?? 500;
+    if (status >= 500) errors.capture(error);
+    return response.status(status).json({ error: error.message });
   });
   return app;
 }
@@ -121,4 +127,37 @@ function fileRoutes(app, { files }) {
     const { bucket, name } = request.params;
     response.json({ read: await files.linkToRead(bucket, name), write: await files.linkToWrite(bucket, name) });
   });
+}
+
+function mailRoutes(app, { mail, notes, errors }) {
+  const body = express.json({ limit: MOST_JSON });
+  const address = (request) => `${request.session.user}@example.com`;
+
+  app.post('/mails/:occasion', signedIn, body, async (request, response) => {
+    const { occasion } = request.params;
+    if (!OCCASIONS.includes(occasion)) return response.status(404).json({ error: 'no such mail' });
+    const id = await mail.tell(occasion, request.session.user, address(request), { where: request.ip, ...request.body });
+    return response.status(202).json({ id });
+  });
+  app.post('/notes/:id/share', signedIn, body, async (request, response) => {
+    const note = await notes.owned(request.session.user, request.params.id);
+    if (!note) return response.status(404).json({ error: 'no such note' });
+    errors.note('mail', `sharing note ${note.id}`);
+    await mail.share(note, request.session.user, request.body);
+    return response.sendStatus(202);
+  });
+}
+
+/** Publishing is not finished, and fails the way unfinished things do. */
+function publishRoutes(app, { notes, errors }) {
+  app.post('/notes/:id/publish', signedIn, async (request, response) => {
+    const note = await notes.owned(request.session.user, request.params.id);
+    errors.note('publish', `publishing note ${note?.id}`);
+    response.json({ url: publicAddress(note) });
+  });
+}
+
+function publicAddress(note) {
+  if (!note.slug) throw new Error(`note ${note.id} has no slug`);
+  return `/public/${note.slug}`;
 }

@@ -15,6 +15,17 @@ export function readConfig(env) {
       accessKey: env.MINIO_ACCESS_KEY,
       secretKey: env.MINIO_SECRET_KEY,
     },
+    // Mail and error tracking are optional.
+    mail: env.AWS_ENDPOINT_URL_SES && {
+      ses: {
+        endpoint: env.AWS_ENDPOINT_URL_SES,
+        region: env.AWS_SES_REGION,
+        credentials: { accessKeyId: env.AWS_SES_ACCESS_KEY_ID, secretAccessKey: env.AWS_SES_SECRET_ACCESS_KEY },
+      },
+      from: env.AWS_SES_FROM_EMAIL,
+      smtpUrl: env.SMTP_URL,
+    },
+    errors: { dsn: env.SENTRY_DSN, release: 'notes@1.0.0' },
     // Where browsers reach the object store; presigned links are signed for this name.
     s3PublicUrl: env.S3_PUBLIC_URL,
   };

@@ -1,5 +1,5 @@
-// A small service as many run it: notes with sessions, limits, files and live updates. It keeps nothing itself; what it
-// knows lives in Redis and in an S3-compatible store.
+// A small service as many run it: notes with sessions, limits, files, live updates and mail. It keeps nothing itself; what
+// it knows lives in Redis and in an S3-compatible store.
 //
 //   REDIS_URL=… MINIO_ENDPOINT=… MINIO_PORT=… MINIO_ACCESS_KEY=… MINIO_SECRET_KEY=… SESSION_SECRET=… node server.mjs
 
@@ -12,14 +12,18 @@ import { createClient } from 'redis';
 
 import { routes } from './app.mjs';
 import { readConfig } from './config.mjs';
+import { openErrors } from './errors.mjs';
 import { openFiles } from './files.mjs';
 import { failedAttempts, slidingWindow } from './limiter.mjs';
 import { openLive } from './live.mjs';
+import { openMail } from './mail.mjs';
 import { notesStore } from './notes.mjs';
 
 const SESSION_SECONDS = 3600;
 
 const config = readConfig(process.env);
+const errors = openErrors(config.errors);
+const mail = config.mail && openMail(config.mail);
 const redis = new Redis(config.redisUrl);
 // connect-redis speaks through node-redis.
 const sessionRedis = createClient({ url: config.redisUrl });
@@ -39,6 +43,8 @@ const server = createServer();
 const live = await openLive(redis, server);
 const app = routes({
   sessions,
+  errors,
+  mail,
   live,
   takeWrite: slidingWindow(redis, { name: 'writes', limit: 30, windowMs: 10_000 }),
   attempts: failedAttempts(redis, { limit: 5, seconds: 900 }),
@@ -53,5 +59,6 @@ process.once('SIGTERM', async () => {
   await live.close();
   server.closeAllConnections();
   server.close();
-  await Promise.allSettled([redis.quit(), sessionRedis.close()]);
+  mail?.close();
+  await Promise.allSettled([redis.quit(), sessionRedis.close(), errors.close()]);
 });

@@ -64,7 +64,7 @@ export async function work(ledger, worker, step) {
 /** Whether the error is what a client sees of a killed server. */
 function isGone(error) {
   const texts = [error, error.cause, error.previousErrors?.at(-1), ...(error.errors ?? [])].map((e) => `${e?.name} ${e?.code} ${e?.message}`);
-  return /ECONNREFUSED|ECONNRESET|EPIPE|socket hang up|Connection is closed|other side closed|TimeoutError|ERR_HTTP2|aborted|HTTP 50[234]/.test(
+  return /ECONNREFUSED|ECONNRESET|EPIPE|socket hang up|Connection is closed|other side closed|TimeoutError|ERR_HTTP2|aborted|ESOCKET|ECONNECTION|Connection closed|HTTP 50[234]/.test(
     texts.join(' '),
   );
 }

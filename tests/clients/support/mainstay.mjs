@@ -42,6 +42,7 @@ export async function startMainstay({ data, app, extra, flags = [], quick = fals
       console: port('console.listen'),
       s3: port('s3.listen'),
       redis: port('redis.listen'),
+      smtp: port('smtp.listen'),
     };
     return {
       ...server,

@@ -8,10 +8,10 @@ import { folder } from './folder.mjs';
 import { startBackend } from './backend.mjs';
 import { undo } from './scope.mjs';
 
-/** Starts the server under test and the notes app behind it; both end with `t`. */
-export async function startNotes(t) {
+/** Starts the server under test, with settings of its own, and the notes app behind it; both end with `t`. */
+export async function startNotes(t, extra) {
   const port = await freePort();
-  const backend = await startBackend({ data: folder(t), app: `127.0.0.1:${port}` });
+  const backend = await startBackend({ data: folder(t), app: `127.0.0.1:${port}`, extra });
   undo(t, () => backend.stop());
   const app = await startApp(backend, port);
   undo(t, () => app.stop());
