@@ -98,8 +98,11 @@ impl Session {
 
     /// Takes in a line, which ends in LF.
     pub fn line(&mut self, line: &[u8]) -> Action {
-        if !line.ends_with(b"\r\n") {
+        let Some(command) = line.strip_suffix(b"\r\n") else {
             return Action::Close("521 5.5.2 Lone line feed\r\n");
+        };
+        if command.iter().any(|byte| matches!(byte, b'\r' | 0)) {
+            return Action::Close("521 5.5.2 Lone carriage return, or a NUL\r\n");
         }
         if self.awaited != Awaited::Command {
             return self.auth_answer(String::from_utf8_lossy(line).trim_end());

@@ -111,3 +111,10 @@ proptest! {
         session.line(&line);
     }
 }
+
+#[test]
+fn a_lone_line_end_within_a_command_ends_the_dialogue() {
+    for line in [&b"NOOP\n"[..], b"RCPT TO:<eve@example.com\r>\r\n", b"NOOP \0\r\n", b"\r\r\n"] {
+        assert!(matches!(session().line(line), Action::Close(text) if text.starts_with("521")), "{line:?}");
+    }
+}
