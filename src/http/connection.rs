@@ -218,7 +218,8 @@ impl Server {
             return response;
         }
         self.counts.panics.inc();
-        tracing::error!(door = peer.door, "a request handler panicked");
+        // The panic itself was reported, with its stack.
+        tracing::error!(target: "mainstay::panic", door = peer.door, "a request handler panicked");
         plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
     }
 }

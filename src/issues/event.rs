@@ -279,7 +279,7 @@ fn first_line(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -327,7 +327,8 @@ mod tests {
         assert_eq!(event.culprit(), "app.views in index");
     }
 
-    fn any_json() -> impl Strategy<Value = Value> {
+    /// JSON with the names events have, in any shape.
+    pub(in crate::issues) fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

@@ -329,6 +329,7 @@ fn shown(value: Option<&Value>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -374,5 +375,14 @@ mod tests {
         assert_eq!(view.user, [("email".to_owned(), "a@b.c".to_owned()), ("id".to_owned(), "7".to_owned())]);
         assert_eq!(view.contexts, [("runtime".to_owned(), vec![("name".to_owned(), "node".to_owned())])]);
         assert_eq!((view.sdk.as_str(), view.threads.len()), ("sentry.python 2", 1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_object_can_be_shown(value in super::super::event::tests::any_json()) {
+            if let Value::Object(fields) = value {
+                prop_assert!(!EventView::read(&fields).title.is_empty());
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
@@ -17,6 +18,7 @@ import { startMainstay } from './support/mainstay.mjs';
 import { clients, python } from './support/paths.mjs';
 import { output } from './support/process.mjs';
 import { undo, wholeFile } from './support/scope.mjs';
+import { send as sendSigned } from './support/sigv4.mjs';
 
 const file = wholeFile();
 let server;
@@ -285,6 +287,37 @@ test('what an event says stays text on a terminal', async () => {
     assert.doesNotMatch(stdout, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/, words.join(' '));
     assert.doesNotMatch(stdout, /^FAKE LINE/m, words.join(' '));
   }
+});
+
+/** Makes a server log an error: it reads back bytes that somebody changed on its disk. */
+async function meetDamage({ data, env }) {
+  await sendSigned(env, { method: 'PUT', path: '/damaged' });
+  await sendSigned(env, { method: 'PUT', path: '/damaged/file', body: 'x'.repeat(1 << 20) });
+  const files = readdirSync(join(data, 'objects'), { recursive: true }).map((name) => join(data, 'objects', name));
+  const [blob] = files.sort((a, b) => statSync(b).size - statSync(a).size);
+  const bytes = readFileSync(blob);
+  bytes[bytes.length >> 1] ^= 1;
+  writeFileSync(blob, bytes);
+  await sendSigned(env, { method: 'GET', path: '/damaged/file' }).catch(() => {});
+}
+
+test('an error of Mainstay itself is an issue of project 0', async () => {
+  await meetDamage(server);
+  const [issue] = await titled(server, /stored bytes fail their check/);
+  assert.equal(issue.project, 0);
+  const full = await event(server, issue);
+  assert.match(full.release, /^mainstay@\d/);
+  assert.equal(full.logger, 'mainstay::objects::service');
+  assert.ok(full.breadcrumbs.some(({ message }) => message.startsWith('ready')), 'what was logged before comes along');
+});
+
+test('errors of Mainstay itself go to another server, if its DSN says so', async (t) => {
+  const extra = { MAINSTAY_ISSUES__OWN_ERRORS: server.env.SENTRY_DSN };
+  const other = await startMainstay({ data: folder(t), extra });
+  undo(t, () => other.stop());
+  await meetDamage(other);
+  const found = await issues(server, (all) => all.some(({ project, platform }) => project === 1 && platform === 'native'));
+  assert.match(found.find(({ platform, project }) => project === 1 && platform === 'native').title, /stored bytes fail/);
 });
 
 test('a flood is told which categories to hold back, and for how long', async (t) => {

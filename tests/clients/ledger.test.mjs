@@ -97,7 +97,9 @@ test('a killed server has everything it acknowledged', { skip: onPile && 'proves
     const acknowledged = ledger.read();
     const again = await visitor(t, Http2, server, cookies);
     assert.deepEqual((await again.request('GET', '/me')).json(), { user: 'ada' }, 'a session outlives the crash');
-    for (const [name, { worker, tried }] of everybody) await worker.check(acknowledged.get(name) ?? 0, tried, again);
+    // Those through the edge first: the edge ends connections that say nothing for long.
+    const edgeFirst = [...everybody].sort(([a], [b]) => b.startsWith('e') - a.startsWith('e'));
+    for (const [name, { worker, tried }] of edgeFirst) await worker.check(acknowledged.get(name) ?? 0, tried, again);
     assert.ok(delivered.duplicates <= (round + 1) * IN_FLIGHT, `${delivered.duplicates} mails came more than once`);
     const { r, s, e, v, m, c } = ledger.counts;
     t.diagnostic(
