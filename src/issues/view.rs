@@ -235,7 +235,8 @@ fn frame(entry: &Value) -> FrameView {
         source.extend(after);
     }
     let first = line.saturating_sub(source_at as u64);
-    let numbered = |(at, source): (usize, String)| (if line == 0 { 0 } else { first.saturating_add(at as u64) }, source);
+    let numbered =
+        |(at, source): (usize, String)| (if line == 0 { 0 } else { first.saturating_add(at as u64) }, source);
     FrameView {
         function: text(entry.get("function")),
         module: text(entry.get("module")),
