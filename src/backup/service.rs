@@ -207,7 +207,7 @@ impl Backups {
         let succeeded = now.last.as_ref().map(|last| last.finished);
         let overdue = target.is_some() && succeeded.is_some_and(|then| at.since(then) > every * 2);
         BackupStatus {
-            next: target.as_ref().map(|_| next_due(&now, every)),
+            next: target.as_ref().map(|_| next_due(&now, every).max(at)),
             target,
             every_ms: u64::try_from(every.as_millis()).unwrap_or(u64::MAX),
             running: now.running.as_ref().map(Running::shown),
@@ -509,7 +509,7 @@ fn check_name(name: &str) -> Result<(), ServiceError> {
     if fits { Ok(()) } else { Err(ServiceError::Name { name: name.escape_debug().take(200).collect() }) }
 }
 
-/// When the next backup is due: soon when there is none, a span after the last, and after a failed one a little later.
+/// When the next backup is due: at once when there is none, a span after the last, and after a failed one a little later.
 fn next_due(now: &Now, every: Duration) -> Timestamp {
     let regular = now.last.as_ref().map_or_else(Timestamp::default, |last| last.started.after(every));
     match &now.failed {
