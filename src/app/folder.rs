@@ -53,7 +53,7 @@ impl Folder {
         disk.create_dir(path).map_err(|source| unusable(path, "cannot make the data folder", source))?;
         let found = disk.list(path).map_err(|source| unusable(path, "cannot read the folder", source))?;
         let names = found.iter().filter_map(|entry| entry.path.file_name());
-        if let Some(name) = names.min().filter(|name| *name != "lock" || found.len() > 1) {
+        if let Some(name) = names.filter(|name| *name != "lock").min() {
             let found = name.to_string_lossy().into_owned();
             return Err(StartError::NotEmpty { path: path.to_owned(), found });
         }
