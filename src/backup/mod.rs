@@ -5,18 +5,22 @@
 //!
 //! Everything here blocks and runs on threads of its own.
 
-#![expect(dead_code, clippy::needless_pass_by_value, reason = "signatures first, bodies follow")]
-
+mod chunker;
 pub mod config;
 mod drill;
 mod error;
+mod fetch;
 pub mod format;
+mod listing;
+mod load;
 pub mod own;
+mod pipeline;
 mod progress;
 pub mod prune;
 mod records;
 pub mod repository;
 pub mod restore;
+mod retention;
 pub mod run;
 pub mod service;
 pub mod snapshot;
@@ -30,9 +34,10 @@ pub use error::BackupError;
 pub use format::ChunkId;
 pub use format::entry::{Entry, EntryPath, Kind, Meta, Moment};
 pub use progress::{Counts, Progress};
-pub use prune::{PrunePlan, PruneReport, Retention};
+pub use prune::{PrunePlan, PruneReport};
 pub use repository::{Repository, Unlock};
 pub use restore::RestoreReport;
+pub use retention::Retention;
 pub use snapshot::{Fault, FaultKind, Filter, Head, HostFacts, NewSnapshot, SnapshotInfo, SnapshotName};
 pub use target::{S3Access, Target, TargetAddress, TargetError};
 pub use verify::{VerifyLevel, VerifyReport};
@@ -41,3 +46,5 @@ pub use writer::{Finished, SnapshotWriter};
 
 #[cfg(test)]
 pub(crate) mod server_tests;
+#[cfg(test)]
+mod tests;

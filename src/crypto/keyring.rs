@@ -252,6 +252,11 @@ impl Keyring {
         self.master.id()
     }
 
+    /// As [`MasterKey::backup_key`], of the keyring's master key.
+    pub fn backup_key(&self, repository: &[u8; 16]) -> Key {
+        self.master.backup_key(repository)
+    }
+
     fn unwrap_text(&self, name: &str, text: &str) -> Result<Key, KeyringError> {
         let mut wrapped = [0; WRAPPED];
         hex_decode(text.as_bytes(), &mut wrapped).ok_or_else(|| KeyringError::Damaged {

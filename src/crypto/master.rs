@@ -72,6 +72,11 @@ impl MasterKey {
         hex(&derive(&self.0, b"", b"mainstay/master-id/v1").expose()[..8])
     }
 
+    /// The key that wraps the key of the backup repository with this id.
+    pub fn backup_key(&self, repository: &[u8; 16]) -> Key {
+        derive(&self.0, repository, b"mainstay/backup/v1")
+    }
+
     /// The key that wraps others.
     pub(super) fn wrapping_key(&self) -> Key {
         derive(&self.0, b"", b"mainstay/wrap/v1")

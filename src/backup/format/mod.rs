@@ -1,7 +1,11 @@
 //! The repository's format, byte by byte; `packaging/restore/FORMAT.txt` says it again for whoever has no Mainstay left.
 
 pub(crate) mod codec;
+pub(crate) mod document;
 pub mod entry;
+pub(crate) mod index;
+pub(crate) mod keys;
+pub(crate) mod pack;
 
 use std::fmt;
 
@@ -51,4 +55,21 @@ impl<'de> Deserialize<'de> for ChunkId {
             .ok_or_else(|| serde::de::Error::custom("a chunk id is 64 hexadecimal digits"))?;
         Ok(Self(out))
     }
+}
+
+/// As how many of the repository's structures `bytes` can be read: trailer, index, list of entries, snapshot, mark, config.
+/// For fuzzers: whatever the bytes, this returns.
+pub fn readings(bytes: &[u8]) -> usize {
+    let keys =
+        keys::RepositoryKeys::new(crate::base::Id128::from_bytes([0; 16]), &crate::crypto::Key::from_bytes([0; 32]));
+    let read = [
+        pack::decode_entries(bytes).is_some(),
+        pack::open_pack(&keys, [0; 32], bytes).is_some(),
+        index::decode(bytes).is_some(),
+        super::listing::decode(bytes).is_some(),
+        super::load::decode_snapshot(bytes).is_some(),
+        super::load::decode_mark(bytes).is_some(),
+        keys::Config::decode(bytes).is_ok(),
+    ];
+    read.into_iter().filter(|read| *read).count()
 }
