@@ -107,7 +107,7 @@ impl Pipeline {
         let (keys, random) = (Arc::clone(keys), Arc::clone(random));
         pipeline.thread("backup-pack", move |shared| pack(&squeezed, &packs_in, &keys, random.as_ref(), shared))?;
         let target = Arc::clone(target);
-        pipeline.thread("backup-store", move |shared| store(&packs, &stored, target.as_ref(), shared))?;
+        pipeline.thread("backup-store", move |_| store(&packs, &stored, target.as_ref()))?;
         Ok(pipeline)
     }
 
@@ -234,12 +234,7 @@ fn pack(
     Ok(())
 }
 
-fn store(
-    packs: &Receiver<Pack>,
-    out: &Sender<Stored>,
-    target: &dyn Target,
-    _shared: &Shared,
-) -> Result<(), BackupError> {
+fn store(packs: &Receiver<Pack>, out: &Sender<Stored>, target: &dyn Target) -> Result<(), BackupError> {
     for Pack { info, bytes, entries } in packs {
         match target.put(&info.name(), &bytes) {
             Ok(()) => {}

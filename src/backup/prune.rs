@@ -149,11 +149,11 @@ impl Repository {
         }
         if !plan.deleted.is_empty() {
             self.drop_from_index(&loaded, &plan.deleted)?;
-            for hash in &plan.deleted {
+            for hash in plan.deleted {
                 progress.go_on()?;
-                inner.target.delete(&pack_name(hash))?;
+                inner.target.delete(&pack_name(&hash))?;
                 report.deleted += 1;
-                report.bytes_freed += loaded.present.get(hash).copied().unwrap_or(0);
+                report.bytes_freed += loaded.present.get(&hash).copied().unwrap_or(0);
             }
         }
         for (name, _) in earlier {
@@ -236,6 +236,7 @@ impl Repository {
         let mut fetcher = self.fetcher();
         let mut pipeline = Pipeline::start(&inner.keys, &inner.target, &inner.random, progress)?;
         for (hash, entries) in self.lines_of(loaded, &plan.repacked)? {
+            // Chunks of lists are never as large as most of a file's.
             let lists = entries.iter().all(|entry| entry.plain < (1 << 20));
             for entry in &entries {
                 progress.go_on()?;

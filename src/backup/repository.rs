@@ -1,14 +1,15 @@
 //! A repository: made, opened, looked into.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::chunker::Chunker;
 use super::fetch::{Fetcher, Ids};
+use super::format::ChunkId;
 use super::format::entry::Entry;
 use super::format::index::Table;
 use super::format::keys::{Config, ConfigError, RepositoryKeys, open_slot, seal_slot, slot_name};
-use super::format::{ChunkId, Content};
 use super::listing::ListingReader;
 use super::load::{Purpose, snapshot_names};
 use super::snapshot::{Head, NewSnapshot, SnapshotInfo, SnapshotName};
@@ -193,7 +194,7 @@ impl Repository {
             Ok(dropped) => dropped,
             Err(error) => {
                 problems.push(error);
-                Default::default()
+                BTreeSet::new()
             }
         };
         for (snapshot, _) in &found {
@@ -374,12 +375,5 @@ impl io::Read for ContentReader {
         }
         self.at += count;
         Ok(count)
-    }
-}
-
-impl Inner {
-    /// The listing of `snapshot` for a reader that has a table of its own.
-    pub(super) fn listing(content: &Content) -> ListingReader {
-        ListingReader::new(content)
     }
 }

@@ -116,7 +116,7 @@ mod tests {
             counts: Counts::default(),
             fault_count: 0,
             faults: Vec::new(),
-            listing: Default::default(),
+            listing: crate::backup::format::Content::default(),
             previous: Vec::new(),
         }
     }

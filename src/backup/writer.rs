@@ -77,8 +77,10 @@ impl Sink {
     fn store(&mut self, lane: Lane, bytes: &[u8]) -> Result<ChunkId, BackupError> {
         let id = self.keys.chunk_id(bytes);
         if self.table.claim(&id).map_err(|_full| too_many(&self.table))? {
-            self.counts.bytes_new += bytes.len() as u64;
-            self.progress.new_bytes(bytes.len() as u64);
+            if lane == Lane::Data {
+                self.counts.bytes_new += bytes.len() as u64;
+                self.progress.new_bytes(bytes.len() as u64);
+            }
             self.pipeline.send(id, lane, bytes.to_vec())?;
             let stored: Vec<Indexed> = self.pipeline.stored().collect();
             self.take_in(stored)?;
@@ -145,7 +147,7 @@ impl SnapshotWriter {
         repository.forget_table();
         let loaded = inner.load(Purpose::Write, &progress)?;
         let previous = newest_of(inner, &new.source)?.map(|snapshot| Previous {
-            listing: Inner::listing(&snapshot.listing),
+            listing: ListingReader::new(&snapshot.listing),
             fetcher: repository.fetcher(),
             next: None,
         });

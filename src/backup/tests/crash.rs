@@ -50,7 +50,7 @@ fn a_power_cut_at_any_step_costs_no_finished_snapshot() {
         let second = fixture.try_backup(&after()).ok();
         fixture.disk.heal();
         let finished: Vec<&Finished> = [Some(&first), second.as_ref()].into_iter().flatten().collect();
-        for seed in 0..3 {
+        for seed in [step, step + 100] {
             must_be_valid(&fixture.on(fixture.disk.crash(seed)), &finished, &format!("step {step}, outcome {seed}"));
         }
         must_be_valid(&fixture.on(fixture.disk.kill()), &finished, &format!("killed at step {step}"));
@@ -77,12 +77,12 @@ fn a_full_target_is_named_and_the_repository_stays_valid() {
     let (fixture, first) = base();
     let room = fixture.disk.space(Path::new("/")).unwrap();
     let used = room.total - room.available;
-    for more in [0, 10_000, 40_000, 52_000] {
+    for more in [0, 10_000, 40_000, 50_000] {
         let fixture = fixture.on(fixture.disk.crash(0));
         fixture.disk.limit_space(Some(used + more));
         let full = fixture.try_backup(&after()).unwrap_err();
         let BackupError::Target(error) = &full else { panic!("{full}") };
-        assert_eq!(error.trouble, super::super::target::Trouble::Full, "{full}");
+        assert_eq!(error.trouble, target::Trouble::Full, "{full}");
         fixture.disk.limit_space(None);
         must_be_valid(&fixture, &[&first], &format!("{more} bytes of room"));
     }
@@ -138,7 +138,7 @@ fn a_prune_cut_off_at_any_step_costs_no_kept_snapshot() {
         fixture.disk.cut_power_at(step);
         prune(&fixture).unwrap_err();
         fixture.disk.heal();
-        for seed in 0..3 {
+        for seed in [step, step + 100] {
             let fixture = fixture.on(fixture.disk.crash(seed));
             must_be_valid(&fixture, &[&kept], &format!("step {step}, outcome {seed}"));
             let plan = fixture.open().plan_prune(&keep_little, &Progress::new()).unwrap();

@@ -40,7 +40,7 @@ fn packs_go_a_day_after_the_last_snapshot_that_needs_them() {
     assert_eq!((first.drop.len(), first.mark.len(), first.delete.len()), (1, 2, 0));
     assert_eq!(fixture.open().prune(first, &Progress::new()).unwrap().dropped, 1);
     assert_eq!(fixture.names("packs").len(), 4);
-    assert_eq!(fixture.open().snapshots().unwrap(), [kept.info.clone()]);
+    assert_eq!(fixture.open().snapshots().unwrap(), std::slice::from_ref(&kept.info));
     assert!(plan(&fixture).is_empty());
 
     fixture.clock.advance(DAY);

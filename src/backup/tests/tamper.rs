@@ -90,7 +90,7 @@ fn a_damaged_snapshot_is_loud_and_the_others_stay() {
     fixture.disk.flip(&names[0], 70, 1).unwrap();
     assert!(matches!(fixture.open().snapshots(), Err(BackupError::Damaged { .. })));
     let (snapshots, problems) = fixture.open().survey().unwrap();
-    assert_eq!(snapshots, [finished.info.clone()]);
+    assert_eq!(snapshots, std::slice::from_ref(&finished.info));
     assert!(matches!(problems.as_slice(), [BackupError::Damaged { .. }]), "{problems:?}");
     assert!(fixture.open().plan_prune(&Retention::default(), &Progress::new()).is_err());
 }

@@ -36,8 +36,11 @@ fn restore(fixture: &Fixture, snapshot: &SnapshotInfo, only: &[&str], into: &Pat
     fixture.open().restore_tree(snapshot, &filter, into, &Progress::new()).unwrap()
 }
 
-/// Kind, mode, time, links and bytes of everything below `root`.
-fn picture(root: &Path) -> BTreeMap<PathBuf, (u32, u32, i64, i64, u64, Vec<u8>)> {
+/// Kind and mode, owner, time, links, bytes.
+type Facts = (u32, u32, i64, i64, u64, Vec<u8>);
+
+/// The facts of everything below `root`.
+fn picture(root: &Path) -> BTreeMap<PathBuf, Facts> {
     let mut out = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
