@@ -222,6 +222,7 @@ impl Job<'_> {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` hands errors over in")]
     fn part(path: &str, error: impl ToString) -> RestoreError {
         RestoreError::Part { path: path.to_owned(), reason: error.to_string() }
     }
