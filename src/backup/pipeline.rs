@@ -25,7 +25,7 @@ const SQUEEZERS: usize = 2;
 /// Chunks waiting at most before each step; a chunk has up to 4 MiB, a MiB in the mean.
 const QUEUE: usize = 3;
 
-/// zstd's own scale. Measured on the tree of `tests/bench/backup`.
+/// zstd's own scale: its default.
 const LEVEL: i32 = 3;
 
 /// What a chunk belongs to.

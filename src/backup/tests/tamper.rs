@@ -45,7 +45,7 @@ fn a_flipped_byte_costs_only_the_files_that_use_it() {
 #[test]
 fn a_cut_pack_is_named_and_its_chunks_are_written_again() {
     let (fixture, finished, pack) = two_packs();
-    fixture.disk.open(&pack, crate::base::OpenMode::ReadWrite).unwrap().set_len(100_000).unwrap();
+    fixture.disk.open(&pack, crate::base::OpenMode::ReadWrite).unwrap().set_len(10).unwrap();
     assert_eq!(damaged_paths(&fixture, &finished.info), ["b", "c"]);
     let report = fixture.open().verify(VerifyLevel::Structure, &Progress::new()).unwrap();
     assert!(report.findings.iter().any(|finding| finding.contains("it was cut or replaced")), "{report:?}");
