@@ -120,7 +120,7 @@ test('a label that is a script stays text', async (t) => {
   assert.ok((await page.innerText('main')).includes(label));
   assert.equal(await page.locator('main script, main img').count(), 0);
   await page.goto(`${origin}/dashboard`);
-  assert.ok((await page.content()).includes('&#60;script&#62;'), 'the audit log names it too');
+  assert.ok((await page.innerText('main')).includes('<script>'), 'the audit log names it too');
   assert.deepEqual(complaints, []);
 });
 
