@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 
 import { onPile } from './support/backend.mjs';
 import { folder } from './support/folder.mjs';
+import { settings, startMainstay } from './support/mainstay.mjs';
 import { mainstay, python } from './support/paths.mjs';
 import { output, run } from './support/process.mjs';
 
@@ -25,10 +26,12 @@ async function repository(t) {
   linkSync(join(files, 'text'), join(files, 'z-same'));
   const config = join(data, 'mainstay.toml');
   writeFileSync(config, `[backup]\nfolders = [${JSON.stringify(files)}]\n`);
-  const server = ['--data', join(data, 'data'), '--config', config];
-  await output(mainstay, ['backup', 'now', '--target', target, ...server]);
+  const [place, flags] = [join(data, 'data'), ['--config', config]];
+  await (await startMainstay({ data: place, flags, quick: true })).stop();
+  const env = settings(place);
+  await output(mainstay, ['backup', 'now', '--target', target, ...flags], { env });
   const key = join(data, 'key');
-  writeFileSync(key, await output(mainstay, ['key', 'export', ...server]), { mode: 0o600 });
+  writeFileSync(key, await output(mainstay, ['key', 'export', ...flags], { env }), { mode: 0o600 });
   return { files, target, key };
 }
 
