@@ -253,8 +253,8 @@ class Player:
             lambda: ["GETSET", s(), v()],
             lambda: ["GETDEL", s()],
             lambda: ["GETEX", s()] + self.maybe("PERSIST", self.lifetime),
-            lambda: ["SETEX", s(), d.choice(["10", "0", "-5", "x"]), v()],
-            lambda: ["PSETEX", s(), d.choice(["10000", "0", "x"]), v()],
+            lambda: ["SETEX", s(), d.choice(["1000", "0", "-5", "x"]), v()],
+            lambda: ["PSETEX", s(), d.choice(["1000000", "0", "x"]), v()],
             lambda: ["SETNX", s(), v()],
             lambda: ["MGET"] + self.some(self.key),
             lambda: ["MSET"] + sum(([s(), v()] for _ in range(d.randrange(1, 3))), []),
@@ -394,6 +394,15 @@ def walk(link, *args):
             return sorted(set(found))
 
 
+def align(theirs, ours, args, a, b):
+    """Gives both the one spelling of a sum: what comes later may count its characters."""
+    name = args[0].lower()
+    if a == b or not isinstance(b, bytes) or name not in {"incrbyfloat", "hincrbyfloat"}:
+        return
+    for link in (theirs, ours):
+        link.call("SET", args[1], b, "KEEPTTL") if name == "incrbyfloat" else link.call("HSET", args[1], args[2], b)
+
+
 def compare(theirs, ours, player, steps):
     history, used = [], {}
     queued = []
@@ -411,6 +420,11 @@ def compare(theirs, ours, player, steps):
             reason = "parts of a transaction" if not bad else None
         else:
             reason = explained(args, a, b)
+        if reason == "parts of a transaction":
+            for part, x, y in zip(queued, a, b):
+                align(theirs, ours, part, x, y)
+        elif reason == "spelled_number":
+            align(theirs, ours, args, a, b)
         if reason == "newer" and b == "QUEUED":
             # One has refused the transaction by now and the other has not: it can only be given up.
             for link in (theirs, ours):
