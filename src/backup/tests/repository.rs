@@ -127,7 +127,7 @@ fn packs_of_an_abandoned_run_are_adopted_and_not_stored_again() {
         random(),
     )
     .unwrap();
-    let big = noise(9, 18 << 20);
+    let big = noise(9, 34 << 20);
     let begin = || {
         let mut writer = repository.begin(new_snapshot("files", clock.now()), Progress::new()).unwrap();
         writer.add(&path_of("big"), &Meta::plain_file(0, Timestamp(5)), &mut big.as_slice()).unwrap();
