@@ -235,12 +235,16 @@ fn stalled_at(peer: Peer) {
     tracing::debug!(door = peer.door, client = %peer.address, "an HTTP/2 response was taken too slowly");
 }
 
-/// RFC 9112 3.2 and RFC 9113 8.3.1: exactly one authority. Two are how one machine's check is another one's bypass.
+/// RFC 9112 3.2 and RFC 9113 8.3.1: exactly one authority, and one that is none is a bad request. Two are how one
+/// machine's check is another one's bypass.
 fn check_authority<B>(request: &Request<B>) -> Result<(), &'static str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {
         return Err("more than one Host header\n");
+    }
+    if first.is_some_and(|host| !host.is_empty() && !is_authority(host)) {
+        return Err("the Host header names no host\n");
     }
     match (request.version(), first, request.uri().authority()) {
         (Version::HTTP_11, None, _) => Err("Host header is missing\n"),
@@ -250,6 +254,11 @@ fn check_authority<B>(request: &Request<B>) -> Result<(), &'static str> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether `host` is a host, with or without a port. Names before an `@` have no place in it (RFC 9110 4.2.4).
+fn is_authority(host: &HeaderValue) -> bool {
+    host.to_str().is_ok_and(|text| !text.contains('@') && text.parse::<http::uri::Authority>().is_ok())
 }
 
 /// The authority (host and port) a request names; checked by [`Server`] to be one.
