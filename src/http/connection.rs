@@ -31,6 +31,10 @@ use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
 /// How long a connection that was told to end (idle, or the server stops) may take over it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How old a connection must be before a stop of the server takes its silence for rest. One that was just accepted has a
+/// client that is about to ask, and that has no other server to go to.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// How many times `write_timeout` an HTTP/2 client may take over one piece of a response. A piece may be 256 KiB, of which
 /// the socket's own wait asks 4 KiB at a time.
 const PIECE_FACTOR: u32 = 4;
@@ -164,6 +168,13 @@ impl Server {
             () = idle.as_mut() => Some(FAREWELL),
             () = stalled.as_mut() => return stalled_at(peer),
         };
+        if drain_limit.is_none() {
+            tokio::select! {
+                outcome = connection.as_mut() => return self.ended(outcome),
+                () = load.asked(FIRST_REQUEST) => {}
+                () = shutdown.forced() => return,
+            }
+        }
         // No request under way is cut off: HTTP/1 answers it and closes, HTTP/2 says GOAWAY and finishes its streams.
         connection.as_mut().graceful_shutdown();
         let mut farewell = pin!(async {

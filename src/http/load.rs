@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// The requests of one connection.
@@ -15,6 +16,8 @@ pub struct Load {
     /// Milliseconds after `start` of the last request's end.
     rested_ms: AtomicU64,
     next: AtomicU64,
+    /// Told of the first request.
+    asked: Notify,
     /// Responses whose next piece nobody has asked for, by request, and since when. As many as streams at most.
     waiting: Mutex<HashMap<u64, Instant>>,
 }
@@ -26,13 +29,28 @@ impl Load {
             flights: AtomicUsize::new(0),
             rested_ms: AtomicU64::new(0),
             next: AtomicU64::new(0),
+            asked: Notify::new(),
             waiting: Mutex::default(),
         }
     }
 
     pub fn begin(self: &Arc<Self>) -> Flight {
         self.flights.fetch_add(1, Ordering::SeqCst);
-        Flight { load: Arc::clone(self), number: self.next.fetch_add(1, Ordering::Relaxed), waiting: false }
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        if number == 0 {
+            self.asked.notify_one();
+        }
+        Flight { load: Arc::clone(self), number, waiting: false }
+    }
+
+    /// Returns once the connection has asked for anything, at the latest when it is `age` old.
+    pub async fn asked(&self, age: Duration) {
+        if self.next.load(Ordering::SeqCst) == 0 {
+            tokio::select! {
+                () = self.asked.notified() => {}
+                () = sleep_until(self.start + age) => {}
+            }
+        }
     }
 
     /// Returns once no request has been under way for `limit`.

@@ -193,6 +193,24 @@ async fn a_drain_finishes_what_is_under_way_and_closes_the_rest() {
 }
 
 #[tokio::test]
+async fn a_connection_accepted_just_before_a_drain_is_answered() {
+    let shutdown = Shutdown::new();
+    let supervisor = Supervisor::new(shutdown.clone());
+    let handler: Arc<dyn Handler> = Arc::new(TestDoor { nudge: Notify::new(), arrived: Notify::new() });
+    let server = Server::new(handler, ServeConfig::default(), supervisor.clone(), &Metrics::new(), "test");
+    let (mut client, io) = tokio::io::duplex(1024);
+    let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), secure: false, door: "test" };
+    shutdown.drain();
+    supervisor.task("connection", Role::Ordinary, server.connection(io, peer, ()));
+    // It has been looked at, and nothing has come.
+    tokio::task::yield_now().await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\ntest"), "{text}");
+}
+
+#[tokio::test]
 async fn a_forced_stop_does_not_wait() {
     let running = start(ServeConfig::default());
     let mut busy = running.connect().await;
