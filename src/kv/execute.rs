@@ -73,12 +73,23 @@ impl Keyspace {
         args: &[&[u8]],
         reply: &mut dyn Reply,
     ) -> Flow {
+        self.execute_with(command, client, args, reply, true)
+    }
+
+    fn execute_with(
+        &mut self,
+        command: &'static Command,
+        client: &mut Client,
+        args: &[&[u8]],
+        reply: &mut dyn Reply,
+        may_block: bool,
+    ) -> Flow {
         let flow = match self.admit(command, client, args, reply.resp3()) {
             Ok(true) => {
                 reply.simple("QUEUED");
                 return Flow::Done;
             }
-            Ok(false) => match self.run(command, client, args, reply, true) {
+            Ok(false) => match self.run(command, client, args, reply, may_block) {
                 // The transaction is not over: nobody else may be served from its half.
                 Flow::Within => return Flow::Within,
                 flow => flow,
@@ -99,6 +110,18 @@ impl Keyspace {
         };
         self.serve_waits();
         flow
+    }
+
+    /// As [`Keyspace::execute`], for a client that cannot wait: a command that would block it answers as if its time
+    /// were up.
+    pub fn execute_at_once(
+        &mut self,
+        command: &'static Command,
+        client: &mut Client,
+        args: &[&[u8]],
+        reply: &mut dyn Reply,
+    ) -> Flow {
+        self.execute_with(command, client, args, reply, false)
     }
 
     /// Notes that `client` sent something that is no command, so that its transaction, if any, must not run.

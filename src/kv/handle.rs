@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use tokio::sync::oneshot;
 
 use super::keyspace::Keyspace;
+use super::persist::Refusal;
 
 /// Most closures that wait for the keyspace's thread at once.
 const WAITING: usize = 1024;
@@ -25,7 +26,22 @@ pub enum CallError {
     Closed,
 }
 
-type Work = Box<dyn FnOnce(&mut Keyspace) + Send>;
+/// Why what a closure changed is not kept, or is not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// It did not run, or it is not known whether it did.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The journal takes nothing.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Told whether the turn in which a closure ran is in the journal.
+type Settle = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
+
+/// A closure, given the keyspace and why its journal takes nothing, if so.
+type Work = Box<dyn FnOnce(&mut Keyspace, Option<&Refusal>) -> Option<Settle> + Send>;
 
 /// Sends closures to the keyspace. Clones reach the same one.
 #[derive(Clone)]
@@ -34,14 +50,16 @@ pub struct Handle {
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Where the closures arrive; the loop empties it once a turn.
-#[derive(Debug)]
-pub struct Mailbox(Receiver<Work>);
+/// Where the closures arrive; the loop empties it once a turn, and settles them when the turn is in the journal.
+pub struct Mailbox {
+    work: Receiver<Work>,
+    unsettled: Vec<Settle>,
+}
 
 /// A mailbox and the way to it. `wake` makes the loop look into it.
 pub fn mailbox(wake: impl Fn() + Send + Sync + 'static) -> (Handle, Mailbox) {
     let (sender, receiver) = sync_channel(WAITING);
-    (Handle { work: sender, wake: Arc::new(wake) }, Mailbox(receiver))
+    (Handle { work: sender, wake: Arc::new(wake) }, Mailbox { work: receiver, unsettled: Vec::new() })
 }
 
 impl Handle {
@@ -60,16 +78,48 @@ impl Handle {
         work: impl FnOnce(&mut Keyspace) -> T + Send + 'static,
     ) -> Result<T, CallError> {
         let (sender, receiver) = oneshot::channel();
-        let boxed: Work = Box::new(move |keyspace| {
+        self.send(Box::new(move |keyspace, _| {
             // Nobody waits for the result any more: then it is of no use.
             let _ = sender.send(work(keyspace));
-        });
-        self.work.try_send(boxed).map_err(|error| match error {
+            None
+        }))?;
+        receiver.await.map_err(|_closed| CallError::Closed)
+    }
+
+    /// As [`Handle::call`], for work that changes keys: its result comes back once the changes are in the journal, synced
+    /// where the settings say so, as a client's reply does. Not run while the journal takes nothing.
+    ///
+    /// # Errors
+    /// [`ChangeError`]. When the journal refuses afterwards, the change stands in memory and may be gone after a
+    /// restart.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not call the work off.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Keyspace) -> T + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Box::new(move |keyspace, refusal| {
+            if let Some(refusal) = refusal {
+                let _ = sender.send(Err(refusal.clone()));
+                return None;
+            }
+            let result = work(keyspace);
+            Some(Box::new(move |kept| {
+                let _ = sender.send(kept.map(|()| result));
+            }))
+        }))?;
+        Ok(receiver.await.map_err(|_closed| CallError::Closed)??)
+    }
+
+    fn send(&self, work: Work) -> Result<(), CallError> {
+        self.work.try_send(work).map_err(|error| match error {
             TrySendError::Full(_) => CallError::Busy,
             TrySendError::Disconnected(_) => CallError::Closed,
         })?;
         (self.wake)();
-        receiver.await.map_err(|_closed| CallError::Closed)
+        Ok(())
     }
 }
 
@@ -80,15 +130,29 @@ impl fmt::Debug for Handle {
 }
 
 impl Mailbox {
-    /// Runs what has arrived, at most [`PER_TURN`] closures; says whether more may wait.
-    pub fn run(&self, keyspace: &mut Keyspace) -> bool {
+    /// Runs what has arrived, at most [`PER_TURN`] closures; says whether more may wait. `refusal` is why the journal
+    /// takes nothing now, if so.
+    pub fn run(&mut self, keyspace: &mut Keyspace, refusal: Option<&Refusal>) -> bool {
         for _ in 0..PER_TURN {
-            match self.0.try_recv() {
-                Ok(work) => work(keyspace),
+            match self.work.try_recv() {
+                Ok(work) => self.unsettled.extend(work(keyspace, refusal)),
                 Err(_) => return false,
             }
         }
         true
+    }
+
+    /// Tells those who wait for it what became of the turn's changes.
+    pub fn settle(&mut self, refusal: Option<&Refusal>) {
+        for settle in self.unsettled.drain(..) {
+            settle(refusal.map_or(Ok(()), |refusal| Err(refusal.clone())));
+        }
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("unsettled", &self.unsettled.len()).finish_non_exhaustive()
     }
 }
 
@@ -100,14 +164,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_closure_runs_when_the_loop_looks_and_its_result_comes_back() {
-        let (handle, mailbox) = mailbox(|| {});
+        let (handle, mut mailbox) = mailbox(|| {});
         let mut keyspace = Keyspace::new(KvConfig::default(), Arc::new(TestRandom::new(1)));
         let call = handle.call(|keyspace| keyspace.database_info(0).keys);
         let (result, ()) = tokio::join!(call, async {
             tokio::task::yield_now().await;
-            mailbox.run(&mut keyspace);
+            mailbox.run(&mut keyspace, None);
         });
         assert_eq!(result, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn a_change_comes_back_when_it_is_kept_and_not_before() {
+        let (handle, mut mailbox) = mailbox(|| {});
+        let mut keyspace = Keyspace::new(KvConfig::default(), Arc::new(TestRandom::new(1)));
+        let mut change = std::pin::pin!(handle.change(|_| 7));
+        assert!(futures_util::poll!(change.as_mut()).is_pending());
+        mailbox.run(&mut keyspace, None);
+        assert!(futures_util::poll!(change.as_mut()).is_pending());
+        mailbox.settle(None);
+        assert_eq!(change.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_not_made_while_the_journal_refuses_and_not_told_when_it_did() {
+        let (handle, mut mailbox) = mailbox(|| {});
+        let mut keyspace = Keyspace::new(KvConfig::default(), Arc::new(TestRandom::new(1)));
+        let mut change = std::pin::pin!(handle.change(|_| panic!("it ran")));
+        assert!(futures_util::poll!(change.as_mut()).is_pending());
+        mailbox.run(&mut keyspace, Some(&Refusal::Full));
+        assert_eq!(change.await, Err(ChangeError::Refused(Refusal::Full)));
+        let mut change = std::pin::pin!(handle.change(|_| ()));
+        assert!(futures_util::poll!(change.as_mut()).is_pending());
+        mailbox.run(&mut keyspace, None);
+        mailbox.settle(Some(&Refusal::Full));
+        assert_eq!(change.await, Err(ChangeError::Refused(Refusal::Full)));
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::commands;
 use super::connection::{Connection, Replies};
 use super::protocol::Step;
-use super::server::{Paused, REPLIES, REQUESTS, Server, misconf};
+use super::server::{Paused, REPLIES, REQUESTS, Server};
 use crate::kv::commands::lookup;
 use crate::kv::{Command, Flags, Flow, Keyspace, Reply};
 
@@ -117,7 +117,7 @@ impl Server {
         if let Some(refusal) = &self.refusal {
             let executes = command.name == "exec" && connection.client.queued().is_some_and(|count| count > 0);
             if command.flags.contains(Flags::WRITE) || executes {
-                let text = misconf(refusal);
+                let text = refusal.told();
                 return self.refuse_write(connection, executes, &text);
             }
         }

@@ -196,7 +196,7 @@ impl Server {
                 Token(token) => self.notice(token - FIRST, event.is_read_closed(), event.is_writable()),
             }
         }
-        if self.mailbox.run(&mut self.keyspace) {
+        if self.mailbox.run(&mut self.keyspace, self.refusal.as_ref()) {
             // More may wait: look again without sleeping.
             let _ = self.waker.wake();
         }
@@ -212,9 +212,11 @@ impl Server {
             self.tick();
         }
         let written = self.persistence.turn(&mut self.keyspace);
-        if let Some(refusal) = self.failed.take().or(written.err()) {
-            self.retract(&refusal);
+        let refusal = self.failed.take().or(written.err());
+        if let Some(refusal) = &refusal {
+            self.retract(refusal);
         }
+        self.mailbox.settle(refusal.as_ref());
         self.tells.clear();
         self.send_all();
         self.stats.turn();
@@ -390,7 +392,7 @@ impl Server {
 
     /// The journal did not take this turn: whoever was told of a change is told the truth instead.
     fn retract(&mut self, refusal: &Refusal) {
-        let text = misconf(refusal);
+        let text = refusal.told();
         self.tells.sort_unstable();
         let tells = std::mem::take(&mut self.tells);
         for same in tells.chunk_by(|left, right| left.0 == right.0) {
@@ -472,9 +474,4 @@ impl Server {
         }
         tracing::info!(clients = self.by_id.len(), "the Redis door is closed");
     }
-}
-
-/// The error clients get while the journal takes nothing.
-pub fn misconf(refusal: &Refusal) -> String {
-    format!("MISCONF Errors writing to the AOF file: {refusal}")
 }

@@ -97,3 +97,10 @@ pub enum Refusal {
     #[error("{0}")]
     Broken(String),
 }
+
+impl Refusal {
+    /// The error clients get while the journal takes nothing, in the words of Redis.
+    pub fn told(&self) -> String {
+        format!("MISCONF Errors writing to the AOF file: {self}")
+    }
+}

@@ -5,7 +5,7 @@ use super::{lower, ok, unknown_subcommand};
 use crate::kv::Reply;
 use crate::kv::persist::SyncMode;
 use crate::resp::connection::Connection;
-use crate::resp::server::{Server, misconf};
+use crate::resp::server::Server;
 
 const CLUSTER: &str = "ERR This instance has cluster support disabled";
 const NOT_HERE: &str = "ERR this command is not available here";
@@ -48,7 +48,7 @@ fn save(server: &mut Server, connection: &mut Connection) {
     background(server);
     match server.save() {
         Ok(()) => ok(connection),
-        Err(refusal) => connection.encoder().error(&misconf(&refusal)),
+        Err(refusal) => connection.encoder().error(&refusal.told()),
     }
 }
 
