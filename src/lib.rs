@@ -28,6 +28,7 @@ pub mod resp;
 pub mod s3;
 pub mod ses;
 pub mod smtp;
+pub mod upstash;
 
 pub mod app;
 pub mod cli;

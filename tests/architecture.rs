@@ -77,6 +77,7 @@ const ROOMS: &[Room] = &[
     room("ses", &["base", "telemetry", "crypto", "store", "http", "mail", "accounts"]),
     room("ingest", &["base", "telemetry", "crypto", "http", "issues", "accounts"]),
     room("edge", &["base", "telemetry", "crypto", "store", "http", "jobs", "accounts"]),
+    room("upstash", &["base", "crypto", "http", "kv"]),
     room("api", SERVICES),
     room("console", SERVICES),
     // top

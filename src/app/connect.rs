@@ -84,6 +84,12 @@ impl Connect {
         if let Some(path) = &self.redis_socket {
             out.push(("REDIS_SOCKET_URL", format!("unix://{login}{}", path.display())));
         }
+        if let Some(address) =
+            self.console.map(reachable).filter(|_| self.redis.is_some() || self.redis_socket.is_some())
+        {
+            out.push(("UPSTASH_REDIS_REST_URL", format!("http://{address}/redis")));
+            out.push(("UPSTASH_REDIS_REST_TOKEN", password.expose().clone()));
+        }
         if let (Some(address), Some(key)) = (self.s3.map(reachable), keys.primary()) {
             out.push(("MINIO_ENDPOINT", address.ip().to_string()));
             out.push(("MINIO_PORT", address.port().to_string()));

@@ -28,6 +28,7 @@ use crate::objects::Objects;
 use crate::s3::S3Door;
 use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
 use crate::telemetry::Metrics;
+use crate::upstash::Upstash;
 
 /// What a server is made from.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let (keyspace, live) = keyspace.map(|served| (served.handle, served.live)).unzip();
     let backups = backups::new(plan, &ground, &services, live, Runtime::current())?;
     let connect = doors.connect();
-    let checks = Checks::new(parts(&ground, &services, keyspace), plan.supervisor.shutdown().clone());
+    let checks = Checks::new(parts(&ground, &services, keyspace.clone()), plan.supervisor.shutdown().clone());
 
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
@@ -125,7 +126,10 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks: checks.clone(),
     };
     let pages = console::open(plan, &ground, &connect, shown, started)?;
-    let router = api.router().merge(v1.router()).merge(ses).merge(ingest.router());
+    let mut router = api.router().merge(v1.router()).merge(ses).merge(ingest.router());
+    if let Some(keyspace) = &keyspace {
+        router = router.merge(Upstash::new(keyspace.clone(), ground.keys.redis_password()).router());
+    }
     let router = pages.around(router.merge(pages.router()));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
     doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
