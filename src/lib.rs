@@ -8,6 +8,7 @@ pub mod base;
 pub mod crypto;
 pub mod http;
 pub mod jobs;
+pub mod limits;
 pub mod resolver;
 pub mod store;
 pub mod telemetry;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::{AccountsConfig, AccountsError};
 use crate::base::Clock;
+use crate::base::network::counted_as;
 use crate::crypto::mac;
 
 /// Most spans of failures known at once, 40 bytes each.
@@ -135,9 +136,9 @@ fn make_room(counts: &mut HashMap<Key, Failures>, now: Duration) {
 
 /// The address, or of an IPv6 one the /64 it lies in.
 fn network(address: IpAddr) -> [u8; 16] {
-    match address.to_canonical() {
+    match counted_as(address) {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => (u128::from(address) & !u128::from(u64::MAX)).to_be_bytes(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 

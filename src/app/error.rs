@@ -46,6 +46,9 @@ pub enum StartError {
         /// The folder.
         path: PathBuf,
     },
+    /// The rate limits cannot be set up.
+    #[error("rate limits: {0}")]
+    Limits(#[from] crate::limits::LimitsError),
     /// Backups cannot be set up.
     #[error("backups: {0}")]
     Backup(#[from] crate::backup::service::ServiceError),

@@ -15,6 +15,7 @@ use super::{Folder, StartError, admin, backups, console, control, mail, master, 
 use crate::accounts::{AccessKeys, FirstCredentials, Users};
 use crate::api::Api;
 use crate::api::v1::{self, V1};
+use crate::base::supervise::Role;
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::config::{Config, Environment};
 use crate::crypto::Keyring;
@@ -23,6 +24,7 @@ use crate::ingest::Ingest;
 use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
+use crate::limits::Limits;
 use crate::monitor::{Check, Checks, SettingView};
 use crate::objects::Objects;
 use crate::s3::S3Door;
@@ -108,10 +110,13 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
+    let limits = Limits::open(ground.state.clone(), Arc::clone(&plan.clock), &plan.metrics, &plan.config.limits)?;
+    plan.supervisor.task("limits", Role::Ordinary, limits.clone().run(plan.supervisor.shutdown().clone()));
     let v1 = V1::new(v1::World {
         users: ground.users.clone(),
         objects: services.objects.clone(),
         issues: services.issues.clone(),
+        limits: limits.clone(),
         checks: checks.clone(),
         settings: plan.settings.clone(),
         s3_endpoint: connect.s3_url(),

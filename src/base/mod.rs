@@ -11,6 +11,7 @@ pub mod disk;
 pub mod ids;
 pub mod listen;
 pub mod local_disk;
+pub mod network;
 pub mod random;
 pub mod secret;
 pub mod settings;

@@ -32,6 +32,9 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
         let what = format!("redis.require_auth = false, but others reach redis.listen = \"{}\"", config.redis.listen);
         wrong("redis.require_auth", what, "ask for the password, or listen on 127.0.0.1 or the Unix socket alone");
     }
+    if let Err(error) = crate::limits::policy::policies(&config.limits) {
+        wrong("limits.policies", error.to_string(), "");
+    }
     for (key, what) in config.mail.contradictions() {
         wrong(key, what, "");
     }

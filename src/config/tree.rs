@@ -95,6 +95,7 @@ tree! {
     objects: crate::objects::ObjectsConfig,
     kv: crate::kv::KvConfig,
     issues: crate::issues::IssuesConfig,
+    limits: crate::limits::RateLimitsConfig,
     backup: crate::backup::config::BackupConfig,
     accounts: crate::accounts::AccountsConfig,
     store: crate::store::StoreConfig,
@@ -108,6 +109,7 @@ const TABLES: &[(&str, Shape)] = &[
     ("SecurityConfig", Shape::of::<edge::SecurityConfig>()),
     ("LimitsConfig", Shape::of::<edge::LimitsConfig>()),
     ("TimeoutsConfig", Shape::of::<edge::TimeoutsConfig>()),
+    ("PolicyConfig", Shape::of::<crate::limits::PolicyConfig>()),
 ];
 
 /// What `field` holds. Types are told by name, since a macro cannot ask whether a type is a settings struct.

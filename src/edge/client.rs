@@ -2,7 +2,7 @@
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::HeaderMap;
@@ -62,14 +62,6 @@ fn widened(address: IpAddr) -> u128 {
 
 fn mask(bits: u32) -> u128 {
     u128::MAX.checked_shl(128u32.saturating_sub(bits)).unwrap_or(0)
-}
-
-/// What one address's connections are counted under: IPv4 in full, IPv6 by its /64, which is what one customer gets.
-pub fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask(64))),
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 /// The client behind the connection, and whether it spoke TLS.
@@ -233,13 +225,6 @@ mod tests {
         let lines = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")];
         assert!(behind("10.0.0.1", &["10.0.0.0/8"], &lines).1);
         assert!(behind("10.0.0.1", &["10.0.0.0/8"], &[("forwarded", "for=1.2.3.4;proto=https")]).1);
-    }
-
-    #[test]
-    fn one_ipv6_customer_counts_as_one() {
-        let counted = |text: &str| counted_as(text.parse().unwrap()).to_string();
-        assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(counted("::ffff:1.2.3.4"), "1.2.3.4");
     }
 
     proptest::proptest! {

@@ -13,11 +13,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::client::counted_as;
 use super::listen::WorkerListeners;
 use super::metrics::EdgeMetrics;
 use super::proxy::Proxy;
 use crate::base::Supervisor;
+use crate::base::network::counted_as;
 use crate::base::supervise::Role;
 use crate::http::{Peer, Server};
 

@@ -221,6 +221,26 @@ test('a link sets the server up, and makes way for the next one', async () => {
   assert.notEqual(first, second);
 });
 
+test('an app asks whether an attempt may go on', async () => {
+  const who = { ip: '192.0.2.7', email: 'ada@example.com' };
+  const check = async (body, policy = 'login') => (await ask('POST', `/limits/${policy}/check`, { body })).value;
+  for (const remaining of [4, 3, 2, 1, 0]) assert.equal((await check(who)).remaining, remaining);
+  const refused = await check(who);
+  assert.deepEqual([refused.allowed, refused.retry_after_seconds <= 900], [false, true]);
+  assert.equal((await check({ ...who, email: 'bob@example.com' })).allowed, true);
+  const { value: failed } = await ask('POST', '/limits/login/failed', { body: who });
+  assert.deepEqual([failed.failures, failed.address_failures, failed.suspicious], [1, 1, false]);
+  assert.equal((await ask('POST', '/limits/login/reset', { body: who })).status, 204);
+  assert.deepEqual([(await check({ ...who, cost: 0 })).remaining, (await check(who)).failures], [5, 0]);
+  const login = (await ask('GET', '/limits')).value.items.find(({ name }) => name === 'login');
+  assert.deepEqual([login.limit, login.window_seconds, login.by, login.refused], [5, 900, ['ip+email'], 1]);
+  const [rejection] = (await ask('GET', '/limits/rejections')).value.items;
+  assert.deepEqual([rejection.policy, rejection.who], ['login', '192.0.2.7 a…@example.com']);
+  assert.equal((await ask('POST', '/limits/none/check', { body: who })).status, 404);
+  assert.equal((await ask('POST', '/limits/api/check', { body: who })).status, 422);
+  assert.equal((await ask('POST', '/limits/login/check', { body: { ...who, ip: 'x' } })).status, 400);
+});
+
 test('every operation of the document was seen to answer', () => {
   const all = Object.values(document.paths).flatMap((item) => Object.values(item).map(({ operationId }) => operationId));
   assert.deepEqual(all.filter((id) => !proven.has(id)), []);

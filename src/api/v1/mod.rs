@@ -10,6 +10,7 @@
 mod answer;
 mod credentials;
 mod faults;
+mod limits;
 mod openapi;
 mod problem;
 mod route;
@@ -34,6 +35,7 @@ use crate::base::{Clock, Timestamp, ids};
 use crate::crypto::mac;
 use crate::http::{Body, Peer};
 use crate::issues::Issues;
+use crate::limits::Limits;
 use crate::monitor::{Checks, SettingView};
 use crate::objects::Objects;
 
@@ -45,6 +47,8 @@ pub struct World {
     pub objects: Objects,
     /// Captured errors.
     pub issues: Issues,
+    /// Rate limits.
+    pub limits: Limits,
     /// The parts that can fail.
     pub checks: Checks,
     /// The settings.
@@ -98,6 +102,10 @@ impl V1 {
 
     fn issues(&self) -> &Issues {
         &self.0.world.issues
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.world.limits
     }
 
     fn checks(&self) -> &Checks {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::accounts::{AccountsError, Scopes};
 use crate::issues::IssuesError;
+use crate::limits::LimitsError;
 use crate::objects::ObjectError;
 use crate::store::StoreError;
 
@@ -153,6 +154,16 @@ impl From<IssuesError> for Problem {
             }
             IssuesError::Store(error) => error.into(),
             other => internal(&other),
+        }
+    }
+}
+
+impl From<LimitsError> for Problem {
+    fn from(error: LimitsError) -> Self {
+        match error {
+            LimitsError::NoSuchPolicy(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            LimitsError::Policy(error) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+            LimitsError::Store(error) => error.into(),
         }
     }
 }

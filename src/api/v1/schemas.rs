@@ -5,18 +5,20 @@ use serde_json::{Map, Value, json};
 /// Every schema, by name.
 pub fn schemas() -> Value {
     let mut all = Map::new();
-    for part in [credentials(), storage(), issues(), server()] {
+    for part in [credentials(), storage(), issues(), limits(), server()] {
         if let Value::Object(fields) = part {
             all.extend(fields);
         }
     }
-    let pages: [(&str, Value); 7] = [
+    let pages: [(&str, Value); 9] = [
         ("TokenPage", reference("Token")),
         ("AccessKeyPage", reference("AccessKey")),
         ("AuditPage", reference("AuditEntry")),
         ("SettingPage", reference("Setting")),
         ("BucketPage", reference("Bucket")),
         ("IssuePage", reference("Issue")),
+        ("LimitPage", reference("LimitPolicy")),
+        ("RejectionPage", reference("Rejection")),
         ("ObjectPage", reference("ObjectSummary")),
     ];
     for (name, item) in pages {
@@ -172,6 +174,36 @@ fn issues() -> Value {
             ("older", maybe(number())),
             ("newer", maybe(number())),
             ("event", json!({"type": "object", "description": "In the event format of Sentry's clients."})),
+        ]),
+    })
+}
+
+fn limits() -> Value {
+    let who = || ["ip", "email", "user", "key"].map(|field| (field, json!({"type": "string", "maxLength": 512})));
+    let cost = json!({"type": "integer", "minimum": 0, "default": 1, "description": "How many at once; 0 only looks."});
+    json!({
+        "LimitPolicy": object([
+            ("name", text()),
+            ("algorithm", any_of(&["sliding-window", "gcra"])),
+            ("limit", number()),
+            ("window_seconds", json!({"type": "number"})),
+            ("by", list(text())),
+            ("allowed", number()),
+            ("refused", number()),
+        ]),
+        "Rejection": object([("at", moment()), ("policy", text()), ("who", text())]),
+        "Attempt": sent(who().into_iter().chain([("cost", cost)]), &[]),
+        "AttemptBy": sent(who(), &[]),
+        "LimitAnswer": object([
+            ("allowed", truth()),
+            ("limit", number()),
+            ("remaining", number()),
+            ("retry_after_seconds", number()),
+            ("retry_at", moment()),
+            ("reset_at", moment()),
+            ("failures", number()),
+            ("address_failures", number()),
+            ("suspicious", truth()),
         ]),
     })
 }

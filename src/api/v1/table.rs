@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use super::route::{Answer, Param, Route, Verb};
-use super::{credentials, faults, server, storage};
+use super::{credentials, faults, limits, server, storage};
 use crate::accounts::Scopes;
 
 const READ: Option<Scopes> = Some(Scopes::READ);
@@ -226,4 +226,49 @@ pub static ROUTES: &[Route] = &[
         Answer::Json("Event"),
         |api, call| Box::pin(faults::event(api, call)),
     ),
+    get(
+        "/limits",
+        "listLimits",
+        "Every policy of rate limits, by name, with what came of it since the start.",
+        Answer::Json("LimitPage"),
+        |api, _call| Box::pin(ready(limits::policies(&api))),
+    ),
+    get(
+        "/limits/rejections",
+        "listRejections",
+        "The last refused attempts, the newest first; at most a hundred, since the start.",
+        Answer::Json("RejectionPage"),
+        |api, _call| Box::pin(ready(limits::rejections(&api))),
+    ),
+    Route {
+        body: Some("Attempt"),
+        ..post(
+            "/limits/{policy}/check",
+            "checkLimit",
+            "Asks whether an attempt may go on; it counts if so. Send the fields the policy counts by.",
+            Answer::Json("LimitAnswer"),
+            |api, call| Box::pin(ready(limits::check(&api, &call))),
+        )
+    },
+    Route {
+        body: Some("AttemptBy"),
+        ..post(
+            "/limits/{policy}/failed",
+            "noteFailure",
+            "Notes that an attempt failed, such as a login with a wrong password.",
+            Answer::Json("LimitAnswer"),
+            |api, call| Box::pin(ready(limits::failed(&api, &call))),
+        )
+    },
+    Route {
+        body: Some("AttemptBy"),
+        status: 204,
+        ..post(
+            "/limits/{policy}/reset",
+            "resetLimit",
+            "After a success: the counters of whoever it was begin anew.",
+            Answer::Nothing,
+            |api, call| Box::pin(ready(limits::reset(&api, &call))),
+        )
+    },
 ];

@@ -12,6 +12,7 @@ use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey};
 use crate::http::{Handler as _, RouterHandler, body};
 use crate::jobs::Jobs;
+use crate::limits::RateLimitsConfig;
 use crate::objects::ObjectsConfig;
 use crate::telemetry::Metrics;
 use crate::testing::{FaultyDisk, TestClock, TestRandom, memory_store};
@@ -67,6 +68,7 @@ fn door() -> Door {
         users: users.clone(),
         objects,
         issues: crate::issues::tests::issues(&store, crate::issues::IssuesConfig::default()).issues,
+        limits: Limits::open(store.clone(), clock.clone(), &metrics, &RateLimitsConfig::default()).unwrap(),
         checks: Checks::new(Vec::new(), Shutdown::new()),
         settings: vec![setting],
         s3_endpoint: Some(String::from("http://127.0.0.1:9000")),
