@@ -64,6 +64,10 @@ pub mod action {
     pub const TOKEN_REVOKED: &str = "token.revoked";
     /// An access key was made.
     pub const KEY_ADDED: &str = "access_key.created";
+    /// A user of the Redis door was made or changed.
+    pub const REDIS_USER_CHANGED: &str = "redis_user.changed";
+    /// A user of the Redis door was removed.
+    pub const REDIS_USER_REMOVED: &str = "redis_user.removed";
     /// An access key was revoked.
     pub const KEY_REVOKED: &str = "access_key.revoked";
 }

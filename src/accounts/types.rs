@@ -131,6 +131,8 @@ pub enum Actor {
     },
     /// Whoever may use the command line on the server.
     CommandLine,
+    /// A user of the Redis door.
+    Redis(String),
     /// The server itself.
     Server,
 }
@@ -142,6 +144,7 @@ impl fmt::Display for Actor {
             Self::User { email, .. } => write!(f, "user {email}"),
             Self::Token { id, label } => write!(f, "token {id} ({label})"),
             Self::CommandLine => f.write_str("command line"),
+            Self::Redis(user) => write!(f, "Redis user {user}"),
             Self::Server => f.write_str("server"),
         }
     }
@@ -165,6 +168,10 @@ impl By {
     /// The command line.
     pub fn command_line() -> Self {
         Self { actor: Actor::CommandLine, client: Client::default() }
+    }
+
+    pub(super) fn redis(user: &str) -> Self {
+        Self { actor: Actor::Redis(user.to_owned()), client: Client::default() }
     }
 
     pub(super) fn nobody(client: &Client) -> Self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::start::{Ground, Plan};
+use crate::accounts::RedisUsers;
 use crate::config::Config;
 use crate::kv::persist::{Live, Pace, Persistence, Place, folder};
 use crate::kv::{Handle, Keyspace};
@@ -61,7 +62,11 @@ pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<
         "the keyspace is back"
     );
     let live = persistence.live().clone();
+    let store = RedisUsers::new(ground.state.clone(), Arc::clone(&plan.clock));
+    let users = resp::load_users(Some(&store))?;
     let parts = Parts {
+        users,
+        user_store: Some(store),
         keyspace,
         persistence,
         config: plan.config.redis.clone(),

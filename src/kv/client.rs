@@ -1,7 +1,9 @@
 //! What the keyspace keeps about a connection.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::acl::Acl;
 use super::commands::Command;
 
 /// Names a connection for the life of the server.
@@ -15,6 +17,8 @@ pub struct Client {
     pub id: ClientId,
     /// The database its commands act on, below [`DATABASES`](super::config::DATABASES).
     pub db: u8,
+    /// What it may do; `None` when everything.
+    pub acl: Option<Arc<Acl>>,
     pub(super) queue: Option<Queue>,
     pub(super) running: Option<Running>,
     pub(super) watched: BTreeSet<(u8, Box<[u8]>)>,
@@ -51,6 +55,7 @@ impl Client {
         Self {
             id,
             db: 0,
+            acl: None,
             queue: None,
             running: None,
             watched: BTreeSet::new(),

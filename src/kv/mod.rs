@@ -11,6 +11,7 @@
 //! runs) and one family under [`commands`]. [`table`] and [`entry`] hold the memory layout, [`effect`] the record of
 //! changes, [`walk`] what a checkpoint sees, [`persist`] how it is all kept.
 
+pub mod acl;
 mod apply;
 mod client;
 pub mod commands;

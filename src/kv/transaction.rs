@@ -46,7 +46,11 @@ impl Keyspace {
                 return Flow::Within;
             }
             let args: Vec<&[u8]> = args.iter().map(|arg| &**arg).collect();
-            if command.flags.contains(super::Flags::DENYOOM) && self.is_full() {
+            // The user's rights may have changed since the command was queued.
+            let denied = client.acl.as_ref().and_then(|acl| acl.check(command, client.db, &args).err());
+            if let Some(denied) = denied {
+                reply.error(&denied.to_string());
+            } else if command.flags.contains(super::Flags::DENYOOM) && self.is_full() {
                 reply.error(&Fault::Full.to_string());
             } else if self.run(command, client, &args, reply, false) != Flow::Done {
                 // Nothing may block here; keep the reply well-formed.

@@ -114,6 +114,9 @@ impl Server {
         if !connection.authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return self.refuse(connection, "NOAUTH Authentication required.");
         }
+        if let Some(denied) = self.denies(connection, command, arguments) {
+            return self.refuse(connection, &denied.to_string());
+        }
         if let Some(refusal) = &self.refusal {
             let executes = command.name == "exec" && connection.client.queued().is_some_and(|count| count > 0);
             if command.flags.contains(Flags::WRITE) || executes {

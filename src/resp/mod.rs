@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use mio::{Poll, Waker};
 
+pub use commands::acl::load as load_users;
 pub use config::RedisConfig;
 pub use error::RespError;
 pub use server::Parts;

@@ -4,7 +4,7 @@
 //! the turn to the journal as one frame; only then send the replies, one write a client. No command hops threads, and
 //! fifty clients share one journal write.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,14 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use mio::{Events, Poll, Token, Waker};
 
+use super::commands::acl::AclLog;
 use super::config::RedisConfig;
 use super::connection::{Connection, READ, Received, Sent};
 use super::listen::Listener;
 use super::stats::Stats;
+use crate::accounts::RedisUsers;
 use crate::base::{Clock, Disk, Secret, Shutdown};
+use crate::kv::acl::Acl;
 use crate::kv::handle::Mailbox;
 use crate::kv::persist::{Persistence, Refusal, Report};
 use crate::kv::{ClientId, Delivery, Keyspace, Message};
@@ -61,6 +64,10 @@ pub struct Server {
     pub(super) persistence: Persistence,
     pub(super) config: RedisConfig,
     pub(super) password: Option<Secret<String>>,
+    /// Users besides `default`.
+    pub(super) users: BTreeMap<String, Arc<Acl>>,
+    pub(super) user_store: Option<RedisUsers>,
+    pub(super) acl_log: AclLog,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shutdown: Shutdown,
@@ -99,6 +106,10 @@ pub struct Parts {
     pub config: RedisConfig,
     /// The password; `None` when clients need none.
     pub password: Option<Secret<String>>,
+    /// Users besides `default`.
+    pub users: BTreeMap<String, Arc<Acl>>,
+    /// Where they are kept; `None` keeps them in memory.
+    pub user_store: Option<RedisUsers>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// For the socket's file.
@@ -138,6 +149,9 @@ impl Server {
             persistence: parts.persistence,
             config: parts.config,
             password: parts.password,
+            users: parts.users,
+            user_store: parts.user_store,
+            acl_log: AclLog::default(),
             clock: parts.clock,
             disk: parts.disk,
             shutdown: parts.shutdown,

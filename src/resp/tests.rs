@@ -70,6 +70,8 @@ impl Setup {
             keyspace,
             persistence,
             config: self.config,
+            users: std::collections::BTreeMap::new(),
+            user_store: None,
             password: self.password.map(|password| Secret::new(password.to_owned())),
             clock,
             disk,
@@ -138,8 +140,37 @@ fn before_the_password_a_client_can_only_introduce_itself() {
     let wrong = "-WRONGPASS invalid username-password pair or user is disabled.|";
     assert_eq!(server.say("AUTH wrong\r\nAUTH other sesame\r\n"), format!("{wrong}{wrong}+OK|"));
     assert_eq!(server.say("AUTH default sesame\r\nPING\r\n"), "+OK|+PONG|+OK|");
+    assert_eq!(server.say("*3\r\n$4\r\nAUTH\r\n$0\r\n\r\n$6\r\nsesame\r\nPING\r\n"), "+OK|+PONG|+OK|");
     assert!(server.say("HELLO 3 AUTH default sesame\r\nPING\r\n").starts_with("%7|"));
     assert!(server.say("HELLO 3\r\n").starts_with("-NOAUTH HELLO must be called"));
+}
+
+#[test]
+fn a_user_may_do_what_its_rules_say_from_the_next_command_on() {
+    let server = Setup { password: Some("sesame"), ..Setup::default() }.start().unwrap();
+    let admin = |line: &str| server.say(&format!("AUTH sesame\r\n{line}\r\n")).replacen("+OK|", "", 1);
+    assert_eq!(admin("ACL SETUSER app on >secret ~app:* +@all -@dangerous db=3"), "+OK|+OK|");
+    let mut app = server.connect();
+    send(&mut app, "AUTH app wrong\r\nAUTH app secret\r\nACL WHOAMI\r\nSET app:1 x\r\nGET other\r\nKEYS *\r\n");
+    expect(&mut app, "-WRONGPASS invalid username-password pair or user is disabled.\r\n+OK\r\n$3\r\napp\r\n+OK\r\n");
+    expect(&mut app, "-NOPERM No permissions to access a key\r\n");
+    expect(&mut app, "-NOPERM User app has no permissions to run the 'keys' command\r\n");
+    send(&mut app, "SELECT 0\r\nMULTI\r\nGET app:1\r\nGET other\r\nEXEC\r\n");
+    expect(&mut app, "-NOPERM No permissions to access database 0\r\n+OK\r\n+QUEUED\r\n-NOPERM No permissions");
+    expect(&mut app, " to access a key\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
+    send(&mut app, "MULTI\r\nGET app:1\r\n");
+    expect(&mut app, "+OK\r\n+QUEUED\r\n");
+    assert_eq!(admin("ACL SETUSER app -get"), "+OK|+OK|");
+    send(&mut app, "EXEC\r\n");
+    expect(&mut app, "*1\r\n-NOPERM User app has no permissions to run the 'get' command\r\n");
+    assert_eq!(admin("SELECT 3\r\nGET app:1"), "+OK|$1|x|+OK|", "bound to its own database from the start");
+    assert!(admin("ACL LOG").contains("|$8|database|"));
+    assert_eq!(admin("ACL DELUSER app default"), "-ERR The 'default' user cannot be removed|+OK|");
+    assert_eq!(admin("ACL DELUSER app nobody"), ":1|+OK|");
+    let mut rest = String::new();
+    app.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "a removed user's connections end");
+    assert!(server.say("AUTH app secret\r\n").starts_with("-WRONGPASS"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod databases;
 mod expiry;
 mod hashes;
 mod keys;
+pub mod keys_of;
 mod lists;
 mod pubsub;
 mod scan;

@@ -5,8 +5,24 @@ use super::{Command, Flags, door};
 const SHOWN: Flags = Flags::LOADING;
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING);
 
+const ACL: &[(&str, i32)] = &[
+    ("acl|cat", -2),
+    ("acl|deluser", -3),
+    ("acl|dryrun", -4),
+    ("acl|genpass", -2),
+    ("acl|getuser", 3),
+    ("acl|help", 2),
+    ("acl|list", 2),
+    ("acl|load", 2),
+    ("acl|log", -2),
+    ("acl|save", 2),
+    ("acl|setuser", -3),
+    ("acl|users", 2),
+    ("acl|whoami", 2),
+];
+
 pub(super) const COMMANDS: &[Command] = &[
-    Command { subcommands: &[("acl|whoami", 2)], ..door("acl", -2, Flags::NOSCRIPT.and(Flags::LOADING)) },
+    Command { subcommands: ACL, ..door("acl", -2, Flags::NOSCRIPT.and(Flags::LOADING)) },
     door("bgrewriteaof", 1, ADMIN),
     door("bgsave", -1, ADMIN),
     door("cluster", -2, SHOWN),

@@ -1,7 +1,7 @@
 //! Commands for operators. What Redis does with forks, replicas and modules does not exist here; each is answered as
 //! Redis answers where it is disabled.
 
-use super::{lower, ok, unknown_subcommand};
+use super::ok;
 use crate::kv::Reply;
 use crate::kv::persist::SyncMode;
 use crate::resp::connection::Connection;
@@ -34,10 +34,6 @@ pub fn run(server: &mut Server, connection: &mut Connection, name: &str, argumen
             reply.array(0);
         }
         "cluster" => connection.encoder().error(CLUSTER),
-        "acl" => match lower(arguments.first()).as_str() {
-            "whoami" => connection.encoder().bulk(b"default"),
-            _ => unknown_subcommand(connection, "ACL", arguments.first()),
-        },
         "shutdown" => shutdown(server, connection),
         _ => connection.encoder().error(NOT_HERE),
     }

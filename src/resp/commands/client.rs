@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::acl::user_name;
 use super::session::{BAD_NAME, client_name};
 use super::{lower, ok, unknown_subcommand, wrong_arguments};
 use crate::kv::{ClientId, Reply};
@@ -159,7 +160,7 @@ fn list(server: &Server, connection: &mut Connection, options: &[&[u8]]) {
 }
 
 /// One line of `CLIENT LIST`.
-fn line(server: &Server, of: &Connection) -> String {
+pub fn line(server: &Server, of: &Connection) -> String {
     let seconds = |since: Duration| server.now.saturating_sub(since).as_secs();
     let mut flags = String::new();
     for (flag, holds) in [
@@ -183,7 +184,7 @@ fn line(server: &Server, of: &Connection) -> String {
         line,
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub=0 multi={} \
          qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl=0 oll=0 omem={} tot-mem={} events=r cmd={} \
-         user=default redir=-1 resp={} lib-name={} lib-ver={}",
+         user={} redir=-1 resp={} lib-name={} lib-ver={}",
         of.client.id,
         of.peer,
         of.local,
@@ -201,6 +202,7 @@ fn line(server: &Server, of: &Connection) -> String {
         of.pending(),
         of.memory(),
         of.last_command,
+        user_name(of),
         if of.protocol == Protocol::Resp3 { 3 } else { 2 },
         of.library,
         of.library_version,
@@ -238,14 +240,15 @@ fn kill(server: &mut Server, connection: &mut Connection, options: &[&[u8]]) {
             "id" => other.client.id.to_string() == *value,
             "addr" => other.peer == *value,
             "laddr" => other.local == *value,
-            "user" => value == "default",
+            "user" => user_name(other) == value,
             _ => value.eq_ignore_ascii_case(if other.client.subscriptions() > 0 { "pubsub" } else { "normal" }),
         })
     });
     connection.encoder().integer(count);
 }
 
-fn kill_where(
+/// Closes the connections that `matches` says; how many.
+pub fn kill_where(
     server: &mut Server,
     connection: &mut Connection,
     skip_me: bool,

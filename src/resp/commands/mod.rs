@@ -1,5 +1,6 @@
 //! The commands the door runs itself: about the connection, its clients, and the server.
 
+pub mod acl;
 mod admin;
 mod client;
 mod config;
@@ -26,6 +27,7 @@ pub fn run(server: &mut Server, connection: &mut Connection, command: &'static C
         "client" => client::run(server, connection, rest),
         "command" => table::run(server, connection, rest),
         "info" => info::run(server, connection, rest),
+        "acl" => acl::run(server, connection, rest),
         "config" => config::run(server, connection, rest),
         _ => admin::run(server, connection, command.name, rest),
     }

@@ -1,8 +1,13 @@
 //! `HELLO`, `AUTH`, `RESET`, `QUIT`: who a client is and how it speaks.
 
+use std::sync::Arc;
+
+use super::acl::DEFAULT;
 use super::{VERSION, ok};
+use crate::base::ids;
 use crate::crypto::mac;
 use crate::kv::Reply;
+use crate::kv::acl::Acl;
 use crate::resp::connection::{Connection, Replies};
 use crate::resp::dispatch::shown;
 use crate::resp::encoder::Protocol;
@@ -16,38 +21,66 @@ const HELLO_FIRST: &str = "NOAUTH HELLO must be called with the client already a
 pub const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
 /// `AUTH [user] password`.
-pub fn auth(server: &Server, connection: &mut Connection, arguments: &[&[u8]]) {
+pub fn auth(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]]) {
     match *arguments {
         [_] if server.password.is_none() => connection.encoder().error(NO_PASSWORD),
-        [password] => login(server, connection, b"default", password),
+        [password] => login(server, connection, DEFAULT.as_bytes(), password),
         [user, password] => login(server, connection, user, password),
         _ => connection.encoder().error("ERR syntax error"),
     }
 }
 
-fn login(server: &Server, connection: &mut Connection, user: &[u8], password: &[u8]) {
-    if is_right(server, user, password) {
-        connection.authenticated = true;
-        ok(connection);
-    } else {
-        connection.encoder().error(WRONG);
+fn login(server: &mut Server, connection: &mut Connection, user: &[u8], password: &[u8]) {
+    if let Some(identity) = find(server, user, password) {
+        take(connection, identity);
+        return ok(connection);
     }
+    note(server, connection, user);
+    connection.encoder().error(WRONG);
 }
 
-/// There is one user, called `default` as in Redis.
-fn is_right(server: &Server, user: &[u8], password: &[u8]) -> bool {
-    let right = server.password.as_ref().is_none_or(|wanted| mac::equal(wanted.expose().as_bytes(), password));
-    right && user == b"default"
+/// Who a client turned out to be: `None` inside is the user `default`.
+type Identity = Option<Arc<Acl>>;
+
+/// Whose name and password these are. A client that gives no name means `default`, as in `redis://:password@…`.
+fn find(server: &Server, user: &[u8], password: &[u8]) -> Option<Identity> {
+    if user.is_empty() || user == DEFAULT.as_bytes() {
+        let right = server.password.as_ref().is_none_or(|wanted| mac::equal(wanted.expose().as_bytes(), password));
+        return right.then_some(None);
+    }
+    let acl = server.users.get(std::str::from_utf8(user).ok()?)?;
+    let hash = ids::hex(&mac::sha256(password));
+    // Every one is compared, so that the time tells nothing.
+    let known = acl.passwords().iter().fold(false, |known, one| known | mac::equal(one.as_bytes(), hash.as_bytes()));
+    (acl.is_on() && (known || acl.needs_no_password())).then(|| Some(Arc::clone(acl)))
+}
+
+fn take(connection: &mut Connection, identity: Identity) {
+    connection.authenticated = true;
+    if let Some(acl) = &identity {
+        // A user bound to databases begins in one of them.
+        connection.client.db = acl.database(connection.client.db);
+    }
+    connection.client.acl = identity;
+}
+
+/// A wrong name or password goes into `ACL LOG`; a name that is none may be a password in the wrong place.
+fn note(server: &mut Server, connection: &Connection, user: &[u8]) {
+    let known = std::str::from_utf8(user).ok().filter(|name| *name == DEFAULT || server.users.contains_key(*name));
+    let name = known.unwrap_or("(unknown)").to_owned();
+    server.note_refusal(connection, "auth", String::from("AUTH"), name, "toplevel");
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`.
-pub fn hello(server: &Server, connection: &mut Connection, arguments: &[&[u8]]) {
+pub fn hello(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]]) {
     match parse(server, connection, arguments) {
         Ok(hello) => {
             if let Some(protocol) = hello.protocol {
                 connection.protocol = protocol;
             }
-            connection.authenticated = true;
+            if let Some(identity) = hello.identity {
+                take(connection, identity);
+            }
             if let Some(name) = hello.name {
                 connection.name = name;
             }
@@ -61,10 +94,11 @@ pub fn hello(server: &Server, connection: &mut Connection, arguments: &[&[u8]]) 
 struct Hello {
     protocol: Option<Protocol>,
     name: Option<String>,
+    identity: Option<Identity>,
 }
 
 /// Nothing of a `HELLO` takes effect unless all of it is right.
-fn parse(server: &Server, connection: &Connection, arguments: &[&[u8]]) -> Result<Hello, String> {
+fn parse(server: &mut Server, connection: &Connection, arguments: &[&[u8]]) -> Result<Hello, String> {
     let mut hello = Hello::default();
     let mut authenticated = connection.authenticated;
     let mut rest = arguments;
@@ -81,9 +115,11 @@ fn parse(server: &Server, connection: &Connection, arguments: &[&[u8]]) -> Resul
         rest = match rest {
             [] => break,
             [option, user, password, behind @ ..] if option.eq_ignore_ascii_case(b"auth") => {
-                if !is_right(server, user, password) {
+                let Some(identity) = find(server, user, password) else {
+                    note(server, connection, user);
                     return Err(WRONG.to_owned());
-                }
+                };
+                hello.identity = Some(identity);
                 authenticated = true;
                 behind
             }
@@ -128,6 +164,7 @@ pub fn client_name(name: &[u8]) -> Option<String> {
 pub fn reset(server: &mut Server, connection: &mut Connection) {
     server.keyspace.disconnect(&mut connection.client);
     connection.authenticated = server.password.is_none();
+    connection.client.acl = None;
     connection.protocol = Protocol::Resp2;
     connection.replies = Replies::On;
     connection.name.clear();

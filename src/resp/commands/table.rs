@@ -1,7 +1,7 @@
 //! `COMMAND`: what the server can do.
 
 use super::{lower, unknown_subcommand, wrong_arguments};
-use crate::kv::commands::{all, lookup};
+use crate::kv::commands::{all, keys_of, lookup};
 use crate::kv::{Command, Reply};
 use crate::resp::connection::Connection;
 use crate::resp::server::Server;
@@ -93,15 +93,6 @@ fn keys<'a>(name: &[u8], request: &[&'a [u8]]) -> Result<Vec<&'a [u8]>, &'static
     if !command.takes(request.len()) {
         return Err("ERR Invalid number of arguments specified for command");
     }
-    let (Ok(first), Ok(step)) = (usize::try_from(command.first_key), usize::try_from(command.step)) else {
-        return Err("ERR The command has no key arguments");
-    };
-    if first == 0 || step == 0 {
-        return Err("ERR The command has no key arguments");
-    }
-    let last = match usize::try_from(command.last_key) {
-        Ok(last) => last,
-        Err(_) => request.len().saturating_sub(command.last_key.unsigned_abs() as usize),
-    };
-    Ok((first..=last).step_by(step).filter_map(|index| request.get(index).copied()).collect())
+    let found = keys_of::keys(command, request);
+    if found.is_empty() { Err("ERR The command has no key arguments") } else { Ok(found) }
 }
