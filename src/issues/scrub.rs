@@ -106,9 +106,11 @@ impl Scrubber {
             (r"\b([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", "$1:[Filtered]@"),
         ];
         Ok(Self {
-            pairs: Regex::new(r#"([A-Za-z][A-Za-z0-9_.\-]{1,60})=([^&;\s"']{1,4096})"#)?,
+            // No bound on the values: each repetition of a bounded one is compiled anew (20 MiB for 4096), and what lies
+            // beyond the bound would stay.
+            pairs: Regex::new(r#"([A-Za-z][A-Za-z0-9_.\-]{1,60})=([^&;\s"']+)"#)?,
             quoted: Regex::new(
-                r#"(\\*["']?)([A-Za-z][A-Za-z0-9_.\-]{1,60})(\\*["']?\s*[:=]\s*)(\\*["'])((?:[^"'\\]|\\[^"']){1,4096})(\\*["'])"#,
+                r#"(\\*["']?)([A-Za-z][A-Za-z0-9_.\-]{1,60})(\\*["']?\s*[:=]\s*)(\\*["'])((?:[^"'\\]|\\[^"'])+)(\\*["'])"#,
             )?,
             patterns: patterns
                 .into_iter()
@@ -388,6 +390,28 @@ mod tests {
         let text = event.to_string();
         for secret in ["eyJ", "abcdef123456", "hunter2"] {
             assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_any_length_go_whole() {
+        let long = "0123456789abcdef".repeat(1000);
+        let event = scrubbed(&json!({"extra": {
+            "query": format!("a=1&api_key={long}&b=2"),
+            "body": format!(r#"{{"password":"{long}"}}"#),
+        }}));
+        assert_eq!(event["extra"]["query"], "a=1&api_key=[Filtered]&b=2");
+        assert_eq!(event["extra"]["body"], r#"{"password":"[Filtered]"}"#);
+    }
+
+    /// A repetition with a large bound once made this 22 MiB.
+    #[test]
+    fn no_pattern_has_a_large_bound() {
+        let scrubber = &*SCRUBBER;
+        let patterns = scrubber.patterns.iter().map(|(pattern, _)| pattern);
+        for pattern in patterns.chain([&scrubber.pairs, &scrubber.quoted, &scrubber.cards]) {
+            let small = regex::RegexBuilder::new(pattern.as_str()).size_limit(1 << 20).build();
+            assert!(small.is_ok(), "{pattern}");
         }
     }
 
