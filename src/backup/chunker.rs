@@ -35,7 +35,8 @@ impl Chunker {
         Self(table)
     }
 
-    /// Bytes of the first chunk of `bytes`, which holds either the rest of the file or at least [`LARGEST_CHUNK`].
+    /// Bytes of the first chunk of `bytes`. All of them, when they are fewer than [`LARGEST_CHUNK`], means that they hold no
+    /// cut: what follows in the file decides.
     pub(crate) fn cut(&self, bytes: &[u8]) -> usize {
         let bytes = bytes.get(..LARGEST_CHUNK).unwrap_or(bytes);
         let mut hash = 0u64;

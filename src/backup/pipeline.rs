@@ -1,10 +1,14 @@
 //! From chunks to packs at the target, on threads of their own.
 //!
-//! chunks -> two threads that compress -> one that seals into packs -> one that stores them. Each step undoes what it did
-//! and compares before it hands on: a chunk is decompressed, a seal opened, so that no broken library or memory makes a
-//! pack nobody can read (it has happened to others). Queues are short: a full target slows the reader down.
+//! chunks -> two threads that compress and seal them into packs -> one that stores the packs. Each step undoes what it did
+//! and compares before it goes on: a chunk is decompressed, a seal opened, so that no broken library or memory makes a
+//! pack nobody can read (it has happened to others).
 //!
 //! Chunks of files and of lists (entries, ids) go into packs of their own, so that looking at a list reads little.
+//!
+//! Memory is what is in flight, and all of it is used again instead of given back: a buffer for each chunk waiting or in
+//! work, three packs (of files one being filled and one being stored, of lists one), and what each compressing thread
+//! keeps. A slow target therefore slows the reader down.
 //! The threads are the writer's: they end with it, and it waits for them, so they are not the supervisor's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +26,21 @@ use crate::base::Random;
 /// Threads that compress.
 const SQUEEZERS: usize = 2;
 
-/// Chunks waiting at most before each step; a chunk has up to 4 MiB, a MiB in the mean.
-const QUEUE: usize = 3;
+/// Chunks waiting at most; a chunk has up to 4 MiB, a MiB in the mean.
+const QUEUE: usize = 2;
 
-/// zstd's own scale: its default.
-const LEVEL: i32 = 3;
+/// A buffer that has become larger than this is given back; few chunks need it.
+const KEPT_BUFFER: usize = 2 << 20;
+
+/// zstd's own scale. Measured 2026-11-25 on chunks of logs and dumps: 3, its default, takes twice the processor time and
+/// saves nothing.
+const LEVEL: i32 = 1;
+
+/// Packs of files under way: one being filled, one being stored.
+const DATA_PACKS: usize = 2;
+
+/// Packs of lists under way: few are ever full.
+const LIST_PACKS: usize = 1;
 
 /// What a chunk belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,20 +57,14 @@ struct Raw {
     bytes: Vec<u8>,
 }
 
-struct Squeezed {
-    id: ChunkId,
-    lane: Lane,
-    packing: Packing,
-    plain: u32,
-    body: Vec<u8>,
-}
-
 /// A pack that is stored, durably.
 pub(super) type Stored = (PackInfo, Vec<PackEntry>);
 
 /// The threads and the ends of their queues.
 pub(super) struct Pipeline {
     entrance: Option<SyncSender<Raw>>,
+    /// Buffers of chunks that are done.
+    spare: Receiver<Vec<u8>>,
     exit: Receiver<Stored>,
     threads: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
@@ -94,20 +102,30 @@ impl Pipeline {
             progress: progress.clone(),
         });
         let (entrance, raw) = sync_channel::<Raw>(QUEUE);
-        let (squeezed_in, squeezed) = sync_channel::<Squeezed>(QUEUE);
-        let (packs_in, packs) = sync_channel::<Pack>(1);
+        let (emptied, spare) = channel();
+        let (packs_in, packs) = sync_channel(0);
         let (stored, exit) = channel::<Stored>();
-        let raw = Arc::new(Mutex::new(raw));
-        let mut pipeline = Self { entrance: Some(entrance), exit, threads: Vec::new(), shared };
+        let (data, data_room) = Filling::new(DATA_PACKS);
+        let (list, list_room) = Filling::new(LIST_PACKS);
+        let packer = Packer { keys: Arc::clone(keys), random: Arc::clone(random), data, list, out: packs_in };
+        let (raw, packer) = (Arc::new(Mutex::new(raw)), Arc::new(packer));
+        let mut pipeline = Self { entrance: Some(entrance), spare, exit, threads: Vec::new(), shared };
         for _ in 0..SQUEEZERS {
-            let (raw, out) = (Arc::clone(&raw), squeezed_in.clone());
-            pipeline.thread("backup-squeeze", move |shared| squeeze(&raw, &out, shared))?;
+            let (raw, packer, emptied) = (Arc::clone(&raw), Arc::clone(&packer), emptied.clone());
+            pipeline.thread("backup-squeeze", move |shared| {
+                squeeze(&raw, &packer, &emptied, shared)?;
+                // The last one to end closes what is not full.
+                match Arc::into_inner(packer) {
+                    Some(packer) if !shared.abandoned.load(Ordering::Relaxed) => packer.close(),
+                    _ => {}
+                }
+                Ok(())
+            })?;
         }
-        drop(squeezed_in);
-        let (keys, random) = (Arc::clone(keys), Arc::clone(random));
-        pipeline.thread("backup-pack", move |shared| pack(&squeezed, &packs_in, &keys, random.as_ref(), shared))?;
+        // Only the threads hold on to these, so that they notice each other's end.
+        drop((raw, packer));
         let target = Arc::clone(target);
-        pipeline.thread("backup-store", move |_| store(&packs, &stored, target.as_ref()))?;
+        pipeline.thread("backup-store", move |_| store(&packs, &stored, &data_room, &list_room, target.as_ref()))?;
         Ok(pipeline)
     }
 
@@ -129,7 +147,11 @@ impl Pipeline {
     }
 
     /// Hands a chunk in; waits while the queue is full.
-    pub(super) fn send(&self, id: ChunkId, lane: Lane, bytes: Vec<u8>) -> Result<(), BackupError> {
+    pub(super) fn send(&self, id: ChunkId, lane: Lane, chunk: &[u8]) -> Result<(), BackupError> {
+        let mut bytes = self.spare.try_recv().unwrap_or_default();
+        bytes.clear();
+        bytes.reserve_exact(if chunk.len() <= KEPT_BUFFER { KEPT_BUFFER } else { chunk.len() });
+        bytes.extend_from_slice(chunk);
         let sent = self.entrance.as_ref().is_some_and(|entrance| entrance.send(Raw { id, lane, bytes }).is_ok());
         if sent { Ok(()) } else { Err(self.shared.failure()) }
     }
@@ -171,11 +193,55 @@ impl std::fmt::Debug for Pipeline {
     }
 }
 
-fn squeeze(raw: &Mutex<Receiver<Raw>>, out: &SyncSender<Squeezed>, shared: &Shared) -> Result<(), BackupError> {
-    let broken = |what: &str| BackupError::Thread { reason: format!("zstd did not {what}; check the memory") };
-    let mut compressor = zstd::bulk::Compressor::new(LEVEL).map_err(|_refused| broken("start"))?;
-    let mut decompressor = zstd::bulk::Decompressor::new().map_err(|_refused| broken("start"))?;
-    let mut scratch = Vec::new();
+/// What a compressing thread keeps.
+struct Squeezer {
+    compressor: zstd::bulk::Compressor<'static>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+    compressed: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+fn broken(what: &str) -> BackupError {
+    BackupError::Thread { reason: format!("zstd did not {what}; check the memory") }
+}
+
+impl Squeezer {
+    fn new() -> Result<Self, BackupError> {
+        Ok(Self {
+            compressor: zstd::bulk::Compressor::new(LEVEL).map_err(|_refused| broken("start"))?,
+            decompressor: zstd::bulk::Decompressor::new().map_err(|_refused| broken("start"))?,
+            compressed: Vec::new(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// How `bytes` are best kept, and as what.
+    fn squeeze<'a>(&'a mut self, bytes: &'a [u8]) -> Result<(Packing, &'a [u8], &'a mut Vec<u8>), BackupError> {
+        let Self { compressor, decompressor, compressed, scratch } = self;
+        compressed.clear();
+        compressed.reserve_exact(zstd::zstd_safe::compress_bound(bytes.len()));
+        compressor.compress_to_buffer(bytes, compressed).map_err(|_refused| broken("compress"))?;
+        // Hardly smaller is not worth the work of every read.
+        if compressed.len() >= bytes.len() - bytes.len() / 50 {
+            return Ok((Packing::Raw, bytes, scratch));
+        }
+        scratch.clear();
+        scratch.reserve_exact(bytes.len());
+        decompressor.decompress_to_buffer(compressed, scratch).map_err(|_refused| broken("decompress"))?;
+        if scratch != bytes {
+            return Err(broken("give back what it was given"));
+        }
+        Ok((Packing::Zstd, compressed, scratch))
+    }
+}
+
+fn squeeze(
+    raw: &Mutex<Receiver<Raw>>,
+    packer: &Packer,
+    emptied: &Sender<Vec<u8>>,
+    shared: &Shared,
+) -> Result<(), BackupError> {
+    let mut squeezer = Squeezer::new()?;
     loop {
         let next = raw.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Raw { id, lane, bytes }) = next else { return Ok(()) };
@@ -183,65 +249,109 @@ fn squeeze(raw: &Mutex<Receiver<Raw>>, out: &SyncSender<Squeezed>, shared: &Shar
             return Ok(());
         }
         let plain = u32::try_from(bytes.len()).map_err(|_too_large| broken("get a chunk that fits"))?;
-        let compressed = compressor.compress(&bytes).map_err(|_refused| broken("compress"))?;
-        // Hardly smaller is not worth the work of every read.
-        let (packing, body) = if compressed.len() < bytes.len() - bytes.len() / 50 {
-            scratch.clear();
-            scratch.reserve(bytes.len());
-            decompressor.decompress_to_buffer(&compressed, &mut scratch).map_err(|_refused| broken("decompress"))?;
-            if scratch != bytes {
-                return Err(broken("give back what it was given"));
-            }
-            (Packing::Zstd, compressed)
-        } else {
-            (Packing::Raw, bytes)
-        };
-        if out.send(Squeezed { id, lane, packing, plain, body }).is_err() {
-            return Ok(());
-        }
-    }
-}
-
-fn pack(
-    squeezed: &Receiver<Squeezed>,
-    out: &SyncSender<Pack>,
-    keys: &Arc<RepositoryKeys>,
-    random: &dyn Random,
-    shared: &Shared,
-) -> Result<(), BackupError> {
-    let fresh = || PackBuilder::new(Arc::clone(keys), random);
-    let (mut data, mut list) = (fresh(), fresh());
-    for Squeezed { id, lane, packing, plain, body } in squeezed {
-        let builder = match lane {
-            Lane::Data => &mut data,
-            Lane::List => &mut list,
-        };
-        let sealed = builder.push(id, packing, plain, &body).map_err(|_broken| BackupError::Thread {
-            reason: "a sealed chunk did not open again; check the memory".to_owned(),
-        })?;
+        let (packing, body, scratch) = squeezer.squeeze(&bytes)?;
+        let line = Line { id, packing, plain };
+        let Some(sealed) = packer.push(lane, line, body, scratch)? else { return Ok(()) };
         shared.progress.stored(u64::from(sealed));
-        if builder.is_full() && out.send(std::mem::replace(builder, fresh()).finish()).is_err() {
-            return Ok(());
+        if bytes.capacity() <= KEPT_BUFFER {
+            // Nobody wants it any more when the last chunk is in.
+            let _ = emptied.send(bytes);
         }
     }
-    if !shared.abandoned.load(Ordering::Relaxed) {
-        for builder in [data, list] {
-            if !builder.is_empty() && out.send(builder.finish()).is_err() {
-                return Ok(());
+}
+
+/// What a pack says of a chunk.
+struct Line {
+    id: ChunkId,
+    packing: Packing,
+    plain: u32,
+}
+
+/// The pack of a lane being filled.
+struct Filling {
+    pack: Option<PackBuilder>,
+    /// Memory for packs: waiting here is what keeps them few.
+    room: Receiver<Vec<u8>>,
+}
+
+impl Filling {
+    /// With memory for `packs`, and where it comes back to.
+    fn new(packs: usize) -> (Mutex<Self>, Sender<Vec<u8>>) {
+        let (back, room) = channel();
+        for _ in 0..packs {
+            // The other end is in this function's hands.
+            let _ = back.send(Vec::new());
+        }
+        (Mutex::new(Self { pack: None, room }), back)
+    }
+}
+
+/// Fills packs.
+struct Packer {
+    keys: Arc<RepositoryKeys>,
+    random: Arc<dyn Random>,
+    data: Mutex<Filling>,
+    list: Mutex<Filling>,
+    out: SyncSender<(Lane, Pack)>,
+}
+
+impl Packer {
+    /// Seals a chunk into the pack of its lane, which is handed on when it is full. Returns the bytes taken; `None` when
+    /// nobody stores packs any more.
+    fn push(&self, lane: Lane, line: Line, body: &[u8], scratch: &mut Vec<u8>) -> Result<Option<u32>, BackupError> {
+        let filling = match lane {
+            Lane::Data => &self.data,
+            Lane::List => &self.list,
+        };
+        let mut filling = filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pack = match filling.pack.take() {
+            Some(pack) => pack,
+            None => match filling.room.recv() {
+                Ok(room) => PackBuilder::new(Arc::clone(&self.keys), self.random.as_ref(), room),
+                Err(_ended) => return Ok(None),
+            },
+        };
+        let sealed = pack.push(line.id, line.packing, line.plain, body, scratch).map_err(|_broken| {
+            BackupError::Thread { reason: "a sealed chunk did not open again; check the memory".to_owned() }
+        })?;
+        if pack.is_full() {
+            return Ok(self.out.send((lane, pack.finish())).is_ok().then_some(sealed));
+        }
+        filling.pack = Some(pack);
+        Ok(Some(sealed))
+    }
+
+    /// Hands on what is not full.
+    fn close(self) {
+        for (lane, filling) in [(Lane::Data, self.data), (Lane::List, self.list)] {
+            if let Some(pack) = filling.into_inner().unwrap_or_else(PoisonError::into_inner).pack {
+                // When nobody stores it, the one that should says why.
+                let _ = self.out.send((lane, pack.finish()));
             }
         }
     }
-    Ok(())
 }
 
-fn store(packs: &Receiver<Pack>, out: &Sender<Stored>, target: &dyn Target) -> Result<(), BackupError> {
-    for Pack { info, bytes, entries } in packs {
+fn store(
+    packs: &Receiver<(Lane, Pack)>,
+    out: &Sender<Stored>,
+    data: &Sender<Vec<u8>>,
+    list: &Sender<Vec<u8>>,
+    target: &dyn Target,
+) -> Result<(), BackupError> {
+    for (lane, Pack { info, bytes, entries }) in packs {
         match target.put(&info.name(), &bytes) {
             Ok(()) => {}
             // Its name is its hash: what is there is this.
             Err(error) if error.trouble == Trouble::Exists => {}
             Err(error) => return Err(error.into()),
         }
+        let room = match lane {
+            Lane::Data => data,
+            Lane::List => list,
+        };
+        // The last packs leave nobody who wants their memory.
+        let _ = room.send(bytes);
         if out.send((info, entries)).is_err() {
             return Ok(());
         }

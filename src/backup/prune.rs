@@ -245,7 +245,7 @@ impl Repository {
                 let needed = loaded.table.number(&entry.id).and_then(|n| live.get(n)).copied().unwrap_or(false);
                 if here && needed {
                     let lane = if lists { Lane::List } else { Lane::Data };
-                    pipeline.send(entry.id, lane, fetcher.chunk(&loaded.table, &entry.id)?)?;
+                    pipeline.send(entry.id, lane, &fetcher.chunk(&loaded.table, &entry.id)?)?;
                 }
             }
         }

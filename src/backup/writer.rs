@@ -22,8 +22,8 @@ use super::{BackupError, Counts, Progress};
 use crate::base::ids::hex;
 use crate::base::random;
 
-/// What is read ahead of the cut: the largest chunk and as much again.
-const BUFFER: usize = 2 * LARGEST_CHUNK;
+/// Bytes of a file looked at at once: the largest chunk must fit, several of the mean do.
+const BUFFER: usize = LARGEST_CHUNK;
 
 /// A prune's grace less this is how long a snapshot may take beside it.
 const SAFETY: Duration = Duration::from_hours(1);
@@ -81,7 +81,7 @@ impl Sink {
                 self.counts.bytes_new += bytes.len() as u64;
                 self.progress.new_bytes(bytes.len() as u64);
             }
-            self.pipeline.send(id, lane, bytes.to_vec())?;
+            self.pipeline.send(id, lane, bytes)?;
             let stored: Vec<Indexed> = self.pipeline.stored().collect();
             self.take_in(stored)?;
         } else {
@@ -355,7 +355,10 @@ impl SnapshotWriter {
         let mut total = 0u64;
         let (mut start, mut end, mut over) = (0, 0, false);
         loop {
-            if end - start < LARGEST_CHUNK && !over {
+            let bytes = self.buffer.get(start..end).unwrap_or_default();
+            let cut = self.repository.0.chunker.cut(bytes);
+            if cut == bytes.len() && cut < LARGEST_CHUNK && !over {
+                // The cut is where the bytes end, not where the content says: it is looked for again with more of them.
                 self.buffer.copy_within(start..end, 0);
                 end -= start;
                 start = 0;
@@ -368,10 +371,10 @@ impl SnapshotWriter {
                         Err(source) => return Err(BackupError::Source { path: path.to_string(), source }),
                     }
                 }
+                continue;
             }
-            let Some(bytes) = self.buffer.get(start..end).filter(|bytes| !bytes.is_empty()) else { break };
+            let Some(chunk) = bytes.get(..cut).filter(|chunk| !chunk.is_empty()) else { break };
             self.sink.progress.go_on()?;
-            let chunk = bytes.get(..self.repository.0.chunker.cut(bytes)).unwrap_or(bytes);
             let id = self.sink.store(Lane::Data, chunk)?;
             let read = chunk.len() as u64;
             total += read;

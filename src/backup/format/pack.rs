@@ -152,7 +152,6 @@ pub(crate) struct PackBuilder {
     salt: [u8; 32],
     bytes: Vec<u8>,
     entries: Vec<PackEntry>,
-    scratch: Vec<u8>,
 }
 
 /// What was sealed does not open again: broken memory or a broken library.
@@ -160,15 +159,17 @@ pub(crate) struct PackBuilder {
 pub(crate) struct SealFailed;
 
 impl PackBuilder {
-    pub(crate) fn new(keys: Arc<RepositoryKeys>, random: &dyn Random) -> Self {
+    /// An empty pack in the memory of `buffer`, such as a former pack's [`Pack::bytes`].
+    pub(crate) fn new(keys: Arc<RepositoryKeys>, random: &dyn Random, buffer: Vec<u8>) -> Self {
         let salt = random::bytes::<32>(random);
         let aead = keys.aead(Sealed::Chunk, &salt);
-        let bytes = [&MAGIC[..], &salt].concat();
-        Self { keys, aead, salt, bytes, entries: Vec::new(), scratch: Vec::new() }
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        let mut bytes = buffer;
+        bytes.clear();
+        // At once, since growing would copy the pack and hold it twice; what is never written to costs nothing.
+        bytes.reserve(PACK_SIZE.saturating_add(LARGEST_CHUNK));
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&salt);
+        Self { keys, aead, salt, bytes, entries: Vec::new() }
     }
 
     /// Whether it is large enough to be closed.
@@ -176,18 +177,26 @@ impl PackBuilder {
         self.bytes.len() >= PACK_SIZE || self.entries.len() >= MOST_CHUNKS
     }
 
-    /// Seals `body` (the chunk as packed) into the pack, and opens it again to see that it can be. Returns the bytes taken.
-    pub(crate) fn push(&mut self, id: ChunkId, packing: Packing, plain: u32, body: &[u8]) -> Result<u32, SealFailed> {
+    /// Seals `body` (the chunk as packed) into the pack, and opens it again, in `scratch`, to see that it can be. Returns
+    /// the bytes taken.
+    pub(crate) fn push(
+        &mut self,
+        id: ChunkId,
+        packing: Packing,
+        plain: u32,
+        body: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<u32, SealFailed> {
         let start = self.bytes.len();
         let nonce = nonce(start as u64);
         let associated = self.keys.associated(Sealed::Chunk, &id.0);
         self.bytes.extend_from_slice(body);
         let Some(place) = self.bytes.get_mut(start..) else { return Err(SealFailed) };
         let tag = self.aead.seal(&nonce, &associated, place);
-        self.scratch.clear();
-        self.scratch.extend_from_slice(place);
-        self.aead.open(&nonce, &associated, &mut self.scratch, &tag).map_err(|_tampered| SealFailed)?;
-        if self.scratch != body {
+        scratch.clear();
+        scratch.extend_from_slice(place);
+        self.aead.open(&nonce, &associated, scratch, &tag).map_err(|_tampered| SealFailed)?;
+        if scratch != body {
             return Err(SealFailed);
         }
         self.bytes.extend_from_slice(&tag);
