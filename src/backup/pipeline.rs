@@ -251,7 +251,7 @@ fn squeeze(
         let plain = u32::try_from(bytes.len()).map_err(|_too_large| broken("get a chunk that fits"))?;
         let (packing, body, scratch) = squeezer.squeeze(&bytes)?;
         let line = Line { id, packing, plain };
-        let Some(sealed) = packer.push(lane, line, body, scratch)? else { return Ok(()) };
+        let Some(sealed) = packer.push(lane, &line, body, scratch)? else { return Ok(()) };
         shared.progress.stored(u64::from(sealed));
         if bytes.capacity() <= KEPT_BUFFER {
             // Nobody wants it any more when the last chunk is in.
@@ -298,7 +298,7 @@ struct Packer {
 impl Packer {
     /// Seals a chunk into the pack of its lane, which is handed on when it is full. Returns the bytes taken; `None` when
     /// nobody stores packs any more.
-    fn push(&self, lane: Lane, line: Line, body: &[u8], scratch: &mut Vec<u8>) -> Result<Option<u32>, BackupError> {
+    fn push(&self, lane: Lane, line: &Line, body: &[u8], scratch: &mut Vec<u8>) -> Result<Option<u32>, BackupError> {
         let filling = match lane {
             Lane::Data => &self.data,
             Lane::List => &self.list,
