@@ -64,6 +64,9 @@ impl Server {
 
     pub(super) fn drop_connection(&mut self, slot: usize, mut connection: Box<Connection>) {
         self.keyspace.disconnect(&mut connection.client);
+        if connection.watches {
+            self.watchers.retain(|id| *id != connection.client.id);
+        }
         connection.stream.close(self.poll.registry());
         self.by_id.remove(&connection.client.id);
         if let Some(place) = self.connections.get_mut(slot) {
@@ -98,7 +101,7 @@ impl Server {
 
     /// Whether a client has left more replies unread than it may.
     pub(super) fn is_over_limit(&self, connection: &Connection) -> bool {
-        let limit = if connection.client.subscriptions() > 0 {
+        let limit = if connection.client.subscriptions() > 0 || connection.watches {
             self.config.pubsub_output_limit
         } else {
             self.config.output_limit

@@ -59,6 +59,8 @@ pub struct Connection {
     pub replies: Replies,
     /// `CLIENT NO-EVICT`, remembered for `CLIENT LIST`.
     pub no_evict: bool,
+    /// `MONITOR`.
+    pub watches: bool,
     /// `CLIENT NO-TOUCH`, the same.
     pub no_touch: bool,
     /// Name of the last command.
@@ -135,6 +137,7 @@ impl Connection {
             library_version: String::new(),
             replies: Replies::default(),
             no_evict: false,
+            watches: false,
             no_touch: false,
             last_command: "NULL",
             since: now,

@@ -21,6 +21,9 @@ impl Server {
         let replies_end = connection.out.len() + REPLIES;
         let mut used = 0;
         let mut left = REQUESTS;
+        if self.timing.watches() {
+            self.began = self.clock.monotonic();
+        }
         connection.more = false;
         loop {
             if connection.blocked || left == 0 || connection.out.len() > replies_end {
@@ -83,10 +86,16 @@ impl Server {
         match lookup(name) {
             Some(command) => {
                 connection.last_command = command.name;
+                if !self.watchers.is_empty() && connection.authenticated {
+                    self.show(connection, command, arguments);
+                }
                 let before = self.keyspace.effects().bytes().len();
                 self.command(connection, command, arguments);
                 if self.keyspace.effects().bytes().len() != before {
                     self.tells.push((connection.client.id, start, connection.out.len()));
+                }
+                if self.timing.watches() {
+                    self.time(connection, command, arguments);
                 }
             }
             None if connection.authenticated => self.unknown(connection, arguments),
@@ -101,6 +110,15 @@ impl Server {
                 connection.replies = Replies::On;
             }
         }
+    }
+
+    /// One look at the clock a command: the end of one is the beginning of the next.
+    fn time(&mut self, connection: &Connection, command: &Command, arguments: &[&[u8]]) {
+        let now = self.clock.monotonic();
+        let took = now.saturating_sub(std::mem::replace(&mut self.began, now));
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let clock = &self.clock;
+        self.timing.took(connection, command, arguments, micros, || clock.now().seconds());
     }
 
     fn take_replies_back(&mut self, connection: &mut Connection, start: usize) {

@@ -18,9 +18,11 @@ pub mod encoder;
 pub mod error;
 pub mod inline;
 pub mod listen;
+mod monitor;
 pub mod protocol;
 pub mod server;
 pub mod stats;
+mod timing;
 
 #[cfg(test)]
 mod protocol_tests;

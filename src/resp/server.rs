@@ -17,6 +17,7 @@ use super::config::RedisConfig;
 use super::connection::{Connection, READ, Received, Sent};
 use super::listen::Listener;
 use super::stats::Stats;
+use super::timing::Timing;
 use crate::accounts::RedisUsers;
 use crate::base::{Clock, Disk, Secret, Shutdown};
 use crate::kv::acl::Acl;
@@ -68,6 +69,12 @@ pub struct Server {
     pub(super) users: BTreeMap<String, Arc<Acl>>,
     pub(super) user_store: Option<RedisUsers>,
     pub(super) acl_log: AclLog,
+    /// What took long.
+    pub(super) timing: Timing,
+    /// Monotonic time at which the command under way began, while anybody wants to know.
+    pub(super) began: Duration,
+    /// Clients in `MONITOR`.
+    pub(super) watchers: Vec<ClientId>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shutdown: Shutdown,
@@ -152,6 +159,9 @@ impl Server {
             users: parts.users,
             user_store: parts.user_store,
             acl_log: AclLog::default(),
+            timing: Timing::default(),
+            began: now,
+            watchers: Vec::new(),
             clock: parts.clock,
             disk: parts.disk,
             shutdown: parts.shutdown,
@@ -348,7 +358,7 @@ impl Server {
     }
 
     /// Puts a connection back into its place, and notes whether it has something to send.
-    fn put_back(&mut self, slot: usize, mut connection: Box<Connection>) {
+    pub(super) fn put_back(&mut self, slot: usize, mut connection: Box<Connection>) {
         if !connection.dirty && (connection.pending() > 0 || connection.closing) {
             connection.dirty = true;
             self.dirty.push(slot);

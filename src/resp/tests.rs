@@ -174,6 +174,26 @@ fn a_user_may_do_what_its_rules_say_from_the_next_command_on() {
 }
 
 #[test]
+fn what_took_long_is_logged_and_what_is_sent_is_shown_to_who_watches() {
+    let server = Setup { password: Some("sesame"), ..Setup::default() }.start().unwrap();
+    let mut watcher = server.connect();
+    send(&mut watcher, "AUTH sesame\r\nMONITOR\r\n");
+    expect(&mut watcher, "+OK\r\n+OK\r\n");
+    let said = server
+        .say("AUTH sesame\r\nCONFIG SET slowlog-log-slower-than 0\r\nSET k v\r\nSLOWLOG LEN\r\nSLOWLOG GET 1\r\n");
+    assert!(said.starts_with("+OK|+OK|+OK|:2|*1|*6|:2|"), "{said}");
+    assert!(said.contains("|*2|$7|SLOWLOG|$3|LEN|"), "{said}");
+    assert_eq!(server.say("AUTH sesame\r\nSLOWLOG RESET\r\nLATENCY RESET\r\nLATENCY LATEST\r\n"), "+OK|+OK|:0|*0|+OK|");
+    let mut shown = String::new();
+    while !shown.contains("\"QUIT\"") {
+        let mut some = [0; 512];
+        let count = watcher.read(&mut some).unwrap();
+        shown.push_str(std::str::from_utf8(&some[..count]).unwrap());
+    }
+    assert!(shown.contains("] \"SET\" \"k\" \"v\"\r\n") && !shown.contains("sesame"), "{shown}");
+}
+
+#[test]
 fn without_a_password_other_machines_are_not_let_in() {
     let refused = Setup { address: "0.0.0.0:0", ..Setup::default() }.start();
     assert!(matches!(refused, Err(RespError::Open(_))));

@@ -168,6 +168,7 @@ pub fn line(server: &Server, of: &Connection) -> String {
         ('x', of.client.queued().is_some()),
         ('b', of.blocked),
         ('c', of.closing),
+        ('O', of.watches),
         ('e', of.no_evict),
         ('T', of.no_touch),
     ] {

@@ -1,5 +1,5 @@
 //! `CONFIG`: the knobs of Redis that clients look at, answered from our settings. What can be changed while running is
-//! `maxmemory`, `appendfsync`, `timeout` and `maxclients`; knobs that tune encodings are accepted and have no effect.
+//! `maxmemory`, `appendfsync`, `timeout`, `maxclients`, the slow log's and the latency monitor's; knobs that tune encodings are accepted and have no effect.
 
 use super::{lower, ok, unknown_subcommand, wrong_arguments};
 use crate::base::{ByteSize, Span};
@@ -7,9 +7,10 @@ use crate::kv::persist::SyncMode;
 use crate::kv::{Reply, glob};
 use crate::resp::connection::Connection;
 use crate::resp::server::Server;
+use crate::resp::timing::SLOW_MAX;
 
 /// Accepted and remembered by nobody: name and the value Redis has by default.
-const TUNING: [(&str, &str); 18] = [
+const TUNING: [(&str, &str); 16] = [
     ("hash-max-listpack-entries", "128"),
     ("hash-max-listpack-value", "64"),
     ("hash-max-ziplist-entries", "128"),
@@ -26,8 +27,6 @@ const TUNING: [(&str, &str); 18] = [
     ("stream-node-max-entries", "100"),
     ("activedefrag", "no"),
     ("lazyfree-lazy-expire", "yes"),
-    ("slowlog-log-slower-than", "-1"),
-    ("latency-monitor-threshold", "0"),
 ];
 
 /// `CONFIG subcommand …`.
@@ -65,6 +64,9 @@ fn values(server: &Server) -> Vec<(&'static str, String)> {
         ("notify-keyspace-events", String::new()),
         ("proto-max-bulk-len", config.max_bulk.bytes().to_string()),
         ("save", String::new()),
+        ("slowlog-log-slower-than", server.timing.slower_than.to_string()),
+        ("slowlog-max-len", server.timing.most.to_string()),
+        ("latency-monitor-threshold", server.timing.spike.to_string()),
         ("tcp-keepalive", "300".to_owned()),
         ("timeout", config.timeout.duration().as_secs().to_string()),
     ]);
@@ -92,6 +94,9 @@ enum Change {
     Sync(SyncMode),
     Timeout(Span),
     Clients(u32),
+    SlowerThan(i64),
+    SlowLength(usize),
+    Spike(u64),
 }
 
 /// All or none of the changes are made.
@@ -112,6 +117,12 @@ fn set(server: &mut Server, connection: &mut Connection, pairs: &[&[u8]]) {
             Change::Sync(mode) => server.persistence.set_mode(mode),
             Change::Timeout(span) => server.config.timeout = span,
             Change::Clients(count) => server.config.max_clients = count,
+            Change::SlowerThan(micros) => server.timing.slower_than = micros,
+            Change::SlowLength(most) => {
+                server.timing.most = most;
+                server.timing.slow.truncate(most);
+            }
+            Change::Spike(millis) => server.timing.spike = millis,
         }
     }
     ok(connection);
@@ -134,6 +145,18 @@ fn change(server: &Server, name: &str, value: &str) -> Result<Change, String> {
         "maxclients" => match value.parse() {
             Ok(count) if count > 0 => Ok(Change::Clients(count)),
             _ => Err(failed("argument must be between 1 and 4294967295 inclusive")),
+        },
+        "slowlog-log-slower-than" => match value.parse() {
+            Ok(micros) if micros >= -1 => Ok(Change::SlowerThan(micros)),
+            _ => Err(failed("argument must be between -1 and 9223372036854775807 inclusive")),
+        },
+        "slowlog-max-len" => match value.parse() {
+            Ok(most) if most <= SLOW_MAX => Ok(Change::SlowLength(most)),
+            _ => Err(failed("argument must be between 0 and 10000 inclusive")),
+        },
+        "latency-monitor-threshold" => match value.parse() {
+            Ok(millis) => Ok(Change::Spike(millis)),
+            Err(_no_number) => Err(failed("argument couldn't be parsed into an integer")),
         },
         _ if TUNING.iter().any(|(known, _)| *known == name) => Ok(Change::Nothing),
         _ => match values(server).iter().find(|(known, _)| *known == name) {

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod info;
 mod session;
+mod slow;
 mod table;
 
 use super::connection::Connection;
@@ -28,9 +29,21 @@ pub fn run(server: &mut Server, connection: &mut Connection, command: &'static C
         "command" => table::run(server, connection, rest),
         "info" => info::run(server, connection, rest),
         "acl" => acl::run(server, connection, rest),
+        "slowlog" => slow::slowlog(server, connection, rest),
+        "latency" => slow::latency(server, connection, rest),
+        "monitor" => monitor(server, connection),
         "config" => config::run(server, connection, rest),
         _ => admin::run(server, connection, command.name, rest),
     }
+}
+
+/// `MONITOR`: from now on the client is shown what others send.
+fn monitor(server: &mut Server, connection: &mut Connection) {
+    if !connection.watches {
+        connection.watches = true;
+        server.watchers.push(connection.client.id);
+    }
+    ok(connection);
 }
 
 /// A subcommand's name in lower case.

@@ -169,6 +169,9 @@ pub fn reset(server: &mut Server, connection: &mut Connection) {
     connection.replies = Replies::On;
     connection.name.clear();
     connection.no_evict = false;
+    if std::mem::take(&mut connection.watches) {
+        server.watchers.retain(|id| *id != connection.client.id);
+    }
     connection.no_touch = false;
     connection.encoder().simple("RESET");
 }
