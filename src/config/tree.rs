@@ -106,6 +106,7 @@ tree! {
 /// Tables inside sections, by the name of their type.
 const TABLES: &[(&str, Shape)] = &[
     ("SiteConfig", Shape::of::<edge::SiteConfig>()),
+    ("ZoneConfig", Shape::of::<edge::ZoneConfig>()),
     ("SecurityConfig", Shape::of::<edge::SecurityConfig>()),
     ("LimitsConfig", Shape::of::<edge::LimitsConfig>()),
     ("TimeoutsConfig", Shape::of::<edge::TimeoutsConfig>()),

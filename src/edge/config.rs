@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::client::Network;
 use super::error::ConfigError;
+use super::guard::networks;
+pub use super::guard::zones::ZoneConfig;
 use super::host::{Pattern, is_name};
+use super::security::Preset;
+use super::sites::Sites;
 use super::upstream::Upstream;
 use crate::base::{ByteSize, Listen, Span};
 use crate::settings;
@@ -26,6 +29,14 @@ settings! {
         pub app: String = String::new(),
         /// Sites by host and path; the most exact host wins (name, then `*.` wildcard, then none), then the longest path.
         pub sites: Vec<SiteConfig> = Vec::new(),
+        /// Rate zones that sites name in `rates`, beside those that are there from the start.
+        pub zones: Vec<ZoneConfig> = Vec::new(),
+        /// Addresses or networks that no site serves; they get 403. Mainstay's own doors have logins of their own.
+        pub deny: Vec<String> = Vec::new(),
+        /// For a server under attack, or to be safe: at most 10 connections from an address where
+        /// `limits.connections_per_ip` sets none, the zone `general` for every site that names no zone, and at most 10s
+        /// for a request's head and for a pause in its body.
+        pub hardened: bool = false,
         /// Send plain HTTP on to HTTPS (301 for GET and HEAD, 308 otherwise). Has no effect while either listener is off.
         pub redirect_https: bool = true,
         /// Addresses or networks (`10.0.0.0/8`) of proxies in front of this server whose `Forwarded` and `X-Forwarded-*`
@@ -60,8 +71,20 @@ settings! {
         pub upstream: String = String::new(),
         /// Largest request body; 0 takes `edge.limits.body`.
         pub body: ByteSize = ByteSize(0),
-        /// Add the headers of `edge.security`.
+        /// Add security headers.
         pub security_headers: bool = true,
+        /// Which security headers: `standard` is what `edge.security` says; `strict` adds a content security policy that
+        /// takes everything from the site itself, forbids frames, and keeps other origins out.
+        pub security: Preset = Preset::Standard,
+        /// Response headers, `Name: value` each, set in place of what the app or a preset says; `Name:` alone takes the
+        /// header out.
+        pub headers: Vec<String> = Vec::new(),
+        /// Rate zones that requests must pass, in this order; past one of them they get 429.
+        pub rates: Vec<String> = Vec::new(),
+        /// Addresses or networks served, when any is named; all others get 403.
+        pub allow: Vec<String> = Vec::new(),
+        /// Addresses or networks not served, also if `allow` has them.
+        pub deny: Vec<String> = Vec::new(),
     }
 }
 
@@ -81,6 +104,10 @@ settings! {
         pub referrer_policy: String = String::from("strict-origin-when-cross-origin"),
         /// `Permissions-Policy`.
         pub permissions_policy: String = String::from("browsing-topics=()"),
+        /// `Content-Security-Policy`, such as `default-src 'self'`. None by default: it must fit the app.
+        pub content_security_policy: String = String::new(),
+        /// `Content-Security-Policy-Report-Only`: the same, but only reports what it would forbid.
+        pub content_security_policy_report_only: String = String::new(),
     }
 }
 
@@ -95,8 +122,10 @@ settings! {
         pub body: ByteSize = ByteSize::gib(1),
         /// Most connections at once; the next one is closed at once.
         pub connections: u32 = 10_000,
-        /// Most connections at once from one address (IPv6: one /64 network); 0 sets no limit.
+        /// Most connections at once from one address (IPv6: one /64 network); 0 sets no limit. Trusted proxies have none.
         pub connections_per_ip: u32 = 0,
+        /// Most counters kept for rate zones, some 32 bytes each; past it those that matter least go first.
+        pub rate_keys: u32 = 100_000,
         /// Most requests at once on one HTTP/2 connection.
         pub streams: u32 = 128,
         /// Most idle connections kept to one upstream by one worker.
@@ -128,6 +157,23 @@ settings! {
 }
 
 impl EdgeConfig {
+    /// The settings with what `hardened` brings.
+    #[must_use]
+    pub fn in_force(&self) -> Self {
+        let mut config = self.clone();
+        if config.hardened {
+            let limits = &mut config.limits;
+            limits.connections_per_ip =
+                if limits.connections_per_ip == 0 { HARDENED_CONNECTIONS } else { limits.connections_per_ip };
+            config.timeouts.head = config.timeouts.head.min(HARDENED_WAIT);
+            config.timeouts.body = config.timeouts.body.min(HARDENED_WAIT);
+            for site in config.sites.iter_mut().filter(|site| site.rates.is_empty()) {
+                site.rates.push("general".to_owned());
+            }
+        }
+        config
+    }
+
     /// Checks everything that can be checked without opening a socket.
     ///
     /// # Errors
@@ -139,11 +185,8 @@ impl EdgeConfig {
         if !self.app.is_empty() && self.app.parse::<Upstream>().is_err() {
             return Err(wrong("edge.app", &self.app, UPSTREAM_SHAPE));
         }
-        for network in &self.trusted_proxies {
-            if network.parse::<Network>().is_err() {
-                return Err(wrong("edge.trusted_proxies", network, "an address or a network such as 10.0.0.0/8"));
-            }
-        }
+        networks("edge.trusted_proxies", &self.trusted_proxies)?;
+        networks("edge.deny", &self.deny)?;
         if self.workers as usize > MAX_WORKERS {
             return Err(wrong("edge.workers", &self.workers.to_string(), "0 to 32"));
         }
@@ -152,6 +195,8 @@ impl EdgeConfig {
         }
         self.validate_ports()?;
         self.validate_sites()?;
+        // What sites are made of is read by the same code that serves them.
+        Sites::new(self)?;
         self.security.validate()?;
         self.limits.validate()?;
         self.timeouts.validate()
@@ -195,6 +240,10 @@ impl EdgeConfig {
 }
 
 const UPSTREAM_SHAPE: &str = "http://host:port, such as http://127.0.0.1:3000";
+/// Connections from one address under `edge.hardened`.
+const HARDENED_CONNECTIONS: u32 = 10;
+/// Longest wait for a head or for more of a body under `edge.hardened`.
+const HARDENED_WAIT: Span = Span::secs(10);
 const MIN_LOG_SIZE: u64 = 64 << 10;
 
 impl SecurityConfig {
@@ -204,6 +253,8 @@ impl SecurityConfig {
             ("edge.security.frame_options", &self.frame_options),
             ("edge.security.referrer_policy", &self.referrer_policy),
             ("edge.security.permissions_policy", &self.permissions_policy),
+            ("edge.security.content_security_policy", &self.content_security_policy),
+            ("edge.security.content_security_policy_report_only", &self.content_security_policy_report_only),
         ] {
             if http::HeaderValue::from_str(value).is_err() {
                 return Err(wrong(key, value, "a header value in plain ASCII"));
@@ -223,6 +274,7 @@ impl LimitsConfig {
         for (key, value, most) in [
             ("edge.limits.headers", self.headers, 1_000),
             ("edge.limits.connections", self.connections, 1_000_000),
+            ("edge.limits.rate_keys", self.rate_keys, 10_000_000),
             ("edge.limits.streams", self.streams, 1_000),
         ] {
             if value == 0 || value > most {
@@ -312,6 +364,18 @@ mod tests {
             ("[[sites]]\nupstream = \"x:1\"\npath = \"/a/../b\"", "edge.sites.path"),
             ("[[sites]]\nupstream = \"x:1\"\nhosts = [\"a.*.b\"]", "edge.sites.hosts"),
             ("[[sites]]\nupstream = \"x:1\"\n[[sites]]\nupstream = \"y:1\"\npath = \"/\"", "edge.sites"),
+            ("deny = [\"x\"]", "edge.deny"),
+            ("[[zones]]\nname = \"\"", "edge.zones.name"),
+            ("[[zones]]\nname = \"a\"\n[[zones]]\nname = \"a\"", "edge.zones.name"),
+            ("[[zones]]\nname = \"a\"\nrequests = 0", "edge.zones.requests"),
+            ("[[zones]]\nname = \"a\"\nkey = \"cookie\"", "edge.zones.key"),
+            ("[[zones]]\nname = \"a\"\nper = \"1ms\"", "edge.zones.per"),
+            ("[[sites]]\nupstream = \"x:1\"\nrates = [\"none\"]", "edge.sites.rates"),
+            ("[[sites]]\nupstream = \"x:1\"\nallow = [\"x\"]", "edge.sites.allow"),
+            ("[[sites]]\nupstream = \"x:1\"\ndeny = [\"1.2.3.4/99\"]", "edge.sites.deny"),
+            ("[[sites]]\nupstream = \"x:1\"\nheaders = [\"no colon\"]", "edge.sites.headers"),
+            ("[[sites]]\nupstream = \"x:1\"\nheaders = [\"Connection: close\"]", "edge.sites.headers"),
+            ("[limits]\nrate_keys = 0", "edge.limits.rate_keys"),
             ("[security]\nframe_options = \"a\\nb\"", "edge.security.frame_options"),
             ("[limits]\nheader_bytes = 100", "edge.limits.header_bytes"),
             ("[limits]\nheaders = 0", "edge.limits.headers"),

@@ -183,6 +183,11 @@ pub fn is_websocket(parts: &Parts) -> bool {
         && one(UPGRADE, "websocket")
 }
 
+/// Whether a field frames the message or concerns the connection, so that only this server may write it.
+pub fn is_framing(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == HOST || HOP_BY_HOP.contains(name)
+}
+
 /// Turns a client's head into what the app receives. `parts.headers` then holds no framing; the body's own length
 /// decides. Returns how many headers with `_` in their name were dropped (they become the same variable as the name
 /// with `-` in CGI-like apps, so `Content_Length` would pass for the real one).

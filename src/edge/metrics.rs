@@ -15,6 +15,10 @@ pub struct EdgeMetrics {
     pub connections_refused: Counter,
     /// Requests answered here because of their head or body (400, 408, 413, 417, 501, 508).
     pub refused: Counter,
+    /// Requests that a rate zone stopped (429).
+    pub limited: Counter,
+    /// Requests from addresses that are not served (403).
+    pub denied: Counter,
     /// Headers dropped for an underscore in their name.
     pub dropped_headers: Counter,
     /// Time from sending a request to the app to its response head.
@@ -46,6 +50,8 @@ impl EdgeMetrics {
                 "Connections closed at once because of edge.limits.connections or connections_per_ip.",
             ),
             refused: counter("mainstay_edge_refused_total", "Requests refused for their head or body."),
+            limited: counter("mainstay_edge_limited_total", "Requests that a rate zone stopped (429)."),
+            denied: counter("mainstay_edge_denied_total", "Requests from addresses that are not served (403)."),
             dropped_headers: counter(
                 "mainstay_edge_dropped_headers_total",
                 "Request headers dropped because their name has an underscore.",

@@ -19,6 +19,7 @@ mod doors;
 pub mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
+mod guard;
 mod head;
 mod host;
 mod listen;
@@ -54,7 +55,6 @@ use self::certificate::SelfSigned;
 use self::metrics::EdgeMetrics;
 use self::pool::Pools;
 use self::proxy::{Proxy, Rules};
-use self::security::SecurityHeaders;
 use self::sites::Sites;
 use self::tls::{Certificates, Set};
 use self::upgrade::Tunnels;
@@ -117,6 +117,7 @@ impl Edge {
         world: World,
     ) -> Result<Self, EdgeError> {
         config.validate()?;
+        let config = &config.in_force();
         let World { clock, disk, data_dir, store, metrics, supervisor, runtime } = world.clone();
         let counts = EdgeMetrics::new(&metrics);
         let edge = Self {
@@ -134,11 +135,10 @@ impl Edge {
             sites: Sites::new(config)?,
             doors: doors::Doors::new(doors, &config.domain, runtime, supervisor.clone()),
             trusted: config.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect(),
-            security: SecurityHeaders::new(&config.security),
             redirect_to,
         });
         let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped)?;
-        let places = Places::new(config.limits.connections, config.limits.connections_per_ip);
+        let places = Places::new(config.limits.connections, config.limits.connections_per_ip, rules.trusted.clone());
 
         let mut ready = Vec::new();
         for (listeners, name) in listeners.split().into_iter().zip(NAMES) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -11,13 +11,14 @@ use super::access::{AccessLog, Entry, Logged};
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Network};
 use super::doors::{Doors, OnPlainHttp};
+use super::guard::Barred;
 use super::head::{self, Refusal};
 use super::host::Host;
 use super::metrics::EdgeMetrics;
 use super::pages::{self, Form};
 use super::pool::{Failure, Lease, Pools};
-use super::security::SecurityHeaders;
-use super::sites::{Miss, Sites};
+use super::security;
+use super::sites::{Miss, Site, Sites};
 use super::upgrade::Tunnels;
 use super::upstream::Upstream;
 use crate::base::Clock;
@@ -36,8 +37,6 @@ pub struct Rules {
     pub doors: Doors,
     /// Proxies in front that are believed.
     pub trusted: Vec<Network>,
-    /// Headers added to responses.
-    pub security: SecurityHeaders,
     /// The port plain HTTP is sent on to; `None` serves it.
     pub redirect_to: Option<u16>,
 }
@@ -119,6 +118,11 @@ impl Proxy {
             Err(Miss::Ambiguous) => return self.refused(Refusal::Ambiguous, form),
             Err(Miss::Unknown) => return pages::no_site(!self.rules.sites.is_empty(), form),
         };
+        if let Some(gate) = &site.gate
+            && let Err(barred) = gate.admit(client.address.ip(), &parts.headers, self.clock.monotonic())
+        {
+            return self.barred(barred, form);
+        }
         if body.size_hint().lower() > site.body {
             return self.refused(Refusal::TooLarge, form);
         }
@@ -161,9 +165,7 @@ impl Proxy {
             (true, None) => return pages::unavailable(StatusCode::BAD_GATEWAY, form),
             (false, _) => Self::stream(response, lease),
         };
-        if site.security_headers {
-            self.rules.security.add(response.headers_mut(), &host, client.secure);
-        }
+        dress(site, response.headers_mut(), &host, client.secure);
         response
     }
 
@@ -183,6 +185,14 @@ impl Proxy {
         Response::from_parts(parts, Body::empty())
     }
 
+    fn barred(&self, barred: Barred, form: Form) -> Response<Body> {
+        match barred {
+            Barred::Address => self.metrics.denied.inc(),
+            Barred::Rate { .. } => self.metrics.limited.inc(),
+        }
+        barred.answer(form)
+    }
+
     fn refused(&self, refusal: Refusal, form: Form) -> Response<Body> {
         self.metrics.refused.inc();
         pages::refusal(refusal, form)
@@ -196,6 +206,16 @@ impl Proxy {
             Failure::ConnectTimeout | Failure::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
         };
         pages::unavailable(status, form)
+    }
+}
+
+/// Adds the security headers and those of the site.
+fn dress(site: &Site, headers: &mut HeaderMap, host: &Host, secure: bool) {
+    if let Some(preset) = &site.security {
+        preset.add(headers, host, secure);
+    }
+    if !site.headers.is_empty() {
+        security::apply(&site.headers, headers);
     }
 }
 

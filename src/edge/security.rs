@@ -1,10 +1,40 @@
 //! The security headers a site's responses get where the app set none.
 
-use http::header::{REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::header::{
+    CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use super::config::SecurityConfig;
+use super::error::ConfigError;
+use super::head;
 use super::host::Host;
+
+/// What `strict` sends beside or in place of `edge.security`.
+const STRICT: [(&str, &str); 6] = [
+    (
+        "content-security-policy",
+        "default-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    ),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("permissions-policy", "browsing-topics=(), camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+/// A set of security headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// What `edge.security` says.
+    #[default]
+    Standard,
+    /// For apps that load everything from themselves.
+    Strict,
+}
 
 /// The preset, ready to be copied into responses.
 #[derive(Clone, Debug)]
@@ -22,6 +52,8 @@ impl SecurityHeaders {
             (X_FRAME_OPTIONS, &config.frame_options),
             (REFERRER_POLICY, &config.referrer_policy),
             (HeaderName::from_static("permissions-policy"), &config.permissions_policy),
+            (CONTENT_SECURITY_POLICY, &config.content_security_policy),
+            (CONTENT_SECURITY_POLICY_REPORT_ONLY, &config.content_security_policy_report_only),
         ]
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
@@ -31,6 +63,21 @@ impl SecurityHeaders {
         let subdomains = if config.hsts_subdomains { "; includeSubDomains" } else { "" };
         let hsts = HeaderValue::from_str(&format!("max-age={seconds}{subdomains}")).ok().filter(|_| seconds > 0);
         Self { always, hsts }
+    }
+
+    /// The same with what `strict` asks for. A policy the settings name for all sites stays.
+    #[must_use]
+    pub fn strict(&self) -> Self {
+        let mut strict = self.clone();
+        for (name, value) in STRICT {
+            let name = HeaderName::from_static(name);
+            let own_policy = name == CONTENT_SECURITY_POLICY && self.always.iter().any(|(known, _)| *known == name);
+            if !own_policy {
+                strict.always.retain(|(known, _)| *known != name);
+                strict.always.push((name, HeaderValue::from_static(value)));
+            }
+        }
+        strict
     }
 
     /// Adds what is missing to a response for `host`; `secure` tells whether the client came over TLS.
@@ -46,6 +93,41 @@ impl SecurityHeaders {
             && !headers.contains_key(STRICT_TRANSPORT_SECURITY)
         {
             headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+    }
+}
+
+/// A header to set, or to take out (`None`).
+pub type Override = (HeaderName, Option<HeaderValue>);
+
+/// Reads `Name: value` lines; without a value the header is taken out.
+///
+/// # Errors
+/// A line that is no header, or one that this server alone may write.
+pub fn overrides(key: &'static str, lines: &[String]) -> Result<Vec<Override>, ConfigError> {
+    let read = |line: &String| {
+        let (name, value) = line.split_once(':')?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok().filter(|name| !head::is_framing(name))?;
+        let value = value.trim();
+        let value = if value.is_empty() { None } else { Some(HeaderValue::from_str(value).ok()?) };
+        Some((name, value))
+    };
+    let wrong = |line: &String| ConfigError::Value {
+        key,
+        value: line.clone(),
+        allowed: "`Name: value` in plain ASCII, of a header that is not about the connection".to_owned(),
+    };
+    lines.iter().map(|line| read(line).ok_or_else(|| wrong(line))).collect()
+}
+
+/// Writes `overrides` into a head. Lines of one name come together.
+pub fn apply(overrides: &[Override], headers: &mut HeaderMap) {
+    for (at, (name, value)) in overrides.iter().enumerate() {
+        let again = overrides.iter().take(at).any(|(earlier, value)| earlier == name && value.is_some());
+        match value {
+            Some(value) if again => drop(headers.append(name, value.clone())),
+            Some(value) => drop(headers.insert(name, value.clone())),
+            None => drop(headers.remove(name)),
         }
     }
 }
@@ -86,5 +168,33 @@ mod tests {
         };
         let headers = added(&config, "example.com", true);
         assert!(!headers.contains_key(X_CONTENT_TYPE_OPTIONS) && !headers.contains_key(STRICT_TRANSPORT_SECURITY));
+    }
+
+    #[test]
+    fn strict_takes_the_place_of_the_standard_but_not_of_a_policy_of_ones_own() {
+        let mut config = SecurityConfig::default();
+        let strict = |config: &SecurityConfig| {
+            let mut headers = HeaderMap::new();
+            SecurityHeaders::new(config).strict().add(&mut headers, &"example.com".parse().unwrap(), true);
+            headers
+        };
+        let headers = strict(&config);
+        assert_eq!(headers[X_FRAME_OPTIONS], "DENY");
+        assert!(headers[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'self'"));
+        config.content_security_policy = "default-src 'none'".to_owned();
+        assert_eq!(strict(&config)[CONTENT_SECURITY_POLICY], "default-src 'none'");
+    }
+
+    #[test]
+    fn overrides_set_append_and_remove() {
+        let lines = ["Server:", "Link: <a>", "Link: <b>", "X-A: 1"].map(str::to_owned);
+        let mut headers = HeaderMap::new();
+        for name in ["server", "link", "x-a"] {
+            headers.insert(name, HeaderValue::from_static("app"));
+        }
+        apply(&overrides("k", &lines).unwrap(), &mut headers);
+        assert!(!headers.contains_key("server"));
+        assert_eq!(headers.get_all("link").iter().collect::<Vec<_>>(), ["<a>", "<b>"]);
+        assert_eq!(headers["x-a"], "1");
     }
 }

@@ -7,10 +7,15 @@
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::config::EdgeConfig;
+use super::config::{EdgeConfig, SiteConfig};
 use super::error::ConfigError;
+use super::guard::Gate;
+use super::guard::table::RateTable;
+use super::guard::zones::{Zone, zones};
 use super::host::{Host, Pattern};
+use super::security::{Override, Preset, SecurityHeaders, overrides};
 use super::upstream::Upstream;
 
 /// Every site of a configuration, ready for lookup.
@@ -32,8 +37,12 @@ pub struct Site {
     pub upstream: Upstream,
     /// Largest request body in bytes.
     pub body: u64,
-    /// Whether the preset's headers are added.
-    pub security_headers: bool,
+    /// The security headers added, if any.
+    pub security: Option<Arc<SecurityHeaders>>,
+    /// Response headers set or taken out.
+    pub headers: Vec<Override>,
+    /// Who may ask, and how often; `None` without such rules.
+    pub gate: Option<Box<Gate>>,
 }
 
 /// A path prefix without final slash (the root is empty), and the site it leads to. Longest first in every list.
@@ -59,9 +68,9 @@ impl Sites {
     /// What [`EdgeConfig::validate`] would say about hosts and upstreams.
     pub fn new(config: &EdgeConfig) -> Result<Self, ConfigError> {
         let mut table = Self::default();
+        let maker = Maker::new(config)?;
         for entry in &config.sites {
-            let body = if entry.body.bytes() == 0 { config.limits.body } else { entry.body };
-            let site = table.add(&entry.upstream, "edge.sites.upstream", body.bytes(), entry.security_headers)?;
+            let site = table.add(&maker, entry, "edge.sites.upstream")?;
             let prefix = entry.path.trim_end_matches('/').to_owned();
             if entry.hosts.is_empty() {
                 table.any.push(Route { prefix: prefix.clone(), site });
@@ -76,7 +85,12 @@ impl Sites {
             }
         }
         if !config.app.is_empty() {
-            let site = table.add(&config.app, "edge.app", config.limits.body.bytes(), true)?;
+            let mut rates = Vec::new();
+            if config.hardened {
+                rates.push("general".to_owned());
+            }
+            let app = SiteConfig { upstream: config.app.clone(), rates, ..SiteConfig::default() };
+            let site = table.add(&maker, &app, "edge.app")?;
             // After the sites: a site for every host at `/` wins over `edge.app`.
             table.any.push(Route { prefix: String::new(), site });
         }
@@ -148,16 +162,54 @@ impl Sites {
         }
     }
 
-    fn add(&mut self, address: &str, key: &'static str, body: u64, security: bool) -> Result<usize, ConfigError> {
-        let upstream: Upstream = address.parse().map_err(|_bad| ConfigError::Value {
+    fn add(&mut self, maker: &Maker<'_>, entry: &SiteConfig, key: &'static str) -> Result<usize, ConfigError> {
+        let upstream: Upstream = entry.upstream.parse().map_err(|_bad| ConfigError::Value {
             key,
-            value: address.to_owned(),
+            value: entry.upstream.clone(),
             allowed: "http://host:port, such as http://127.0.0.1:3000".to_owned(),
         })?;
         let known = self.sites.iter().find(|site| site.upstream == upstream).map(|site| site.pool);
         let pool = known.unwrap_or_else(|| self.upstreams().len());
-        self.sites.push(Site { pool, upstream, body, security_headers: security });
+        self.sites.push(maker.site(entry, pool, upstream)?);
         Ok(self.sites.len().saturating_sub(1))
+    }
+}
+
+/// What sites have in common.
+struct Maker<'a> {
+    config: &'a EdgeConfig,
+    standard: Arc<SecurityHeaders>,
+    strict: Arc<SecurityHeaders>,
+    zones: Vec<Zone>,
+    counters: Arc<RateTable>,
+}
+
+impl<'a> Maker<'a> {
+    fn new(config: &'a EdgeConfig) -> Result<Self, ConfigError> {
+        let standard = SecurityHeaders::new(&config.security);
+        Ok(Self {
+            config,
+            strict: Arc::new(standard.strict()),
+            standard: Arc::new(standard),
+            zones: zones(&config.zones)?,
+            counters: Arc::new(RateTable::new(config.limits.rate_keys)),
+        })
+    }
+
+    fn site(&self, entry: &SiteConfig, pool: usize, upstream: Upstream) -> Result<Site, ConfigError> {
+        let body = if entry.body.bytes() == 0 { self.config.limits.body } else { entry.body };
+        let security = match entry.security {
+            Preset::Standard => &self.standard,
+            Preset::Strict => &self.strict,
+        };
+        Ok(Site {
+            pool,
+            upstream,
+            body: body.bytes(),
+            security: entry.security_headers.then(|| Arc::clone(security)),
+            headers: overrides("edge.sites.headers", &entry.headers)?,
+            gate: Gate::of(entry, &self.config.deny, &self.zones, &self.counters)?,
+        })
     }
 }
 

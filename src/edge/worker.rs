@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
+use super::client::Network;
 use super::listen::WorkerListeners;
 use super::metrics::EdgeMetrics;
 use super::proxy::Proxy;
@@ -56,6 +57,8 @@ pub struct Worker {
 pub struct Places {
     all: Arc<Semaphore>,
     per_address: usize,
+    /// Proxies in front: they bring many clients each.
+    exempt: Vec<Network>,
     /// Open connections by address; has at most as many entries as there are places. Empty without a limit.
     addresses: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -68,11 +71,12 @@ struct Place {
 }
 
 impl Places {
-    /// Room for `all` connections, of which `per_address` from one address; 0 sets no such limit.
-    pub fn new(all: u32, per_address: u32) -> Arc<Self> {
+    /// Room for `all` connections, of which `per_address` from one address outside `exempt`; 0 sets no such limit.
+    pub fn new(all: u32, per_address: u32, exempt: Vec<Network>) -> Arc<Self> {
         Arc::new(Self {
             all: Arc::new(Semaphore::new(all as usize)),
             per_address: per_address as usize,
+            exempt,
             addresses: Mutex::new(HashMap::new()),
         })
     }
@@ -80,7 +84,7 @@ impl Places {
     fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let mut place = Place { _permit: permit, address: None };
-        if self.per_address > 0 {
+        if self.per_address > 0 && !self.exempt.iter().any(|network| network.contains(address)) {
             let address = counted_as(address);
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let open = addresses.entry(address).or_insert(0);
@@ -205,7 +209,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_in_all_and_by_address() {
-        let places = Places::new(3, 2);
+        let places = Places::new(3, 2, Vec::new());
         let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let (first, second) = (places.take(a).unwrap(), places.take(a));
         assert!(second.is_some());
@@ -216,5 +220,14 @@ mod tests {
         drop((second, other));
         assert!(places.addresses.lock().unwrap().is_empty());
         assert_eq!(places.all.available_permits(), 3);
+    }
+
+    #[test]
+    fn a_trusted_proxy_brings_as_many_as_there_are_places() {
+        let places = Places::new(3, 1, vec!["192.0.2.0/24".parse().unwrap()]);
+        let proxy: IpAddr = "192.0.2.1".parse().unwrap();
+        let taken: Vec<_> = (0..3).map(|_| places.take(proxy).unwrap()).collect();
+        assert!(places.take(proxy).is_none());
+        drop(taken);
     }
 }
