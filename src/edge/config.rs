@@ -67,8 +67,31 @@ settings! {
         pub hosts: Vec<String> = Vec::new(),
         /// Path prefix, matched on whole segments: `/api` takes `/api` and `/api/x`, not `/apis`. It is not cut off.
         pub path: String = String::from("/"),
-        /// Where the requests go: `http://127.0.0.1:3000` or `127.0.0.1:3000`.
+        /// Where the requests go: `http://127.0.0.1:3000` or `127.0.0.1:3000`. A site has either this, or `root`, or
+        /// `redirect`.
         pub upstream: String = String::new(),
+        /// Serve the files of this folder, such as `/srv/app`. Names that begin with a dot (but `/.well-known`) and
+        /// symbolic links below the folder are not served; the folder itself may be a link. `name.br`, `name.zst` and
+        /// `name.gz` beside a file are sent in its place to who takes them.
+        pub root: String = String::new(),
+        /// The file that answers for a folder of `root`.
+        pub index: String = String::from("index.html"),
+        /// The file below `root` that answers for places that are no file, such as `/index.html` for an app that runs in
+        /// the browser. A missing picture, script or other known kind of file is still 404. Empty: all are.
+        pub fallback: String = String::new(),
+        /// `Cache-Control` of files, `pattern: value` each; the first that fits counts, and without one it is `no-cache`
+        /// (kept, but asked for again: 304). In a pattern `*` stands for anything; the pattern `hashed` means names with a
+        /// hash, such as `app-BxK3d9aQ.js`. A value is a time such as `7d`, `immutable` (a year), or the whole header.
+        pub cache: Vec<String> = Vec::new(),
+        /// Answer with a redirect to this address; `$uri` stands for path and query of the request, as in
+        /// `https://www.example.com$uri`.
+        pub redirect: String = String::new(),
+        /// Status of `redirect`: 301, 302, 303, 307 or 308.
+        pub redirect_status: u16 = 301,
+        /// Answer every request with 503 and a page that says the site is being worked on.
+        pub maintenance: bool = false,
+        /// Addresses or networks that see the site during `maintenance`.
+        pub maintenance_except: Vec<String> = Vec::new(),
         /// Largest request body; 0 takes `edge.limits.body`.
         pub body: ByteSize = ByteSize(0),
         /// Add security headers.
@@ -126,6 +149,8 @@ settings! {
         pub connections_per_ip: u32 = 0,
         /// Most counters kept for rate zones, some 32 bytes each; past it those that matter least go first.
         pub rate_keys: u32 = 100_000,
+        /// Memory for small files (up to 128 KiB each) of one site with a `root`.
+        pub file_cache: ByteSize = ByteSize::mib(32),
         /// Most requests at once on one HTTP/2 connection.
         pub streams: u32 = 128,
         /// Most idle connections kept to one upstream by one worker.
@@ -212,9 +237,6 @@ impl EdgeConfig {
     fn validate_sites(&self) -> Result<(), ConfigError> {
         let mut seen = std::collections::BTreeSet::new();
         for site in &self.sites {
-            if site.upstream.parse::<Upstream>().is_err() {
-                return Err(wrong("edge.sites.upstream", &site.upstream, UPSTREAM_SHAPE));
-            }
             if !is_plain_path(&site.path) {
                 return Err(wrong(
                     "edge.sites.path",
@@ -375,6 +397,15 @@ mod tests {
             ("[[sites]]\nupstream = \"x:1\"\ndeny = [\"1.2.3.4/99\"]", "edge.sites.deny"),
             ("[[sites]]\nupstream = \"x:1\"\nheaders = [\"no colon\"]", "edge.sites.headers"),
             ("[[sites]]\nupstream = \"x:1\"\nheaders = [\"Connection: close\"]", "edge.sites.headers"),
+            ("[[sites]]\nupstream = \"x:1\"\nroot = \"/srv\"", "edge.sites.root"),
+            ("[[sites]]\nroot = \"srv\"", "edge.sites.root"),
+            ("[[sites]]\nroot = \"/srv\"\nindex = \"../x\"", "edge.sites.index"),
+            ("[[sites]]\nroot = \"/srv\"\nindex = \"\"", "edge.sites.index"),
+            ("[[sites]]\nroot = \"/srv\"\nfallback = \"/\"", "edge.sites.fallback"),
+            ("[[sites]]\nroot = \"/srv\"\ncache = [\"7d\"]", "edge.sites.cache"),
+            ("[[sites]]\nredirect = \"nowhere\"", "edge.sites.redirect"),
+            ("[[sites]]\nredirect = \"/x\"\nredirect_status = 200", "edge.sites.redirect_status"),
+            ("[[sites]]\nupstream = \"x:1\"\nmaintenance_except = [\"x\"]", "edge.sites.maintenance_except"),
             ("[limits]\nrate_keys = 0", "edge.limits.rate_keys"),
             ("[security]\nframe_options = \"a\\nb\"", "edge.security.frame_options"),
             ("[limits]\nheader_bytes = 100", "edge.limits.header_bytes"),

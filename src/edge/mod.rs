@@ -7,7 +7,8 @@
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
-//! (rewriting), `pool.rs` (apps), `doors.rs` (own doors), `upgrade.rs` (WebSockets). HTTP/2 has no WebSockets here:
+//! (rewriting), `guard/` (who may ask, how often), `target.rs` (what answers), `pool.rs` (apps), `files/` (folders), `doors.rs`
+//! (own doors), `upgrade.rs` (WebSockets). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
 mod access;
@@ -17,6 +18,7 @@ mod client;
 pub mod config;
 mod doors;
 pub mod error;
+mod files;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 mod guard;
@@ -29,6 +31,7 @@ mod pool;
 mod proxy;
 mod security;
 mod sites;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -65,8 +68,8 @@ use crate::http::{ServeConfig, Server};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
-/// Threads a worker may add for name look-ups of upstreams.
-const LOOKUP_THREADS: usize = 2;
+/// Threads a worker may add for name look-ups of upstreams and reads of files.
+const BLOCKING_THREADS: usize = 4;
 /// How often the certificate's age is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_hours(12);
 /// Threads' names; the kernel wants them short, the supervisor wants them static.
@@ -234,7 +237,7 @@ fn serve_config(config: &EdgeConfig) -> ServeConfig {
 fn worker_runtime() -> Result<Runtime, EdgeError> {
     Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LOOKUP_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|source| EdgeError::System { what: "cannot build an edge runtime", source })
 }

@@ -58,6 +58,14 @@ pub fn no_site(any_sites: bool, form: Form) -> Response<Body> {
     response
 }
 
+/// A site that is being worked on.
+pub fn maintenance(form: Form) -> Response<Body> {
+    let text = "This site is being worked on and will be back soon.";
+    let mut response = page(StatusCode::SERVICE_UNAVAILABLE, text, form);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("300"));
+    response
+}
+
 /// An own door failed without an answer.
 pub fn internal(form: Form) -> Response<Body> {
     page(StatusCode::INTERNAL_SERVER_ERROR, "Internal error.", form)

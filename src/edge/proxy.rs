@@ -19,6 +19,7 @@ use super::pages::{self, Form};
 use super::pool::{Failure, Lease, Pools};
 use super::security;
 use super::sites::{Miss, Site, Sites};
+use super::target::Target;
 use super::upgrade::Tunnels;
 use super::upstream::Upstream;
 use crate::base::Clock;
@@ -123,9 +124,28 @@ impl Proxy {
         {
             return self.barred(barred, form);
         }
+        if let Some(maintenance) = &site.maintenance
+            && maintenance.shuts_out(client.address.ip())
+        {
+            return pages::maintenance(form);
+        }
         if body.size_hint().lower() > site.body {
             return self.refused(Refusal::TooLarge, form);
         }
+        let (pool, upstream) = match &site.target {
+            Target::App { pool, upstream } => (*pool, upstream),
+            Target::Files(files) => {
+                // Boxed, so that requests to apps do not carry its state.
+                let mut response = Box::pin(files.answer(&parts, form, self.clock.monotonic())).await;
+                dress(site, response.headers_mut(), &host, client.secure);
+                return response;
+            }
+            Target::Redirect(redirect) => {
+                let mut response = redirect.answer(&parts.uri, form);
+                dress(site, response.headers_mut(), &host, client.secure);
+                return response;
+            }
+        };
 
         // 4. The head the app sees.
         let upgrade = head::is_websocket(&parts).then(|| parts.extensions.remove()).flatten();
@@ -145,7 +165,7 @@ impl Proxy {
         // 5. The app.
         let progress = outgoing.body().progress();
         let asked = self.clock.monotonic();
-        let outcome = self.pools.send(site.pool, outgoing).await;
+        let outcome = self.pools.send(pool, outgoing).await;
         let took = self.clock.monotonic().saturating_sub(asked);
         if let Some(entry) = entry {
             entry.upstream = Some(took);
@@ -154,7 +174,7 @@ impl Proxy {
             Ok(answered) => answered,
             Err(failure) => match progress.refusal() {
                 Some(refusal) => return self.refused(refusal, form),
-                None => return self.failed(&failure, &site.upstream, form),
+                None => return self.failed(&failure, upstream, form),
             },
         };
 

@@ -16,6 +16,7 @@ use super::guard::table::RateTable;
 use super::guard::zones::{Zone, zones};
 use super::host::{Host, Pattern};
 use super::security::{Override, Preset, SecurityHeaders, overrides};
+use super::target::{Maintenance, Target};
 use super::upstream::Upstream;
 
 /// Every site of a configuration, ready for lookup.
@@ -31,10 +32,10 @@ pub struct Sites {
 /// One site.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The index of its upstream in [`Sites::upstreams`], for the pools.
-    pub pool: usize,
-    /// Where its requests go.
-    pub upstream: Upstream,
+    /// What answers.
+    pub target: Target,
+    /// Who sees it while it is being worked on; `None` when it is open.
+    pub maintenance: Option<Maintenance>,
     /// Largest request body in bytes.
     pub body: u64,
     /// The security headers added, if any.
@@ -107,12 +108,14 @@ impl Sites {
         self.sites.is_empty()
     }
 
-    /// The upstreams, each once, in the order of [`Site::pool`].
+    /// The upstreams, each once, in the order of their pools.
     pub fn upstreams(&self) -> Vec<Upstream> {
         let mut out = Vec::new();
         for site in &self.sites {
-            if site.pool == out.len() {
-                out.push(site.upstream.clone());
+            if let Target::App { pool, upstream } = &site.target
+                && *pool == out.len()
+            {
+                out.push(upstream.clone());
             }
         }
         out
@@ -163,14 +166,11 @@ impl Sites {
     }
 
     fn add(&mut self, maker: &Maker<'_>, entry: &SiteConfig, key: &'static str) -> Result<usize, ConfigError> {
-        let upstream: Upstream = entry.upstream.parse().map_err(|_bad| ConfigError::Value {
-            key,
-            value: entry.upstream.clone(),
-            allowed: "http://host:port, such as http://127.0.0.1:3000".to_owned(),
+        let target = Target::of(entry, maker.config, key, |upstream| {
+            let known = self.upstreams();
+            known.iter().position(|other| other == upstream).unwrap_or(known.len())
         })?;
-        let known = self.sites.iter().find(|site| site.upstream == upstream).map(|site| site.pool);
-        let pool = known.unwrap_or_else(|| self.upstreams().len());
-        self.sites.push(maker.site(entry, pool, upstream)?);
+        self.sites.push(maker.site(entry, target)?);
         Ok(self.sites.len().saturating_sub(1))
     }
 }
@@ -196,15 +196,15 @@ impl<'a> Maker<'a> {
         })
     }
 
-    fn site(&self, entry: &SiteConfig, pool: usize, upstream: Upstream) -> Result<Site, ConfigError> {
+    fn site(&self, entry: &SiteConfig, target: Target) -> Result<Site, ConfigError> {
         let body = if entry.body.bytes() == 0 { self.config.limits.body } else { entry.body };
         let security = match entry.security {
             Preset::Standard => &self.standard,
             Preset::Strict => &self.strict,
         };
         Ok(Site {
-            pool,
-            upstream,
+            target,
+            maintenance: Maintenance::of(entry)?,
             body: body.bytes(),
             security: entry.security_headers.then(|| Arc::clone(security)),
             headers: overrides("edge.sites.headers", &entry.headers)?,
@@ -267,8 +267,13 @@ mod tests {
         Sites::new(&config).unwrap()
     }
 
+    fn app(site: &Site) -> (usize, u16) {
+        let Target::App { pool, upstream } = &site.target else { panic!("{site:?} is no app") };
+        (*pool, upstream.port())
+    }
+
     fn port(host: &str, path: &str) -> Result<u16, Miss> {
-        table().find(&host.parse().unwrap(), path).map(|site| site.upstream.port())
+        table().find(&host.parse().unwrap(), path).map(|site| app(site).1)
     }
 
     #[test]
@@ -324,7 +329,7 @@ mod tests {
         .unwrap();
         let sites = Sites::new(&config).unwrap();
         assert_eq!(sites.upstreams().len(), 2);
-        let pools: Vec<usize> = sites.sites.iter().map(|site| site.pool).collect();
+        let pools: Vec<usize> = sites.sites.iter().map(|site| app(site).0).collect();
         assert_eq!(pools, [0, 1, 0]);
     }
 

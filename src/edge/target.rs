@@ -1,0 +1,133 @@
+//! What answers the requests of a site.
+
+use std::sync::Arc;
+
+use http::header::LOCATION;
+use http::{HeaderValue, Response, StatusCode, Uri};
+
+use super::client::Network;
+use super::config::{EdgeConfig, SiteConfig};
+use super::error::ConfigError;
+use super::files::Files;
+use super::guard::networks;
+use super::pages::{self, Form};
+use super::upstream::Upstream;
+use crate::http::Body;
+
+/// What answers.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// An app.
+    App {
+        /// The index of its upstream in [`super::sites::Sites::upstreams`], for the pools.
+        pool: usize,
+        /// Where it listens.
+        upstream: Upstream,
+    },
+    /// A folder.
+    Files(Arc<Files>),
+    /// Another address.
+    Redirect(Arc<Redirect>),
+}
+
+/// A redirect.
+#[derive(Debug)]
+pub struct Redirect {
+    status: StatusCode,
+    /// What stands before and after the path and query; without the second the address is whole.
+    before: String,
+    after: Option<String>,
+}
+
+/// Who sees a site that is being worked on.
+#[derive(Clone, Debug)]
+pub struct Maintenance(Vec<Network>);
+
+impl Target {
+    /// What `site` names; `key` is the setting an app comes from, and `pool` numbers its upstream.
+    ///
+    /// # Errors
+    /// Nothing, more than one thing, or something that cannot be.
+    pub fn of(
+        site: &SiteConfig,
+        config: &EdgeConfig,
+        key: &'static str,
+        pool: impl FnOnce(&Upstream) -> usize,
+    ) -> Result<Self, ConfigError> {
+        match (site.upstream.as_str(), site.root.as_str(), site.redirect.as_str()) {
+            (upstream, "", "") => {
+                let shape = "http://host:port, such as http://127.0.0.1:3000";
+                let upstream: Upstream = upstream.parse().map_err(|_bad| wrong(key, upstream, shape))?;
+                Ok(Self::App { pool: pool(&upstream), upstream })
+            }
+            ("", _, "") => Ok(Self::Files(Arc::new(Files::new(site, config.limits.file_cache.bytes())?))),
+            ("", "", _) => Ok(Self::Redirect(Arc::new(Redirect::of(site)?))),
+            ("", root, _) | (_, root, "") => Err(wrong("edge.sites.root", root, "one of upstream, root and redirect")),
+            (_, _, redirect) => Err(wrong("edge.sites.redirect", redirect, "one of upstream, root and redirect")),
+        }
+    }
+}
+
+impl Redirect {
+    fn of(site: &SiteConfig) -> Result<Self, ConfigError> {
+        let text = &site.redirect;
+        let leads = text.starts_with("http://") || text.starts_with("https://") || text.starts_with('/');
+        if !leads || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong(
+                "edge.sites.redirect",
+                text,
+                "an address such as https://www.example.com$uri, or a path",
+            ));
+        }
+        if ![301, 302, 303, 307, 308].contains(&site.redirect_status) {
+            let status = site.redirect_status.to_string();
+            return Err(wrong("edge.sites.redirect_status", &status, "301, 302, 303, 307 or 308"));
+        }
+        let status = StatusCode::from_u16(site.redirect_status).unwrap_or(StatusCode::MOVED_PERMANENTLY);
+        let (before, after) = match text.split_once("$uri") {
+            Some((before, after)) => (before.to_owned(), Some(after.to_owned())),
+            None => (text.clone(), None),
+        };
+        Ok(Self { status, before, after })
+    }
+
+    /// The answer for `uri`.
+    pub fn answer(&self, uri: &Uri, form: Form) -> Response<Body> {
+        let asked = uri.path_and_query().map_or("/", |target| if target.path() == "*" { "/" } else { target.as_str() });
+        let location = match &self.after {
+            None => self.before.clone(),
+            // `//host` would be another server's address.
+            Some(_) if self.before.is_empty() && asked.starts_with("//") => {
+                return pages::page(StatusCode::NOT_FOUND, "There is nothing at this address.", form);
+            }
+            Some(after) => format!("{}{asked}{after}", self.before),
+        };
+        let Ok(location) = HeaderValue::from_str(&location) else {
+            return pages::refusal(super::head::Refusal::Target, form);
+        };
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(LOCATION, location);
+        response
+    }
+}
+
+impl Maintenance {
+    /// Of `site`; `None` when it is open.
+    ///
+    /// # Errors
+    /// An exception that is no network.
+    pub fn of(site: &SiteConfig) -> Result<Option<Self>, ConfigError> {
+        let except = networks("edge.sites.maintenance_except", &site.maintenance_except)?;
+        Ok(site.maintenance.then_some(Self(except)))
+    }
+
+    /// Whether `address` sees the page in place of the site.
+    pub fn shuts_out(&self, address: std::net::IpAddr) -> bool {
+        !self.0.iter().any(|network| network.contains(address))
+    }
+}
+
+fn wrong(key: &'static str, value: &str, allowed: &str) -> ConfigError {
+    ConfigError::Value { key, value: value.to_owned(), allowed: allowed.to_owned() }
+}
