@@ -96,12 +96,12 @@ impl Redirect {
         let asked = uri.path_and_query().map_or("/", |target| if target.path() == "*" { "/" } else { target.as_str() });
         let location = match &self.after {
             None => self.before.clone(),
-            // `//host` would be another server's address.
-            Some(_) if self.before.is_empty() && asked.starts_with("//") => {
-                return pages::page(StatusCode::NOT_FOUND, "There is nothing at this address.", form);
-            }
             Some(after) => format!("{}{asked}{after}", self.before),
         };
+        // A browser takes `//host` and `/\\host` for another server's address.
+        if location.starts_with("//") || location.starts_with("/\\") {
+            return pages::page(StatusCode::NOT_FOUND, "There is nothing at this address.", form);
+        }
         let Ok(location) = HeaderValue::from_str(&location) else {
             return pages::refusal(super::head::Refusal::Target, form);
         };

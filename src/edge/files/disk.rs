@@ -29,9 +29,9 @@ impl FilePath {
     pub fn of(raw: &str) -> Option<Self> {
         let rest = raw.strip_prefix('/')?;
         let folder = rest.is_empty() || rest.ends_with('/');
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let parts = rest.strip_suffix('/').unwrap_or(rest).split('/');
         let mut names = Vec::new();
-        for part in rest.split('/').filter(|_| !rest.is_empty()) {
+        for part in parts.filter(|_| !rest.is_empty()) {
             let name = percent_encoding::percent_decode_str(part).decode_utf8().ok()?;
             let hidden = name.starts_with('.') && !(name == WELL_KNOWN && names.is_empty());
             if name.is_empty() || hidden || name.contains(['/', '\\', '\0']) || names.len() >= DEEPEST {

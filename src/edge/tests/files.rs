@@ -225,6 +225,7 @@ async fn a_changed_file_is_seen() {
 async fn redirects_and_maintenance() {
     let sites = "[[sites]]\nredirect = \"https://www.example.com$uri\"\nredirect_status = 308\n\
                  [[sites]]\npath = \"/old\"\nredirect = \"/new\"\n\
+                 [[sites]]\npath = \"/open\"\nredirect = \"/$uri\"\n\
                  [[sites]]\npath = \"/shut\"\nroot = \"/srv\"\nmaintenance = true\nmaintenance_except = [\"192.0.2.1\"]\n";
     let trial = trial(&format!("{PLAIN}{sites}"), ok).await;
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
@@ -232,6 +233,7 @@ async fn redirects_and_maintenance() {
     assert_eq!((status(&answer), header(&answer, "location")), (308, "https://www.example.com/x/y?z=%20"));
     let answer = trial.talk(get("/old/er?z")).await;
     assert_eq!((status(&answer), header(&answer, "location")), (301, "/new"));
+    assert_eq!(status(&trial.talk(get("/open/evil.example")).await), 404);
     let answer = trial.talk(get("/shut/x")).await;
     assert_eq!((status(&answer), header(&answer, "retry-after")), (503, "300"));
 }
