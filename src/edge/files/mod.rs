@@ -250,14 +250,14 @@ impl Files {
                 }
                 let size = file.mark.size;
                 let (first, last) = match ranged(&parts.headers, file, size) {
-                    None => (0, size),
-                    Some(Some((first, last))) => {
+                    Part::Whole => (0, size),
+                    Part::Bytes(first, last) => {
                         let text = format!("bytes {first}-{}/{size}", last.saturating_sub(1));
                         headers.insert(CONTENT_RANGE, HeaderValue::try_from(text).map_err(io::Error::other)?);
                         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                         (first, last)
                     }
-                    Some(None) => {
+                    Part::Outside => {
                         let text = format!("bytes */{size}");
                         headers.insert(CONTENT_RANGE, HeaderValue::try_from(text).map_err(io::Error::other)?);
                         headers.remove(CONTENT_ENCODING);
@@ -368,13 +368,24 @@ fn choose(coded: &[Option<Variant>; 3], headers: &HeaderMap) -> Option<usize> {
     coded.iter().zip(CODINGS).position(|(form, (_, name))| form.is_some() && accepted(name))
 }
 
-/// The part asked for, end excluded: `None` for all of it, `Some(None)` for one that is not there (RFC 9110 section 14).
-fn ranged(headers: &HeaderMap, file: &Variant, size: u64) -> Option<Option<(u64, u64)>> {
-    let asked = range::parse(headers.get(RANGE)?.to_str().ok()?)?;
+/// What a request asks for of a file (RFC 9110 section 14).
+enum Part {
+    /// All of it.
+    Whole,
+    /// From the first byte up to the second, which is excluded.
+    Bytes(u64, u64),
+    /// A part that is not there.
+    Outside,
+}
+
+/// The part asked for.
+fn ranged(headers: &HeaderMap, file: &Variant, size: u64) -> Part {
+    let asked = headers.get(RANGE).and_then(|value| range::parse(value.to_str().ok()?));
+    let Some(asked) = asked else { return Part::Whole };
     if let Some(condition) = headers.get(IF_RANGE) {
         // A strong comparison: the same tag, or exactly the date that was sent.
         if *condition != file.etag && *condition != file.last_modified {
-            return None;
+            return Part::Whole;
         }
     }
     let (first, last) = match asked {
@@ -382,7 +393,7 @@ fn ranged(headers: &HeaderMap, file: &Variant, size: u64) -> Option<Option<(u64,
         ByteRange::From(first) => (first, size),
         ByteRange::Last(count) => (size.saturating_sub(count), size),
     };
-    Some((first < last).then_some((first, last)))
+    if first < last { Part::Bytes(first, last) } else { Part::Outside }
 }
 
 fn nothing(form: Form) -> Response<Body> {
