@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::base::Clock;
 use crate::base::Supervisor;
+use crate::base::process;
 use crate::base::supervise::Role;
 use crate::monitor::history::{History, Reading, Track};
-use crate::monitor::process;
 use crate::telemetry::Metrics;
 
 /// Label names and values that a series must have.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::StartError;
 use super::start::{Ground, Plan};
 use crate::accounts::RedisUsers;
+use crate::base::process::memory_limit;
 use crate::config::Config;
-use crate::kv::persist::{Live, Pace, Persistence, Place, folder};
+use crate::kv::cold::{self, Cold};
+use crate::kv::persist::{Live, Pace, PersistError, Persistence, Place, folder};
 use crate::kv::{Handle, Keyspace};
 use crate::monitor::Check;
 use crate::resp::{self, Parts};
@@ -52,6 +54,15 @@ pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<
     let config = &plan.config.kv;
     let mut keyspace = Keyspace::new(config.clone(), Arc::clone(&plan.random));
     let place = place(plan, ground)?;
+    keyspace.limit_memory(config.max_memory.on(memory_limit()));
+    let cold_folder = place.folder.join("cold");
+    place.disk.create_dir(&place.folder).map_err(|source| PersistError::Disk {
+        action: "create",
+        path: place.folder.clone(),
+        source,
+    })?;
+    let cold = Cold::open(Arc::clone(&place.disk), &cold_folder, cold::SEGMENT, plan.random.as_ref());
+    keyspace.spill_to(cold.map_err(PersistError::Cold)?);
     let pace = Pace { sync: config.sync, checkpoint_after: config.checkpoint_after.bytes() };
     let (clock, supervisor) = (Arc::clone(&plan.clock), &plan.supervisor);
     let (persistence, report) = Persistence::open(&place, pace, &mut keyspace, clock, supervisor)?;

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod listen;
 pub mod local_disk;
 pub mod network;
+pub mod process;
 pub mod random;
 pub mod secret;
 pub mod settings;

@@ -7,13 +7,20 @@
 use super::dump;
 use super::effect::Effect;
 use super::entry::Entry;
+use super::error::Fault;
 use super::keyspace::{Database, Keyspace};
 use super::table::Hashing;
 use super::value::{Kind, Limits};
 
 impl Keyspace {
     /// Replays one effect; records none.
-    pub fn apply(&mut self, effect: &Effect<'_>) {
+    ///
+    /// # Errors
+    /// The value it changes is on disk and cannot be read; the effect is not replayed.
+    pub fn apply(&mut self, effect: &Effect<'_>) -> Result<(), Fault> {
+        if let Some((store, key)) = effect.changes() {
+            self.thaw_key(store, key)?;
+        }
         let (limits, second) = (Limits::of(&self.config), self.clock.second());
         let most = self.config.max_value.as_usize();
         let Self { databases, hashing, stores, .. } = self;
@@ -122,6 +129,7 @@ impl Keyspace {
                 }
             }
         }
+        Ok(())
     }
 }
 

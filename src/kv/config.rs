@@ -1,5 +1,7 @@
 //! Settings of the keyspace.
 
+use super::eviction::Eviction;
+use super::max_memory::MaxMemory;
 use super::persist::{OnDamage, SyncMode};
 use crate::base::ByteSize;
 
@@ -9,9 +11,15 @@ pub const DATABASES: u8 = 16;
 crate::settings! {
     /// The keyspace behind the Redis door.
     pub struct KvConfig {
-        /// Most bytes keys and values may take in memory; beyond it, writes that could add to them answer
-        /// `OOM command not allowed when used memory > 'maxmemory'.` and nothing is evicted. 0 sets no limit.
-        pub max_memory: ByteSize = ByteSize(0),
+        /// Most bytes keys and values may take in memory: `auto` (two fifths of the machine's or the container's
+        /// memory), a size, or 0 for no limit. It is the size of a cache, not of the data: beyond it, values not used for
+        /// long move to disk and come back when they are wanted, or keys are deleted in databases that `eviction` names.
+        /// Only when neither can be done (the disk is full) do writes that could add to memory answer
+        /// `OOM command not allowed when used memory > 'maxmemory'.`
+        pub max_memory: MaxMemory = MaxMemory::Auto,
+        /// What databases do with their keys when memory is full, by number, such as `{ 0 = "allkeys-lru" }`: the
+        /// policies of Redis. A database that is not named keeps every key (`noeviction`).
+        pub eviction: Eviction = Eviction::default(),
         /// Longest value a string may grow to (`APPEND`, `SETRANGE`), and longest key or argument.
         pub max_value: ByteSize = ByteSize::mib(512),
         /// Hashes, lists, sets and sorted sets up to this many bytes are kept in one packed buffer: the smallest form,

@@ -122,6 +122,36 @@ impl<'a> Effect<'a> {
     }
 }
 
+impl<'a> Effect<'a> {
+    /// Store and key of an effect that changes a part of a value, and so needs the rest of it.
+    pub const fn changes(&self) -> Option<(u8, &'a [u8])> {
+        match *self {
+            Self::Append { store, key, .. }
+            | Self::SetRange { store, key, .. }
+            | Self::Push { store, key, .. }
+            | Self::Pop { store, key, .. }
+            | Self::ListSet { store, key, .. }
+            | Self::ListInsert { store, key, .. }
+            | Self::ListRemove { store, key, .. }
+            | Self::ListKeep { store, key, .. }
+            | Self::HashSet { store, key, .. }
+            | Self::HashDelete { store, key, .. }
+            | Self::SetAdd { store, key, .. }
+            | Self::SetRemove { store, key, .. }
+            | Self::ZSetAdd { store, key, .. }
+            | Self::ZSetRemove { store, key, .. } => Some((store, key)),
+            Self::Begin
+            | Self::End
+            | Self::Databases(_)
+            | Self::Flush { .. }
+            | Self::Delete { .. }
+            | Self::Set { .. }
+            | Self::Expire { .. }
+            | Self::Restore { .. } => None,
+        }
+    }
+}
+
 impl<'a> Iterator for Scored<'a> {
     type Item = (f64, &'a [u8]);
 

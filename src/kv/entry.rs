@@ -5,8 +5,9 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | bits 0..2 [`Kind`], bit 3 integer string, bit 4 expiry present |
-//! | 4 | last access, seconds since the keyspace began |
+//! | 1 | bits 0..2 [`Kind`], bit 3 integer string, bit 4 expiry present, bit 5 spot present, bit 6 cold |
+//! | 4 | use: see [`clock`](super::clock) |
+//! | 0 or 12 | [`Spot`] of the value's copy on disk |
 //! | 0 or 8 | expiry, milliseconds since the Unix epoch |
 //! | 1.. | length of the key |
 //! | … | key |
@@ -16,16 +17,27 @@
 //! Collections over `kv.packed_bytes` or `kv.packed_elements` move into a [`Big`]; they go back when they are emptied
 //! (the key vanishes) or loaded anew, not when they shrink. Strings are always packed: growing the buffer by a realloc
 //! within the allocator's size class moves nothing.
+//!
+//! # Cold form
+//! A packed buffer without payload, whose spot says where on disk the value is (see [`cold`](super::cold)). A value that
+//! was read back keeps its spot until it changes, so that it can be dropped again without being written again.
 
+use super::cold::Spot;
+use super::memory::allocated;
 use super::packed;
 use super::value::{Collection, Kind};
 
 const KIND: u8 = 0b0111;
 const INTEGER: u8 = 0b1000;
 const EXPIRES: u8 = 0b1_0000;
+const SPOT: u8 = 0b10_0000;
+const COLD: u8 = 0b100_0000;
 
-/// Where the optional expiry or else the key length stands.
+/// Where the optional spot, the optional expiry or else the key length stands.
 const AFTER_ACCESS: usize = 5;
+
+/// Bytes of payload from which on a value is worth a place on disk: below, spot and record cost as much.
+const WORTH: usize = 64;
 
 /// One key of a database. 16 bytes in the table.
 #[derive(Debug)]
@@ -43,6 +55,7 @@ struct Big {
     key: Box<[u8]>,
     expires: Option<u64>,
     access: u32,
+    spot: Option<Spot>,
     value: Collection,
 }
 
@@ -72,17 +85,17 @@ impl Entry {
 
     /// An entry with a packed payload.
     pub fn packed(kind: Kind, key: &[u8], payload: &[u8], access: u32) -> Self {
-        Self(Form::Packed(pack(kind as u8, access, None, key, payload)))
+        Self(Form::Packed(pack(kind as u8, access, None, None, key, payload)))
     }
 
     /// An entry with an integer string.
     pub fn integer(key: &[u8], value: i64, access: u32) -> Self {
-        Self(Form::Packed(pack(Kind::String as u8 | INTEGER, access, None, key, &value.to_le_bytes())))
+        Self(Form::Packed(pack(Kind::String as u8 | INTEGER, access, None, None, key, &value.to_le_bytes())))
     }
 
     /// An entry with a structure.
     pub fn big(key: &[u8], value: Collection, access: u32) -> Self {
-        Self(Form::Big(Box::new(Big { key: key.into(), expires: None, access, value })))
+        Self(Form::Big(Box::new(Big { key: key.into(), expires: None, access, spot: None, value })))
     }
 
     /// The key.
@@ -111,7 +124,7 @@ impl Entry {
     pub fn expires(&self) -> Option<u64> {
         match &self.0 {
             Form::Packed(blob) if blob[0] & EXPIRES == 0 => None,
-            Form::Packed(blob) => read_word(blob, AFTER_ACCESS),
+            Form::Packed(blob) => read_word(blob, expires_at(blob[0])),
             Form::Big(big) => big.expires,
         }
     }
@@ -122,17 +135,19 @@ impl Entry {
             Form::Big(big) => big.expires = expires,
             Form::Packed(blob) => match (blob[0] & EXPIRES != 0, expires) {
                 (false, None) => {}
-                (true, Some(at)) => blob[AFTER_ACCESS..AFTER_ACCESS + 8].copy_from_slice(&at.to_le_bytes()),
+                (true, Some(at)) => {
+                    let start = expires_at(blob[0]);
+                    blob[start..start + 8].copy_from_slice(&at.to_le_bytes());
+                }
                 _ => {
                     let (start, end) = key_span(blob);
-                    let flags = blob[0] & !EXPIRES;
-                    *blob = pack(flags, read_access(blob), expires, &blob[start..end], &blob[end..]);
+                    *blob = pack(blob[0], read_access(blob), read_spot(blob), expires, &blob[start..end], &blob[end..]);
                 }
             },
         }
     }
 
-    /// Seconds since the keyspace began at which the value was last used.
+    /// When and how often the value was used, see [`clock`](super::clock).
     pub fn access(&self) -> u32 {
         match &self.0 {
             Form::Packed(blob) => read_access(blob),
@@ -142,30 +157,33 @@ impl Entry {
 
     /// Notes a use of the value.
     #[inline]
-    pub fn set_access(&mut self, second: u32) {
+    pub fn set_access(&mut self, access: u32) {
         match &mut self.0 {
             Form::Packed(blob) => {
-                let bytes = second.to_le_bytes();
+                let bytes = access.to_le_bytes();
                 // Writing only what changed keeps a read from dirtying the cache line.
                 if blob[1..AFTER_ACCESS] != bytes {
                     blob[1..AFTER_ACCESS].copy_from_slice(&bytes);
                 }
             }
-            Form::Big(big) => big.access = second,
+            Form::Big(big) => big.access = access,
         }
     }
 
-    /// What the entry holds.
+    /// What the entry holds; nothing for one that is cold, which whoever wants the value must have read back before.
     #[inline]
     pub fn body(&self) -> Body<'_> {
+        debug_assert!(!self.is_cold(), "the value of {:?} is on disk", self.key());
         match &self.0 {
             Form::Packed(blob) => Body::Packed(&blob[key_span(blob).1..]),
             Form::Big(big) => Body::Big(&big.value),
         }
     }
 
-    /// What the entry holds, to be changed.
+    /// What the entry holds, to be changed: its copy on disk is none any more.
     pub fn body_mut(&mut self) -> BodyMut<'_> {
+        debug_assert!(!self.is_cold(), "the value of {:?} is on disk", self.key());
+        self.forget_spot();
         match &mut self.0 {
             Form::Packed(blob) => {
                 let at = key_span(blob).1;
@@ -186,6 +204,7 @@ impl Entry {
 
     /// Changes an integer string in place, or turns any string into one.
     pub fn set_integer(&mut self, value: i64) {
+        self.forget_spot();
         if let Form::Packed(blob) = &mut self.0 {
             let end = key_span(blob).1;
             if blob[0] & INTEGER != 0 {
@@ -199,8 +218,9 @@ impl Entry {
 
     /// Replaces a string's bytes.
     pub fn set_string(&mut self, value: &[u8]) {
+        self.forget_spot();
         if let Form::Packed(blob) = &mut self.0 {
-            blob[0] &= !INTEGER;
+            blob[0] &= !(INTEGER | COLD);
             let at = key_span(blob).1;
             Payload { blob, at }.replace(value);
         }
@@ -208,25 +228,88 @@ impl Entry {
 
     /// Moves the value into a structure; key, expiry and access stay.
     pub fn grow(&mut self, value: Collection) {
-        let big = Big { key: self.key().into(), expires: self.expires(), access: self.access(), value };
+        let big = Big { key: self.key().into(), expires: self.expires(), access: self.access(), spot: None, value };
         self.0 = Form::Big(Box::new(big));
     }
 
     /// Whether this is a collection that holds nothing; such keys do not exist.
     pub fn is_empty_collection(&self) -> bool {
+        if self.is_cold() {
+            return false;
+        }
         match self.body() {
             Body::Packed(payload) => payload.is_empty() && self.kind() != Kind::String,
             Body::Big(value) => value.is_empty(),
         }
     }
 
-    /// Bytes this entry takes, its slot in the table included; allocator rounding is not known and not counted.
+    /// Bytes this entry takes in memory, its slot in the table included.
     pub fn memory(&self) -> usize {
         size_of::<Self>()
             + match &self.0 {
-                Form::Packed(blob) => blob.len(),
-                Form::Big(big) => size_of::<Big>() + big.key.len() + big.value.memory(),
+                Form::Packed(blob) => allocated(blob.len()),
+                Form::Big(big) => allocated(size_of::<Big>()) + allocated(big.key.len()) + big.value.memory(),
             }
+    }
+
+    /// Whether the value is on disk only.
+    #[inline]
+    pub const fn is_cold(&self) -> bool {
+        match &self.0 {
+            Form::Packed(blob) => matches!(blob.first(), Some(flags) if *flags & COLD != 0),
+            Form::Big(_) => false,
+        }
+    }
+
+    /// Where on disk the value is, too.
+    #[inline]
+    pub fn spot(&self) -> Option<Spot> {
+        match &self.0 {
+            Form::Packed(blob) => read_spot(blob),
+            Form::Big(big) => big.spot,
+        }
+    }
+
+    /// Bytes of memory that moving the value to disk would save; 0 when it is there already or too small.
+    pub fn savings(&self) -> usize {
+        match &self.0 {
+            Form::Packed(blob) => {
+                let payload = blob.len() - key_span(blob).1;
+                let small = payload < WORTH || blob[0] & (COLD | INTEGER) != 0;
+                if small { 0 } else { payload }
+            }
+            Form::Big(big) => big.value.memory(),
+        }
+    }
+
+    /// Drops the value, which is at `spot`.
+    pub fn chill(&mut self, spot: Spot) {
+        let flags = self.kind() as u8 | COLD;
+        self.0 = Form::Packed(pack(flags, self.access(), Some(spot), self.expires(), self.key(), &[]));
+    }
+
+    /// Notes that the value is at `spot`, too.
+    pub fn set_spot(&mut self, spot: Spot) {
+        match &mut self.0 {
+            Form::Packed(blob) => {
+                let (start, end) = key_span(blob);
+                let expires = if blob[0] & EXPIRES == 0 { None } else { read_word(blob, expires_at(blob[0])) };
+                *blob = pack(blob[0], read_access(blob), Some(spot), expires, &blob[start..end], &blob[end..]);
+            }
+            Form::Big(big) => big.spot = Some(spot),
+        }
+    }
+
+    /// What is on disk is not the value any more, or is to be none; the value must be in memory.
+    #[inline]
+    pub fn forget_spot(&mut self) {
+        match &mut self.0 {
+            Form::Packed(blob) if blob[0] & SPOT != 0 => {
+                blob[AFTER_ACCESS..AFTER_ACCESS + Spot::BYTES].copy_from_slice(&Spot::NONE);
+            }
+            Form::Packed(_) => {}
+            Form::Big(big) => big.spot = None,
+        }
     }
 }
 
@@ -282,11 +365,15 @@ impl Payload<'_> {
     }
 }
 
-fn pack(flags: u8, access: u32, expires: Option<u64>, key: &[u8], payload: &[u8]) -> Box<[u8]> {
-    let head = AFTER_ACCESS + if expires.is_some() { 8 } else { 0 };
-    let mut blob = Vec::with_capacity(head + packed::len_len(key.len()) + key.len() + payload.len());
-    blob.push(flags | if expires.is_some() { EXPIRES } else { 0 });
+fn pack(flags: u8, access: u32, spot: Option<Spot>, expires: Option<u64>, key: &[u8], payload: &[u8]) -> Box<[u8]> {
+    let flags =
+        flags & !(SPOT | EXPIRES) | if spot.is_some() { SPOT } else { 0 } | if expires.is_some() { EXPIRES } else { 0 };
+    let mut blob = Vec::with_capacity(head(flags) + packed::len_len(key.len()) + key.len() + payload.len());
+    blob.push(flags);
     blob.extend_from_slice(&access.to_le_bytes());
+    if let Some(spot) = spot {
+        blob.extend_from_slice(&spot.to_bytes());
+    }
     if let Some(at) = expires {
         blob.extend_from_slice(&at.to_le_bytes());
     }
@@ -295,11 +382,22 @@ fn pack(flags: u8, access: u32, expires: Option<u64>, key: &[u8], payload: &[u8]
     blob.into_boxed_slice()
 }
 
+/// Where the expiry stands, if there is one.
+#[inline]
+const fn expires_at(flags: u8) -> usize {
+    if flags & SPOT == 0 { AFTER_ACCESS } else { AFTER_ACCESS + Spot::BYTES }
+}
+
+/// Where the length of the key stands.
+#[inline]
+const fn head(flags: u8) -> usize {
+    expires_at(flags) + if flags & EXPIRES == 0 { 0 } else { 8 }
+}
+
 /// Where the key starts and ends; the payload follows.
 #[inline]
 fn key_span(blob: &[u8]) -> (usize, usize) {
-    let at = if blob[0] & EXPIRES == 0 { AFTER_ACCESS } else { AFTER_ACCESS + 8 };
-    packed::read_len(blob, at).map_or((blob.len(), blob.len()), |(len, start)| (start, start + len))
+    packed::read_len(blob, head(blob[0])).map_or((blob.len(), blob.len()), |(len, start)| (start, start + len))
 }
 
 fn read_word(blob: &[u8], at: usize) -> Option<u64> {
@@ -308,4 +406,12 @@ fn read_word(blob: &[u8], at: usize) -> Option<u64> {
 
 fn read_access(blob: &[u8]) -> u32 {
     blob.get(1..AFTER_ACCESS).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+#[inline]
+fn read_spot(blob: &[u8]) -> Option<Spot> {
+    if blob[0] & SPOT == 0 {
+        return None;
+    }
+    Spot::from_bytes(blob.get(AFTER_ACCESS..AFTER_ACCESS + Spot::BYTES)?.try_into().ok()?)
 }

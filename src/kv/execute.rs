@@ -4,6 +4,7 @@ use super::client::{Client, Queue};
 use super::commands::{Command, Flags};
 use super::error::Fault;
 use super::keyspace::Keyspace;
+use super::memory::Means;
 use super::reply::Reply;
 
 /// What became of a command.
@@ -84,7 +85,8 @@ impl Keyspace {
         reply: &mut dyn Reply,
         may_block: bool,
     ) -> Flow {
-        let flow = match self.admit(command, client, args, reply.resp3()) {
+        let room = if command.flags.contains(Flags::DENYOOM) { self.make_room_for_more(Means::Evict) } else { Ok(()) };
+        let flow = match room.and_then(|()| self.admit(command, client, args, reply.resp3())) {
             Ok(true) => {
                 reply.simple("QUEUED");
                 return Flow::Done;
@@ -151,9 +153,6 @@ impl Keyspace {
         resp3: bool,
     ) -> Result<bool, Fault> {
         command.check(args)?;
-        if command.flags.contains(Flags::DENYOOM) && self.is_full() {
-            return Err(Fault::Full);
-        }
         if client.subscriptions() > 0 && !resp3 && !command.flags.contains(Flags::SUBSCRIBED) {
             return Err(Fault::Told(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
@@ -169,12 +168,6 @@ impl Keyspace {
         }
         queue.add(command, args, self.config.queue_commands, self.config.queue_bytes.as_usize())?;
         Ok(true)
-    }
-
-    /// Whether keys and values take more than the settings allow.
-    pub fn is_full(&self) -> bool {
-        let most = self.config.max_memory.as_usize();
-        most > 0 && self.used() > most
     }
 
     /// Runs a command that was admitted.

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::ClientId;
+use super::clock;
+use super::cold::{Cold, Share, Sums};
 use super::config::{DATABASES, KvConfig};
 use super::deliver::Delivery;
 use super::effect::{Effects, Stores};
 use super::entry::Entry;
 use super::error::Fault;
+use super::eviction::Policy;
+use super::memory::Memory;
 use super::pubsub::Channels;
 use super::table::{Hashing, Place, Table};
 use super::value::{Kind, Limits};
@@ -37,6 +41,11 @@ pub struct Keyspace {
     pub(super) counts: Counts,
     /// Tables of flushed databases, to be dropped in slices.
     pub(super) dying: Vec<Table<Entry>>,
+    /// What each database number does when memory is full.
+    pub(super) policies: [Policy; DATABASES as usize],
+    pub(super) memory: Memory,
+    /// Where values go that do not fit into memory.
+    pub(super) cold: Option<Cold>,
 }
 
 /// The moment of the current loop turn.
@@ -49,9 +58,14 @@ pub(super) struct Now {
 }
 
 impl Now {
-    /// Whole monotonic seconds, the unit of access times.
+    /// What an entry used now notes (see [`clock`]).
     pub const fn second(self) -> u32 {
-        self.monotonic.as_secs() as u32
+        clock::stamp(self.monotonic.as_secs())
+    }
+
+    /// Seconds since the use that `access` tells of.
+    pub const fn idle(self, access: u32) -> u32 {
+        clock::idle(access, self.monotonic.as_secs())
     }
 }
 
@@ -64,6 +78,8 @@ pub struct Counts {
     pub misses: u64,
     /// Keys that vanished because their time had come.
     pub expired: u64,
+    /// Keys deleted to make room.
+    pub evicted: u64,
 }
 
 /// What `INFO keyspace` shows of a database.
@@ -73,6 +89,10 @@ pub struct DatabaseInfo {
     pub keys: usize,
     /// Keys with an expiry.
     pub expiring: usize,
+    /// Bytes keys and values take in memory, the table's among them.
+    pub memory: usize,
+    /// Keys whose value is on disk only.
+    pub cold: usize,
 }
 
 /// The keys of one store.
@@ -83,6 +103,7 @@ pub(super) struct Database {
     pub expiring: usize,
     /// Sum of [`Entry::memory`].
     pub used: usize,
+    pub cold: Sums,
 }
 
 impl Database {
@@ -90,11 +111,18 @@ impl Database {
         self.entries.find(hashing.hash(key), |entry| entry.key() == key)
     }
 
+    /// Bytes keys and values take in memory, the table's among them.
+    pub fn memory(&self) -> usize {
+        // The slots are counted with the entries.
+        self.used + self.entries.overhead() - self.entries.len() * size_of::<Entry>()
+    }
+
     /// Takes a key out.
     pub fn take(&mut self, hashing: &Hashing, place: Place) -> Option<Entry> {
         let entry = self.entries.remove(place, |entry| hashing.hash(entry.key()))?;
         self.used = self.used.saturating_sub(entry.memory());
         self.expiring = self.expiring.saturating_sub(usize::from(entry.expires().is_some()));
+        self.cold.remove(Share::of(&entry));
         Some(entry)
     }
 
@@ -102,16 +130,22 @@ impl Database {
     pub fn add(&mut self, hashing: &Hashing, entry: Entry) -> Place {
         self.used += entry.memory();
         self.expiring += usize::from(entry.expires().is_some());
+        self.cold.add(Share::of(&entry));
         self.entries.insert(hashing.hash(entry.key()), entry, |entry| hashing.hash(entry.key()))
     }
 
     /// Changes an entry and keeps the sums right.
     pub fn change<R>(&mut self, place: Place, work: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let entry = self.entries.get_mut(place)?;
-        let (memory, expiring) = (entry.memory(), entry.expires().is_some());
+        let (memory, expiring, share) = (entry.memory(), entry.expires().is_some(), Share::of(entry));
         let done = work(entry);
         self.used = (self.used + entry.memory()).saturating_sub(memory);
         self.expiring = (self.expiring + usize::from(entry.expires().is_some())).saturating_sub(usize::from(expiring));
+        let now = Share::of(entry);
+        if now != share {
+            self.cold.remove(share);
+            self.cold.add(now);
+        }
         Some(done)
     }
 }
@@ -143,6 +177,9 @@ impl Keyspace {
     pub fn new(config: KvConfig, random: Arc<dyn Random>) -> Self {
         Self {
             hashing: Hashing::new(&*random),
+            policies: config.eviction.policies(),
+            memory: Memory::new(&config, &*random),
+            cold: None,
             config,
             random,
             databases: (0..DATABASES).map(|_| Database::default()).collect(),
@@ -190,9 +227,9 @@ impl Keyspace {
         self.deliveries.drain(..)
     }
 
-    /// Bytes keys and values take, allocator rounding not counted.
+    /// Bytes keys and values take in memory: entries as the allocator rounds them, and tables with their slack.
     pub fn used(&self) -> usize {
-        self.databases.iter().map(|database| database.used + database.entries.overhead()).sum()
+        self.databases.iter().map(Database::memory).sum()
     }
 
     /// Counters since the start.
@@ -203,7 +240,12 @@ impl Keyspace {
     /// A database by its number.
     pub fn database_info(&self, db: u8) -> DatabaseInfo {
         let database = self.database(db);
-        DatabaseInfo { keys: database.entries.len(), expiring: database.expiring }
+        DatabaseInfo {
+            keys: database.entries.len(),
+            expiring: database.expiring,
+            memory: database.memory(),
+            cold: database.cold.keys,
+        }
     }
 
     /// Clients waiting in a blocking command.
@@ -242,44 +284,73 @@ impl Keyspace {
         Some(place)
     }
 
-    /// A live key, without noting the use.
-    pub(super) fn peek(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
+    /// A live key without its value, which may be on disk; does not note the use.
+    pub(super) fn glance(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
         let place = self.find(db, key)?;
         self.database(db).entries.get(place)
     }
 
-    /// Where a live key is, for a reading command: notes the use and counts hit or miss.
+    /// A live key, without noting the use.
+    ///
+    /// # Errors
+    /// Its value is on disk and cannot be read.
+    pub(super) fn peek(&mut self, db: u8, key: &[u8]) -> Result<Option<&Entry>, Fault> {
+        let Some(place) = self.find(db, key) else { return Ok(None) };
+        self.thaw(self.store(db), place)?;
+        Ok(self.database(db).entries.get(place))
+    }
+
+    /// Where a live key is, for a reading command: notes the use and counts hit or miss. Its value may be on disk.
     pub(super) fn read_place(&mut self, db: u8, key: &[u8]) -> Option<Place> {
         let Some(place) = self.find(db, key) else {
             self.counts.misses += 1;
             return None;
         };
         self.counts.hits += 1;
-        let second = self.clock.second();
-        if let Some(entry) = self.database_mut(db).entries.get_mut(place) {
-            entry.set_access(second);
-        }
+        self.touch(db, place);
         Some(place)
     }
 
-    /// A live key, as [`Keyspace::read_place`].
-    pub(super) fn read(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
-        let place = self.read_place(db, key)?;
-        self.database(db).entries.get(place)
+    /// Notes the use of a value.
+    pub(super) fn touch(&mut self, db: u8, place: Place) {
+        let second = self.clock.second();
+        let counts = self.policy(db).counts_uses();
+        let draw = if counts { self.memory.draw() } else { 0 };
+        let monotonic = self.clock.monotonic.as_secs();
+        if let Some(entry) = self.database_mut(db).entries.get_mut(place) {
+            entry.set_access(if counts { clock::counted(entry.access(), monotonic, draw as u32) } else { second });
+        }
+    }
+
+    /// A live key with its value, as [`Keyspace::read_place`].
+    ///
+    /// # Errors
+    /// Its value is on disk and cannot be read.
+    pub(super) fn read(&mut self, db: u8, key: &[u8]) -> Result<Option<&Entry>, Fault> {
+        let Some(place) = self.read_place(db, key) else { return Ok(None) };
+        self.thaw(self.store(db), place)?;
+        Ok(self.database(db).entries.get(place))
     }
 
     /// As [`Keyspace::read`], of one type only.
     pub(super) fn read_kind(&mut self, db: u8, key: &[u8], kind: Kind) -> Result<Option<&Entry>, Fault> {
-        match self.read(db, key) {
-            Some(entry) if entry.kind() != kind => Err(Fault::WrongType),
-            found => Ok(found),
+        match self.read_place(db, key) {
+            None => Ok(None),
+            Some(place) if self.database(db).entries.get(place).is_some_and(|entry| entry.kind() != kind) => {
+                Err(Fault::WrongType)
+            }
+            Some(place) => {
+                self.thaw(self.store(db), place)?;
+                Ok(self.database(db).entries.get(place))
+            }
         }
     }
 
     /// Changes a key of one type. `work` records the effects; a key it leaves empty vanishes, with an explicit effect.
     ///
     /// # Errors
-    /// [`Fault::WrongType`], and whatever `work` says; it must not have changed anything then.
+    /// [`Fault::WrongType`], a value that cannot be read from disk, and whatever `work` says; it must not have changed
+    /// anything then.
     pub(super) fn edit<R>(
         &mut self,
         db: u8,
@@ -290,6 +361,13 @@ impl Keyspace {
     ) -> Result<Option<R>, Fault> {
         let place = self.find(db, key);
         let (second, store) = (self.clock.second(), self.store(db));
+        if let Some(place) = place {
+            if self.database(db).entries.get(place).is_some_and(|entry| entry.kind() != kind) {
+                return Err(Fault::WrongType);
+            }
+            self.thaw(store, place)?;
+            self.touch(db, place);
+        }
         let mark = self.effects.mark();
         let Self { databases, hashing, effects, random, config, .. } = self;
         let database = &mut databases[usize::from(store)];
@@ -297,11 +375,7 @@ impl Keyspace {
         let random = &**random;
         let done = match place {
             Some(place) => {
-                if database.entries.get(place).is_some_and(|entry| entry.kind() != kind) {
-                    return Err(Fault::WrongType);
-                }
                 let done = database.change(place, |entry| {
-                    entry.set_access(second);
                     let done = work(&mut Edit { entry, effects, hashing, random, limits, store, key, fresh: false });
                     (done, entry.is_empty_collection())
                 });
@@ -333,13 +407,21 @@ impl Keyspace {
     }
 
     /// Puts an entry in place of whatever its key held. The caller records the effect.
-    pub(super) fn put(&mut self, db: u8, entry: Entry) {
+    pub(super) fn put(&mut self, db: u8, mut entry: Entry) {
         let store = usize::from(self.store(db));
+        let (counts, monotonic) = (self.policy(db).counts_uses(), self.clock.monotonic.as_secs());
+        let draw = if counts { self.memory.draw() } else { 0 };
         let Self { databases, hashing, .. } = self;
         if let Some(place) = databases[store].find(hashing, entry.key()) {
             self.watches.touch(db, entry.key());
             self.waits.note(db, entry.key());
-            databases[store].change(place, |old| *old = entry);
+            databases[store].change(place, |old| {
+                if counts {
+                    // What is often used stays so when it is written.
+                    entry.set_access(clock::counted(old.access(), monotonic, draw as u32));
+                }
+                *old = entry;
+            });
         } else {
             self.watches.touch(db, entry.key());
             self.waits.note(db, entry.key());

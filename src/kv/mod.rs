@@ -9,11 +9,13 @@
 //!
 //! Start reading at [`keyspace`] (what is kept and how a key is found and changed), then [`execute`] (how a command
 //! runs) and one family under [`commands`]. [`table`] and [`entry`] hold the memory layout, [`effect`] the record of
-//! changes, [`walk`] what a checkpoint sees, [`persist`] how it is all kept.
+//! changes, [`memory`] makes room and [`cold`] holds what had to leave it, [`walk`] what a checkpoint sees, [`persist`] how it is all kept.
 
 pub mod acl;
 mod apply;
 mod client;
+pub mod clock;
+pub mod cold;
 pub mod commands;
 pub mod config;
 mod deliver;
@@ -21,11 +23,14 @@ pub mod dump;
 pub mod effect;
 mod entry;
 mod error;
+pub mod eviction;
 pub mod execute;
 mod expiry;
 pub mod glob;
 pub mod handle;
 pub mod keyspace;
+pub mod max_memory;
+pub mod memory;
 pub mod number;
 mod packed;
 pub mod persist;

@@ -85,14 +85,20 @@ impl<T> Table<T> {
         self.len
     }
 
+    /// Number of buckets: as many calls of [`Table::scan`], one cursor after the other, meet every item once.
+    pub const fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
     /// Whether there is no item.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of buckets and item slots, without what items own.
+    /// Bytes of buckets and item slots, without what items own. Of the slots kept free in each bucket one is counted,
+    /// which is what they are on average.
     pub const fn overhead(&self) -> usize {
-        self.buckets.len() * size_of::<Bucket<T>>() + self.len * size_of::<T>()
+        self.buckets.capacity() * size_of::<Bucket<T>>() + (self.len + self.buckets.len()) * size_of::<T>()
     }
 
     /// The bucket of a hash, and how many low bits of the hash name it.
@@ -206,6 +212,17 @@ impl<T> Table<T> {
         bucket.items.iter().for_each(&mut visit);
         let shift = POSITION_BITS.saturating_sub(bits);
         (((cursor >> shift) + 1) << shift) & ((1 << POSITION_BITS) - 1)
+    }
+
+    /// As [`Table::scan`], with the place of each item.
+    pub fn scan_places<'a>(&'a self, cursor: u64, mut visit: impl FnMut(Place, &'a T)) -> u64 {
+        let bits = cursor & ((1 << POSITION_BITS) - 1);
+        let (bucket, _) = self.bucket_of(bits.reverse_bits() >> (64 - POSITION_BITS));
+        let mut slot = 0;
+        self.scan(cursor, |item| {
+            visit(Place { bucket, slot }, item);
+            slot += 1;
+        })
     }
 
     /// Every item, in no order.

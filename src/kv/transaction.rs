@@ -4,6 +4,7 @@ use super::client::{Client, Due, Running};
 use super::error::Fault;
 use super::execute::Flow;
 use super::keyspace::Keyspace;
+use super::memory::Means;
 use super::reply::Reply;
 
 impl Keyspace {
@@ -50,8 +51,11 @@ impl Keyspace {
             let denied = client.acl.as_ref().and_then(|acl| acl.check(command, client.db, &args).err());
             if let Some(denied) = denied {
                 reply.error(&denied.to_string());
-            } else if command.flags.contains(super::Flags::DENYOOM) && self.is_full() {
-                reply.error(&Fault::Full.to_string());
+            } else if command.flags.contains(super::Flags::DENYOOM)
+                // Nothing is deleted between the commands of a transaction.
+                && let Err(fault) = self.make_room_for_more(Means::Move)
+            {
+                reply.error(&fault.to_string());
             } else if self.run(command, client, &args, reply, false) != Flow::Done {
                 // Nothing may block here; keep the reply well-formed.
                 reply.null();

@@ -1,5 +1,7 @@
 //! Walking the keyspace in slices, for a checkpoint beside running commands.
 
+use super::cold::Cold;
+use super::cold::loader::Wanted;
 use super::config::DATABASES;
 use super::entry::Entry;
 use super::keyspace::Keyspace;
@@ -23,22 +25,24 @@ pub struct Item<'a> {
     /// When it vanishes: milliseconds since the Unix epoch.
     pub expires: Option<u64>,
     entry: &'a Entry,
+    cold: Option<&'a Cold>,
 }
 
 impl Item<'_> {
-    /// Appends the value to `target`, in the layout of [`dump`](super::dump).
-    pub fn dump(&self, target: &mut Vec<u8>) {
-        super::dump::dump(self.entry, target);
+    /// Where the value is when it is on disk only, and the bytes of its dump.
+    pub fn wanted(&self) -> Option<(Wanted, usize)> {
+        let spot = self.entry.spot().filter(|_| self.entry.is_cold())?;
+        Some((Keyspace::want(self.cold, self.store, self.entry)?, spot.len as usize))
     }
 
-    /// Bytes the entry takes in memory; its dump takes about as many.
-    pub fn memory(&self) -> usize {
-        self.entry.memory()
+    /// Appends the value, which must be in memory, to `target`, in the layout of [`dump`](super::dump).
+    pub fn dump(&self, target: &mut Vec<u8>) {
+        super::dump::dump(self.entry, target);
     }
 }
 
 impl Keyspace {
-    /// Shows the next keys of a walk until `budget` bytes of memory have been shown (at least one bucket of keys) and
+    /// Shows the next keys of a walk until `budget` bytes of keys and values have been shown (at least one bucket of keys) and
     /// says whether the walk is over. Keys whose time has come but that nobody met yet are shown too: leaving them out
     /// would leave what older effects made of them.
     ///
@@ -52,10 +56,14 @@ impl Keyspace {
         let mut shown = 0;
         while walk.store < DATABASES {
             let store = walk.store;
+            let cold = self.cold.as_ref();
             let table = &self.databases[usize::from(store)].entries;
             walk.cursor = table.scan(walk.cursor, |entry| {
                 shown += entry.memory();
-                visit(Item { store, key: entry.key(), expires: entry.expires(), entry });
+                if entry.is_cold() {
+                    shown += entry.spot().map_or(0, |spot| spot.len as usize);
+                }
+                visit(Item { store, key: entry.key(), expires: entry.expires(), entry, cold });
             });
             // An empty bucket costs something too.
             shown += 16;

@@ -1,11 +1,9 @@
 //! Whether the server and each of its parts works.
 //!
-//! [`health`] knows the parts and asks them; [`history`] keeps numbers of the last hour and day for curves; [`process`]
-//! reads what the process uses.
+//! [`health`] knows the parts and asks them; [`history`] keeps numbers of the last hour and day for curves.
 
 pub mod health;
 pub mod history;
-pub mod process;
 pub mod setting_view;
 
 pub use health::{Check, Checks, Part, Report};

@@ -31,6 +31,18 @@ pub enum Replies {
     Skip,
 }
 
+/// Whether a client waits for values that are on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cold {
+    /// It does not.
+    #[default]
+    No,
+    /// Its next request needs them: nothing of it is run until they are there.
+    Wanted,
+    /// They were read: the request runs now, whatever became of them.
+    Read,
+}
+
 /// A client.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the socket or the client")]
 #[derive(Debug)]
@@ -71,6 +83,8 @@ pub struct Connection {
     pub active: Duration,
     /// Waits in a blocking command: nothing further of it is run.
     pub blocked: bool,
+    /// Whether its next request waits for the disk.
+    pub cold: Cold,
     /// Closed once its replies are sent.
     pub closing: bool,
     /// The socket may have bytes for us.
@@ -143,6 +157,7 @@ impl Connection {
             since: now,
             active: now,
             blocked: false,
+            cold: Cold::No,
             closing: false,
             readable: true,
             ended: false,
@@ -157,6 +172,11 @@ impl Connection {
             sent: 0,
             waits_for_room: false,
         }
+    }
+
+    /// Whether nothing of it is run now.
+    pub fn waits(&self) -> bool {
+        self.blocked || self.cold == Cold::Wanted
     }
 
     /// A writer of replies to this client.

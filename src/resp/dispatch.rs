@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::commands;
-use super::connection::{Connection, Replies};
+use super::connection::{Cold, Connection, Replies};
 use super::protocol::Step;
 use super::server::{Paused, REPLIES, REQUESTS, Server};
 use crate::kv::commands::lookup;
@@ -26,7 +26,7 @@ impl Server {
         }
         connection.more = false;
         loop {
-            if connection.blocked || left == 0 || connection.out.len() > replies_end {
+            if connection.waits() || left == 0 || connection.out.len() > replies_end {
                 connection.more = true;
                 break;
             }
@@ -48,7 +48,7 @@ impl Server {
             };
             let mut arguments = recycle(kept);
             decoder.arguments(rest, &mut arguments);
-            let runs = !self.waits(&arguments);
+            let runs = !self.waits(&arguments) && !self.is_set_aside(connection, &arguments);
             if runs {
                 used += length;
                 left -= 1;
@@ -75,6 +75,21 @@ impl Server {
                 .and_then(|name| lookup(name))
                 .is_some_and(|command| command.flags.contains(Flags::WRITE) || command.name == "exec"),
         }
+    }
+
+    /// Whether this request waits until values it needs are read from disk. It is decoded again then.
+    fn is_set_aside(&self, connection: &mut Connection, arguments: &[&[u8]]) -> bool {
+        if std::mem::take(&mut connection.cold) == Cold::Read || !connection.authenticated {
+            return false;
+        }
+        let Some(command) = arguments.first().and_then(|name| lookup(name)) else { return false };
+        let values = self.keyspace.wanted(command, &connection.client, arguments);
+        if values.is_empty() {
+            return false;
+        }
+        connection.cold = Cold::Wanted;
+        self.loader.read(connection.client.id, values);
+        true
     }
 
     /// Runs one request.

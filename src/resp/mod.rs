@@ -42,6 +42,7 @@ pub use server::Parts;
 use crate::base::Supervisor;
 use crate::base::supervise::{Priority, Role};
 use crate::kv::Handle;
+use crate::kv::cold::loader::Loader;
 use crate::kv::handle::mailbox;
 use crate::telemetry::metrics::Metrics;
 use listen::Listener;
@@ -93,12 +94,13 @@ pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metr
         move || drop(waker.wake())
     };
     parts.shutdown.on_change(wake.clone());
+    let loader = Loader::start(supervisor, wake.clone()).map_err(RespError::Loop)?;
     let (handle, mailbox) = mailbox(wake);
     let stats = Stats::new(metrics, parts.clock.monotonic(), parts.clock.now().seconds());
     for listener in &listeners {
         tracing::info!(address = %listener, "the Redis door is open");
     }
-    let server = Server::new(parts, poll, waker, mailbox, listeners, stats).map_err(RespError::Loop)?;
+    let server = Server::new(parts, poll, waker, mailbox, loader, listeners, stats).map_err(RespError::Loop)?;
     supervisor.thread("keyspace", Role::Critical, Priority::Normal, move || server.run()).map_err(RespError::Loop)?;
     Ok(handle)
 }

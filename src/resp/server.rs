@@ -14,14 +14,16 @@ use mio::{Events, Poll, Token, Waker};
 
 use super::commands::acl::AclLog;
 use super::config::RedisConfig;
-use super::connection::{Connection, READ, Received, Sent};
+use super::connection::{Cold, Connection, READ, Received, Sent};
 use super::listen::Listener;
 use super::stats::Stats;
 use super::timing::Timing;
 use crate::accounts::RedisUsers;
 use crate::base::{Clock, Disk, Secret, Shutdown};
 use crate::kv::acl::Acl;
+use crate::kv::cold::loader::{Done, Loader};
 use crate::kv::handle::Mailbox;
+use crate::kv::memory::Means;
 use crate::kv::persist::{Persistence, Refusal, Report};
 use crate::kv::{ClientId, Delivery, Keyspace, Message};
 
@@ -79,6 +81,8 @@ pub struct Server {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shutdown: Shutdown,
     pub(super) mailbox: Mailbox,
+    /// Reads values that are on disk only.
+    pub(super) loader: Loader,
     pub(super) stats: Stats,
     pub(super) loaded: Report,
     /// Why writes are refused in this turn.
@@ -137,6 +141,7 @@ impl Server {
         poll: Poll,
         waker: Arc<Waker>,
         mailbox: Mailbox,
+        loader: Loader,
         mut listeners: Vec<Listener>,
         stats: Stats,
     ) -> io::Result<Self> {
@@ -166,6 +171,7 @@ impl Server {
             disk: parts.disk,
             shutdown: parts.shutdown,
             mailbox,
+            loader,
             stats,
             loaded: parts.loaded,
             refusal: None,
@@ -224,6 +230,7 @@ impl Server {
             // More may wait: look again without sleeping.
             let _ = self.waker.wake();
         }
+        self.take_loaded();
         self.keyspace.end_waits();
         self.deliver();
         while let Some(slot) = self.ready.pop_front() {
@@ -235,6 +242,8 @@ impl Server {
         if self.now >= self.next_tick {
             self.tick();
         }
+        // What is deleted for room is a change like any other, so not while none can be written.
+        self.keyspace.keep_within(if self.refusal.is_none() { Means::Evict } else { Means::Move });
         let written = self.persistence.turn(&mut self.keyspace);
         let refusal = self.failed.take().or(written.err());
         if let Some(refusal) = &refusal {
@@ -281,7 +290,7 @@ impl Server {
         connection.listed = false;
         let alive = self.serve_taken(&mut connection);
         if alive {
-            let again = !connection.blocked && !connection.closing && (connection.more || connection.readable);
+            let again = !connection.waits() && !connection.closing && (connection.more || connection.readable);
             if again && !connection.listed {
                 connection.listed = true;
                 self.next.push_back(slot);
@@ -301,7 +310,7 @@ impl Server {
             self.scratch = scratch;
             return received != Received::End;
         }
-        if connection.blocked {
+        if connection.waits() {
             return self.read_while_blocked(connection);
         }
         if connection.more || !connection.readable {
@@ -354,6 +363,31 @@ impl Server {
         if (connection.input.len() - connection.start) as u64 > self.config.max_query.bytes() {
             self.stats.closed_slow(connection, "query buffer");
             connection.closing = true;
+        }
+    }
+
+    /// Takes what the loader has read, and goes on with the clients that waited for it.
+    fn take_loaded(&mut self) {
+        for done in self.loader.done() {
+            match done {
+                Done::Values(client, values) => {
+                    for read in values {
+                        self.keyspace.take_in(read);
+                    }
+                    let Some(slot) = self.by_id.get(&client).copied() else { continue };
+                    let Some(Some(connection)) = self.connections.get_mut(slot) else { continue };
+                    connection.cold = Cold::Read;
+                    if !connection.listed {
+                        connection.listed = true;
+                        self.ready.push_back(slot);
+                    }
+                }
+                Done::Part(part) => {
+                    if let Some(scan) = self.keyspace.compact(part) {
+                        self.loader.scan(scan);
+                    }
+                }
+            }
         }
     }
 
@@ -466,6 +500,9 @@ impl Server {
         let busy = self.refusal.is_none() && self.keyspace.tick(EXPIRY);
         self.next_tick = self.now + if busy { TICK / 20 } else { TICK };
         self.persistence.tick();
+        if let Some(scan) = self.keyspace.tidy_cold() {
+            self.loader.scan(scan);
+        }
         if self.pause.is_some_and(|(until, _)| until <= self.now) {
             self.pause = None;
         }
@@ -487,7 +524,8 @@ impl Server {
         // One turn sees what has arrived; more only for those with requests or replies left.
         let mut first = true;
         while self.clock.monotonic() < until {
-            let left = !self.next.is_empty() || self.connections.iter().flatten().any(|client| client.pending() > 0);
+            let busy = |client: &Connection| client.pending() > 0 || client.cold == Cold::Wanted;
+            let left = !self.next.is_empty() || self.connections.iter().flatten().any(|client| busy(client));
             if !(first || left) || !self.turn(events, Duration::from_millis(if first { 0 } else { 10 })) {
                 break;
             }

@@ -7,11 +7,12 @@ use askama::Template;
 use axum::extract::State;
 
 use crate::accounts::AuditEntry;
+use crate::base::process;
 use crate::base::{Space, Timestamp};
 use crate::console::chart::{Chart, Drawing, Kind, Series, Unit};
 use crate::console::{Answer, Console, Door, Fault, Frame, Page, Section, format, page};
+use crate::monitor::Report;
 use crate::monitor::history::Range;
-use crate::monitor::{Report, process};
 
 /// Entries of the audit log shown.
 const AUDIT: usize = 8;

@@ -95,7 +95,7 @@ fn wait_move(call: &mut Call<'_>, from: End, to: End, timeout_at: usize) -> Resu
 impl Keyspace {
     /// Gives one client what it wants from `key`; `None` when the key has nothing for it.
     fn serve(&mut self, db: u8, key: &[u8], want: &Want) -> Option<Value> {
-        let kind = self.peek(db, key).map(Entry::kind)?;
+        let kind = self.glance(db, key).map(Entry::kind)?;
         match (want, kind) {
             (Want::Pop(end), Kind::List) => {
                 let item = self.pop_list(db, key, *end, 1).ok()??.pop()?;
@@ -119,7 +119,7 @@ impl Keyspace {
             let mut nth = 0;
             while let Some(client) = self.waits.nth(&key, nth) {
                 let Some(want) = self.waits.get(client).map(|wait| wait.want.clone()) else { break };
-                if self.peek(key.0, &key.1).is_none() {
+                if self.glance(key.0, &key.1).is_none() {
                     break;
                 }
                 match self.serve(key.0, &key.1, &want) {

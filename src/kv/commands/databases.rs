@@ -105,7 +105,7 @@ fn memory(call: &mut Call<'_>) -> Result<(), Fault> {
                 }
                 _ => return Err(Fault::Syntax),
             }
-            match call.keyspace.peek(call.client.db, key).map(Entry::memory) {
+            match call.keyspace.glance(call.client.db, key).map(Entry::memory) {
                 Some(bytes) => call.reply.integer(bytes as i64),
                 None => call.reply.null(),
             }

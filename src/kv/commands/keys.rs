@@ -2,6 +2,7 @@
 
 use super::connection::database;
 use super::{Command, FREE, FREE_FAST, GROW, READ, READ_FAST, keyed, keyless};
+use crate::kv::clock;
 use crate::kv::dump;
 use crate::kv::entry::{Body, Entry};
 use crate::kv::error::Fault;
@@ -39,15 +40,15 @@ impl Keyspace {
     }
 
     /// A copy of what `key` holds, under another key; `None` when it is absent.
-    fn copied(&mut self, db: u8, key: &[u8], new_key: &[u8]) -> Option<Entry> {
+    fn copied(&mut self, db: u8, key: &[u8], new_key: &[u8]) -> Result<Option<Entry>, Fault> {
         let (limits, second) = (Limits::of(&self.config), self.clock.second());
         let mut bytes = Vec::new();
-        let entry = self.peek(db, key)?;
+        let Some(entry) = self.peek(db, key)? else { return Ok(None) };
         dump::dump(entry, &mut bytes);
         let expires = entry.expires();
-        let mut copy = dump::load(new_key, &bytes, second, limits, &self.hashing).ok()?;
+        let Ok(mut copy) = dump::load(new_key, &bytes, second, limits, &self.hashing) else { return Ok(None) };
         copy.set_expires(expires);
-        Some(copy)
+        Ok(Some(copy))
     }
 }
 
@@ -68,7 +69,7 @@ fn touch(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 fn kind(call: &mut Call<'_>) -> Result<(), Fault> {
-    let name = call.keyspace.peek(call.client.db, call.args[1]).map_or("none", |entry| entry.kind().name());
+    let name = call.keyspace.glance(call.client.db, call.args[1]).map_or("none", |entry| entry.kind().name());
     call.reply.simple(name);
     Ok(())
 }
@@ -115,7 +116,7 @@ fn rename(call: &mut Call<'_>, replace: bool) -> Result<(), Fault> {
     let taken = !replace && keyspace.find(db, new_key).is_some();
     if key != new_key
         && !taken
-        && let Some(entry) = keyspace.copied(db, key, new_key)
+        && let Some(entry) = keyspace.copied(db, key, new_key)?
     {
         keyspace.delete(db, key);
         keyspace.store_entry(db, entry);
@@ -149,7 +150,7 @@ fn copy(call: &mut Call<'_>) -> Result<(), Fault> {
     }
     let keyspace = &mut *call.keyspace;
     let taken = !replace && keyspace.find(target, new_key).is_some();
-    let entry = if taken { None } else { keyspace.copied(call.client.db, key, new_key) };
+    let entry = if taken { None } else { keyspace.copied(call.client.db, key, new_key)? };
     call.reply.integer(i64::from(entry.is_some()));
     if let Some(entry) = entry {
         keyspace.store_entry(target, entry);
@@ -163,7 +164,7 @@ fn move_key(call: &mut Call<'_>) -> Result<(), Fault> {
     if target == db {
         return Err(Fault::Text("ERR source and destination objects are the same"));
     }
-    let entry = if keyspace.find(target, key).is_some() { None } else { keyspace.copied(db, key, key) };
+    let entry = if keyspace.find(target, key).is_some() { None } else { keyspace.copied(db, key, key)? };
     call.reply.integer(i64::from(entry.is_some()));
     if let Some(entry) = entry {
         keyspace.delete(db, key);
@@ -192,14 +193,27 @@ fn object(call: &mut Call<'_>) -> Result<(), Fault> {
         );
         return Ok(());
     }
-    let second = call.keyspace.clock.second();
-    let Some(entry) = call.keyspace.peek(call.client.db, call.args[2]) else {
+    let (clock, counts) = (call.keyspace.clock, call.keyspace.policy(call.client.db).counts_uses());
+    let found = if subcommand == b"encoding" {
+        call.keyspace.peek(call.client.db, call.args[2])?
+    } else {
+        call.keyspace.glance(call.client.db, call.args[2])
+    };
+    let Some(entry) = found else {
         call.reply.null();
         return Ok(());
     };
     match subcommand.as_slice() {
         b"encoding" => call.reply.bulk(encoding(entry).as_bytes()),
-        b"idletime" => call.reply.integer(i64::from(second.saturating_sub(entry.access()))),
+        b"idletime" if counts => {
+            return Err(Fault::Text(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
+        b"idletime" => call.reply.integer(i64::from(clock.idle(entry.access()))),
+        b"freq" if counts => {
+            call.reply.integer(i64::from(clock::frequency(entry.access(), clock.monotonic.as_secs())));
+        }
         b"refcount" => call.reply.integer(1),
         _ => {
             return Err(Fault::Text(

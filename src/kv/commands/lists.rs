@@ -79,7 +79,7 @@ impl Keyspace {
         if self.read_kind(db, source, Kind::List)?.is_none() {
             return Ok(None);
         }
-        if self.peek(db, target).is_some_and(|entry| entry.kind() != Kind::List) {
+        if self.peek(db, target)?.is_some_and(|entry| entry.kind() != Kind::List) {
             return Err(Fault::WrongType);
         }
         if source == target {

@@ -274,11 +274,15 @@ fn with_entry<R>(
     work: impl FnOnce(Option<&Entry>, &mut dyn Reply, &Hashing) -> R,
 ) -> Result<R, Fault> {
     let place = call.keyspace.read_place(call.client.db, call.arg(index)?);
+    if let Some(place) = place {
+        let database = call.keyspace.database(call.client.db);
+        if database.entries.get(place).is_some_and(|entry| entry.kind() != kind) {
+            return Err(Fault::WrongType);
+        }
+        call.keyspace.thaw(call.keyspace.store(call.client.db), place)?;
+    }
     let keyspace = &*call.keyspace;
     let entry = place.and_then(|place| keyspace.database(call.client.db).entries.get(place));
-    if entry.is_some_and(|entry| entry.kind() != kind) {
-        return Err(Fault::WrongType);
-    }
     Ok(work(entry, call.reply, &keyspace.hashing))
 }
 

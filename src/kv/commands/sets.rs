@@ -202,24 +202,24 @@ fn compute(call: &mut Call<'_>, keys: &[&[u8]], operation: Operation, most: usiz
     let hashing = &call.keyspace.hashing.clone();
     let mut members: Vec<Vec<u8>> = Vec::new();
     let Some((first, others)) = keys.split_first() else { return Ok(members) };
-    let collect = |call: &mut Call<'_>, key: &[u8]| {
+    let collect = |call: &mut Call<'_>, key: &[u8]| -> Result<Vec<Vec<u8>>, Fault> {
         let mut members = Vec::new();
-        if let Some(entry) = call.keyspace.peek(db, key) {
+        if let Some(entry) = call.keyspace.peek(db, key)? {
             entry.set().each(|member| members.push(member.to_vec()));
         }
-        members
+        Ok(members)
     };
     if operation == Operation::Union {
         let mut seen: HashSet<Vec<u8>> = HashSet::new();
         for key in keys {
-            seen.extend(collect(call, key));
+            seen.extend(collect(call, key)?);
         }
         return Ok(seen.into_iter().collect());
     }
-    members = collect(call, first);
+    members = collect(call, first)?;
     for key in others {
         let keep_common = operation == Operation::Intersection;
-        match call.keyspace.peek(db, key) {
+        match call.keyspace.peek(db, key)? {
             Some(entry) => members.retain(|member| entry.set().contains(member, hashing) == keep_common),
             None if keep_common => members.clear(),
             None => {}

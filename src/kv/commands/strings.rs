@@ -147,7 +147,7 @@ fn set(call: &mut Call<'_>) -> Result<(), Fault> {
         }
         at += 1;
     }
-    let old = call.keyspace.peek(call.client.db, key);
+    let old = call.keyspace.glance(call.client.db, key);
     let there = old.is_some();
     let kept = old.and_then(Entry::expires).filter(|_| lifetime == Lifetime::Keep);
     if answer_old {

@@ -66,7 +66,7 @@ impl<'a> Request<'a> {
         let keys = call.rest(at + 1).get(..count).ok_or(Fault::Syntax)?;
         // Types come before options, as in Redis.
         for key in keys {
-            let kind = call.keyspace.peek(call.client.db, key).map(Entry::kind);
+            let kind = call.keyspace.glance(call.client.db, key).map(Entry::kind);
             if kind.is_some_and(|kind| kind != Kind::ZSet && kind != Kind::Set) {
                 return Err(Fault::WrongType);
             }
@@ -104,7 +104,7 @@ impl<'a> Request<'a> {
 fn source(call: &mut Call<'_>, key: &[u8], weight: f64) -> Result<HashMap<Vec<u8>, f64>, Fault> {
     let weighted = |score: f64| if (score * weight).is_nan() { 0.0 } else { score * weight + 0.0 };
     let mut members = HashMap::new();
-    match call.keyspace.read(call.client.db, key) {
+    match call.keyspace.read(call.client.db, key)? {
         None => {}
         Some(entry) if entry.kind() == Kind::ZSet => entry.zset().each(0, usize::MAX, false, |member, score| {
             members.insert(member.to_vec(), weighted(score));

@@ -12,6 +12,8 @@ use crate::base::Random;
 use crate::base::disk::{Disk, DiskFile, OpenMode, read_exact_at};
 use crate::crypto::Key;
 use crate::crypto::aead::TAG;
+use crate::kv::cold::ColdError;
+use crate::kv::cold::loader::Wanted;
 
 const BLOCK: u8 = 0;
 const TRAILER: u8 = 1;
@@ -34,6 +36,8 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Block {
     buffer: Vec<u8>,
+    /// Values that are on disk only, each with its place in the buffer.
+    later: Vec<(usize, Wanted)>,
 }
 
 impl Block {
@@ -41,7 +45,7 @@ impl Block {
     pub fn new() -> Self {
         let mut buffer = vec![0; PREFIX];
         buffer.push(BLOCK);
-        Self { buffer }
+        Self { buffer, later: Vec::new() }
     }
 
     /// Where the slice's values go, appended to what is there.
@@ -49,9 +53,34 @@ impl Block {
         &mut self.buffer
     }
 
+    /// Notes that the bytes from `at` on are those of a value that has yet to be read.
+    pub fn later(&mut self, at: usize, wanted: Wanted) {
+        self.later.push((at, wanted));
+    }
+
+    /// Reads the values that are on disk only. Blocks.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn complete(&mut self) -> Result<(), ColdError> {
+        for (at, wanted) in std::mem::take(&mut self.later) {
+            let record = wanted.read()?;
+            let dump = record.dump();
+            if let Some(place) = self.buffer.get_mut(at..at.saturating_add(dump.len())) {
+                place.copy_from_slice(dump);
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of values so far.
     pub fn len(&self) -> usize {
         self.buffer.len().saturating_sub(const { PREFIX + 1 })
+    }
+
+    /// The values, whole once [`Block::complete`] was called.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(const { PREFIX + 1 }..).unwrap_or_default()
     }
 
     /// Whether there is no value yet.
@@ -100,8 +129,9 @@ impl CheckpointWriter {
     /// Appends the next block.
     ///
     /// # Errors
-    /// The disk refuses; the checkpoint cannot be finished.
-    pub fn write(&mut self, block: Block) -> Result<(), PersistError> {
+    /// The disk refuses, or a value cannot be read; the checkpoint cannot be finished.
+    pub fn write(&mut self, mut block: Block) -> Result<(), PersistError> {
+        block.complete()?;
         self.frame(block.buffer)?;
         self.blocks = self.blocks.saturating_add(1);
         Ok(())

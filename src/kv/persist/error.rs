@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::kv::cold::ColdError;
+
 /// Why journal or checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PersistError {
@@ -69,6 +71,9 @@ pub enum PersistError {
         /// The file.
         path: PathBuf,
     },
+    /// A value that is on disk only cannot be read or moved.
+    #[error(transparent)]
+    Cold(#[from] ColdError),
     /// What was sealed is no change or value of the keyspace.
     #[error("`{}` holds what this version of Mainstay cannot read: {reason}", path.display())]
     Unreadable {

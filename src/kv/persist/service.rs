@@ -275,10 +275,9 @@ impl Persistence {
         let start = self.clock.monotonic();
         let mut block = Block::new();
         loop {
-            let values = block.values();
             running.walked = keyspace.walk(&mut running.walk, SLICE_STEP, |item| {
                 running.keys += 1;
-                put_item(&item, values);
+                put_item(&item, &mut block);
             });
             let over = block.len() >= SLICE_BYTES || self.clock.monotonic().saturating_sub(start) >= SLICE_TIME;
             if running.walked || over {

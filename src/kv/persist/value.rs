@@ -4,16 +4,20 @@
 //! bytes of the key (4), bytes of the value (8), key, value in the layout of [`dump`](crate::kv::dump).
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+use super::checkpoint::Block;
 use super::format::{take, take_u32, take_u64};
 use crate::kv::effect::{self, Effect};
 use crate::kv::keyspace::Keyspace;
+use crate::kv::memory::Means;
 use crate::kv::walk::Item;
 
 /// Keys looked at before the first of them is changed.
 const AHEAD: usize = 32;
 
-/// Appends one key to a block.
-pub fn put_item(item: &Item<'_>, out: &mut Vec<u8>) {
+/// Appends one key to a block. A value that is on disk only is left to whoever writes the block.
+pub fn put_item(item: &Item<'_>, block: &mut Block) {
+    let wanted = item.wanted();
+    let out = block.values();
     out.push(item.store);
     out.extend_from_slice(&item.expires.unwrap_or(0).to_le_bytes());
     out.extend_from_slice(&u32::try_from(item.key.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -21,10 +25,16 @@ pub fn put_item(item: &Item<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 8]);
     out.extend_from_slice(item.key);
     let start = out.len();
-    item.dump(out);
+    match &wanted {
+        Some((_, bytes)) => out.resize(start.saturating_add(*bytes), 0),
+        None => item.dump(out),
+    }
     let length = out.len().saturating_sub(start) as u64;
     if let Some(place) = out.get_mut(length_at..length_at.saturating_add(8)) {
         place.copy_from_slice(&length.to_le_bytes());
+    }
+    if let Some((wanted, _)) = wanted {
+        block.later(start, wanted);
     }
 }
 
@@ -44,6 +54,8 @@ pub fn load_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
         for (store, expires, key, value) in &ahead {
             keyspace.load(*store, key, *expires, value).map_err(|error| error.to_string())?;
         }
+        // What does not fit moves to disk as it comes; nothing is deleted before all is there.
+        keyspace.keep_within(Means::Move);
     }
     Ok(())
 }
@@ -65,8 +77,9 @@ pub fn apply_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
         }
         keyspace.warm(ahead.iter().filter_map(Effect::target));
         for effect in &ahead {
-            keyspace.apply(effect);
+            keyspace.apply(effect).map_err(|fault| fault.to_string())?;
         }
+        keyspace.keep_within(Means::Move);
     }
 }
 

@@ -3,6 +3,7 @@
 mod families;
 mod replay;
 mod sessions;
+mod spilling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub(super) const START: u64 = 1_767_225_600_000;
 /// A keyspace and a few clients.
 pub(super) struct Session {
     pub keyspace: Keyspace,
-    clients: Vec<Client>,
+    pub clients: Vec<Client>,
     pub resp3: bool,
     elapsed: Duration,
 }

@@ -14,7 +14,7 @@ use crate::kv::{Keyspace, KvConfig, Walk};
 use crate::testing::TestRandom;
 
 /// Commands with `K` for a key, `V` for a value, `N` for a number, `F` for a score.
-const TEMPLATES: &[&str] = &[
+pub(super) const TEMPLATES: &[&str] = &[
     "SET K V",
     "SET K N",
     "SET K V PX 40",
@@ -95,7 +95,7 @@ const TEMPLATES: &[&str] = &[
 ];
 
 /// Fills a template in; `draw` gives numbers below its argument.
-fn fill(template: &str, draw: &mut impl FnMut(u32) -> u32) -> Vec<String> {
+pub(super) fn fill(template: &str, draw: &mut impl FnMut(u32) -> u32) -> Vec<String> {
     const KEYS: [&str; 9] = ["a", "b", "l", "l2", "h", "s", "s2", "z", "z2"];
     template
         .split(' ')
@@ -113,13 +113,13 @@ fn fill(template: &str, draw: &mut impl FnMut(u32) -> u32) -> Vec<String> {
         .collect()
 }
 
-fn draws(seed: u64) -> impl FnMut(u32) -> u32 {
+pub(super) fn draws(seed: u64) -> impl FnMut(u32) -> u32 {
     let random = TestRandom::new(seed);
     move |bound| u32::try_from(crate::base::random::below(&random, u64::from(bound))).unwrap()
 }
 
 /// Runs one command unless it is unknown; the reply, if it comes at once.
-fn play(session: &mut Session, words: &[String]) -> Option<Value> {
+pub(super) fn play(session: &mut Session, words: &[String]) -> Option<Value> {
     let args: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     crate::kv::commands::lookup(args[0])?;
     if session.keyspace.is_blocked(0) {
@@ -128,10 +128,10 @@ fn play(session: &mut Session, words: &[String]) -> Option<Value> {
     session.say(0, &args)
 }
 
-type Snapshot = BTreeMap<(u8, Vec<u8>), (Option<u64>, Kind, Vec<Vec<u8>>)>;
+pub(super) type Snapshot = BTreeMap<(u8, Vec<u8>), (Option<u64>, Kind, Vec<Vec<u8>>)>;
 
 /// Every key by database number, with expiry and elements in an order that does not depend on the form.
-fn snapshot(keyspace: &mut Keyspace) -> Snapshot {
+pub(super) fn snapshot(keyspace: &mut Keyspace) -> Snapshot {
     let mut stores = [0; 16];
     (0..16).for_each(|db| stores[usize::from(keyspace.store(db))] = db);
     let mut all = Snapshot::new();
@@ -160,14 +160,17 @@ fn fresh(config: &KvConfig) -> Keyspace {
     Keyspace::new(config.clone(), Arc::new(TestRandom::new(99)))
 }
 
-fn replay(keyspace: &mut Keyspace, bytes: &[u8]) {
-    effect::read(bytes).for_each(|effect| keyspace.apply(&effect.unwrap()));
+pub(super) fn replay(keyspace: &mut Keyspace, bytes: &[u8]) {
+    effect::read(bytes).for_each(|effect| keyspace.apply(&effect.unwrap()).unwrap());
 }
 
 /// The sums kept along the way must be those of a count from scratch.
-fn check_sums(keyspace: &Keyspace) {
+pub(super) fn check_sums(keyspace: &Keyspace) {
     for database in &keyspace.databases {
         assert_eq!(database.used, database.entries.iter().map(crate::kv::entry::Entry::memory).sum::<usize>());
+        let mut sums = crate::kv::cold::Sums::default();
+        database.entries.iter().for_each(|entry| sums.add(crate::kv::cold::Share::of(entry)));
+        assert_eq!(format!("{sums:?}"), format!("{:?}", database.cold));
         assert_eq!(database.expiring, database.entries.iter().filter(|entry| entry.expires().is_some()).count());
     }
 }
@@ -264,7 +267,7 @@ proptest! {
     fn any_bytes_are_applied_without_panic(bytes: Vec<u8>, seed: u64) {
         let mut keyspace = fresh(&KvConfig { packed_bytes: 32, packed_elements: 3, ..KvConfig::default() });
         for effect in effect::read(&bytes).map_while(Result::ok) {
-            keyspace.apply(&effect);
+            keyspace.apply(&effect).unwrap();
         }
         // True effects with one byte changed reach further.
         let mut draw = draws(seed);
@@ -279,7 +282,7 @@ proptest! {
             bytes[at] = u8::try_from(draw(256)).unwrap();
         }
         for effect in effect::read(&bytes).map_while(Result::ok) {
-            keyspace.apply(&effect);
+            keyspace.apply(&effect).unwrap();
         }
     }
 

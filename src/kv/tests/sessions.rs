@@ -3,6 +3,7 @@
 use super::Session;
 use crate::base::ByteSize;
 use crate::kv::KvConfig;
+use crate::kv::max_memory::MaxMemory;
 
 fn session() -> Session {
     Session::new(KvConfig::default())
@@ -178,7 +179,7 @@ fn the_cycle_deletes_what_nobody_asks_for() {
 
 #[test]
 fn a_full_keyspace_refuses_to_grow_but_reads_and_deletes() {
-    let config = KvConfig { max_memory: ByteSize(2_000), ..KvConfig::default() };
+    let config = KvConfig { max_memory: MaxMemory::Bytes(ByteSize(2_000)), ..KvConfig::default() };
     let mut session = Session::new(config);
     let long = "x".repeat(3_000);
     session.run(&format!("SET a {long}"));

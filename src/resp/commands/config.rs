@@ -1,8 +1,10 @@
 //! `CONFIG`: the knobs of Redis that clients look at, answered from our settings. What can be changed while running is
-//! `maxmemory`, `appendfsync`, `timeout`, `maxclients`, the slow log's and the latency monitor's; knobs that tune encodings are accepted and have no effect.
+//! `maxmemory`, `maxmemory-policy` (of the database the client has selected), `appendfsync`, `timeout`, `maxclients`, the
+//! slow log's and the latency monitor's; knobs that tune encodings are accepted and have no effect.
 
 use super::{lower, ok, unknown_subcommand, wrong_arguments};
 use crate::base::{ByteSize, Span};
+use crate::kv::eviction::Policy;
 use crate::kv::persist::SyncMode;
 use crate::kv::{Reply, glob};
 use crate::resp::connection::Connection;
@@ -10,7 +12,7 @@ use crate::resp::server::Server;
 use crate::resp::timing::SLOW_MAX;
 
 /// Accepted and remembered by nobody: name and the value Redis has by default.
-const TUNING: [(&str, &str); 16] = [
+const TUNING: [(&str, &str); 19] = [
     ("hash-max-listpack-entries", "128"),
     ("hash-max-listpack-value", "64"),
     ("hash-max-ziplist-entries", "128"),
@@ -18,6 +20,8 @@ const TUNING: [(&str, &str); 16] = [
     ("list-max-listpack-size", "-2"),
     ("list-max-ziplist-size", "-2"),
     ("list-compress-depth", "0"),
+    ("lfu-decay-time", "1"),
+    ("lfu-log-factor", "10"),
     ("set-max-intset-entries", "512"),
     ("set-max-listpack-entries", "128"),
     ("zset-max-listpack-entries", "128"),
@@ -27,6 +31,7 @@ const TUNING: [(&str, &str); 16] = [
     ("stream-node-max-entries", "100"),
     ("activedefrag", "no"),
     ("lazyfree-lazy-expire", "yes"),
+    ("maxmemory-samples", "5"),
 ];
 
 /// `CONFIG subcommand …`.
@@ -48,8 +53,8 @@ pub fn run(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]]
 }
 
 /// Every knob with its value.
-fn values(server: &Server) -> Vec<(&'static str, String)> {
-    let keyspace = server.keyspace.config();
+fn values(server: &Server, db: u8) -> Vec<(&'static str, String)> {
+    let keyspace = &server.keyspace;
     let config = &server.config;
     let mut out: Vec<(&'static str, String)> =
         TUNING.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -59,8 +64,8 @@ fn values(server: &Server) -> Vec<(&'static str, String)> {
         ("client-query-buffer-limit", config.max_query.bytes().to_string()),
         ("databases", crate::kv::config::DATABASES.to_string()),
         ("maxclients", config.max_clients.to_string()),
-        ("maxmemory", keyspace.max_memory.bytes().to_string()),
-        ("maxmemory-policy", "noeviction".to_owned()),
+        ("maxmemory", keyspace.memory_limit().to_string()),
+        ("maxmemory-policy", keyspace.policy(db).name().to_owned()),
         ("notify-keyspace-events", String::new()),
         ("proto-max-bulk-len", config.max_bulk.bytes().to_string()),
         ("save", String::new()),
@@ -75,7 +80,7 @@ fn values(server: &Server) -> Vec<(&'static str, String)> {
 }
 
 fn get(server: &Server, connection: &mut Connection, patterns: &[&[u8]]) {
-    let mut found = values(server);
+    let mut found = values(server, connection.client.db);
     found.retain(|(name, _)| {
         patterns.iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
     });
@@ -91,6 +96,7 @@ fn get(server: &Server, connection: &mut Connection, patterns: &[&[u8]]) {
 enum Change {
     Nothing,
     Memory(ByteSize),
+    Policy(Policy),
     Sync(SyncMode),
     Timeout(Span),
     Clients(u32),
@@ -105,7 +111,7 @@ fn set(server: &mut Server, connection: &mut Connection, pairs: &[&[u8]]) {
     for pair in pairs.chunks(2) {
         let [name, value] = pair else { continue };
         let (name, value) = (lower(Some(name)), String::from_utf8_lossy(value).into_owned());
-        match change(server, &name, &value) {
+        match change(server, connection.client.db, &name, &value) {
             Ok(change) => changes.push(change),
             Err(text) => return connection.encoder().error(&text),
         }
@@ -113,7 +119,8 @@ fn set(server: &mut Server, connection: &mut Connection, pairs: &[&[u8]]) {
     for change in changes {
         match change {
             Change::Nothing => {}
-            Change::Memory(size) => server.keyspace.config_mut().max_memory = size,
+            Change::Memory(size) => server.keyspace.limit_memory(size.as_usize()),
+            Change::Policy(policy) => server.keyspace.set_policy(connection.client.db, policy),
             Change::Sync(mode) => server.persistence.set_mode(mode),
             Change::Timeout(span) => server.config.timeout = span,
             Change::Clients(count) => server.config.max_clients = count,
@@ -128,10 +135,14 @@ fn set(server: &mut Server, connection: &mut Connection, pairs: &[&[u8]]) {
     ok(connection);
 }
 
-fn change(server: &Server, name: &str, value: &str) -> Result<Change, String> {
+fn change(server: &Server, db: u8, name: &str, value: &str) -> Result<Change, String> {
     let failed = |why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
     match name {
         "maxmemory" => value.parse().map(Change::Memory).map_err(|_no_size| failed("argument must be a memory value")),
+        "maxmemory-policy" => value.parse().map(Change::Policy).map_err(|_no_policy| {
+            let names: Vec<&str> = Policy::ALL.into_iter().map(Policy::name).collect();
+            failed(&format!("argument(s) must be one of the following: {}", names.join(", ")))
+        }),
         "appendfsync" => match value {
             "always" => Ok(Change::Sync(SyncMode::Always)),
             "everysec" => Ok(Change::Sync(SyncMode::EverySec)),
@@ -159,7 +170,7 @@ fn change(server: &Server, name: &str, value: &str) -> Result<Change, String> {
             Err(_no_number) => Err(failed("argument couldn't be parsed into an integer")),
         },
         _ if TUNING.iter().any(|(known, _)| *known == name) => Ok(Change::Nothing),
-        _ => match values(server).iter().find(|(known, _)| *known == name) {
+        _ => match values(server, db).iter().find(|(known, _)| *known == name) {
             Some((_, now)) if now.eq_ignore_ascii_case(value) => Ok(Change::Nothing),
             Some(_) => Err(failed("can't set immutable config")),
             None => Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::VERSION;
+use crate::base::process::{machine_memory, resident_bytes};
 use crate::kv::Reply;
 use crate::kv::config::DATABASES;
 use crate::resp::connection::Connection;
@@ -36,7 +37,7 @@ fn lines(server: &Server, connection: &Connection, section: &str) -> String {
     let _ = match section {
         "server" => about_server(&mut out, server),
         "clients" => about_clients(&mut out, server, connection),
-        "memory" => about_memory(&mut out, server),
+        "memory" => about_memory(&mut out, server, connection),
         "persistence" => about_persistence(&mut out, server),
         "stats" => about_stats(&mut out, server),
         "replication" => out.write_str(
@@ -81,17 +82,44 @@ fn about_clients(out: &mut String, server: &Server, connection: &Connection) -> 
     )
 }
 
-fn about_memory(out: &mut String, server: &Server) -> std::fmt::Result {
-    let used = server.keyspace.used();
-    let most = server.keyspace.config().max_memory.bytes();
+fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> std::fmt::Result {
+    let keyspace = &server.keyspace;
+    let used = keyspace.used();
+    let most = keyspace.memory_limit();
+    let resident = resident_bytes().map_or(used as u64, |bytes| bytes as u64);
+    let total = machine_memory().map_or(0, |(total, _)| total);
+    let peak = server.stats.peak.max(used);
+    let own = keyspace.database_info(connection.client.db);
     writeln!(
         out,
-        "# Memory\nused_memory:{used}\nused_memory_human:{}\nused_memory_dataset:{used}\nused_memory_peak:{}\n\
-         used_memory_lua:0\nmaxmemory:{most}\nmaxmemory_human:{}\nmaxmemory_policy:noeviction\nmem_fragmentation_ratio:1.00\n\
+        "# Memory\nused_memory:{used}\nused_memory_human:{}\nused_memory_rss:{resident}\nused_memory_rss_human:{}\n\
+         used_memory_peak:{peak}\nused_memory_peak_human:{}\nused_memory_dataset:{used}\nused_memory_database:{}\n\
+         total_system_memory:{total}\ntotal_system_memory_human:{}\nused_memory_lua:0\nmaxmemory:{most}\n\
+         maxmemory_human:{}\nmaxmemory_policy:{}\nmem_fragmentation_ratio:{:.2}\nmem_fragmentation_bytes:{}\n\
          mem_allocator:jemalloc\nactive_defrag_running:0",
         human(used as u64),
-        server.stats.peak.max(used),
-        human(most),
+        human(resident),
+        human(peak as u64),
+        own.memory,
+        human(total),
+        human(most as u64),
+        keyspace.policy(connection.client.db).name(),
+        resident as f64 / used.max(1) as f64,
+        resident.saturating_sub(used as u64),
+    )?;
+    let cold_keys: usize = (0..DATABASES).map(|db| keyspace.database_info(db).cold).sum();
+    let counts = keyspace.cold().map(|cold| cold.counts()).unwrap_or_default();
+    writeln!(
+        out,
+        "cold_keys:{cold_keys}\ncold_keys_database:{}\ncold_disk_bytes:{}\ncold_written_values:{}\ncold_dropped_values:{}\n\
+         cold_read_values:{}\ncold_failed_reads:{}\ncold_compacted_files:{}",
+        own.cold,
+        keyspace.cold().map_or(0, crate::kv::cold::Cold::bytes),
+        counts.written,
+        counts.dropped,
+        counts.read,
+        counts.failed,
+        counts.compacted,
     )
 }
 
@@ -124,7 +152,7 @@ fn about_stats(out: &mut String, server: &Server) -> std::fmt::Result {
     writeln!(
         out,
         "# Stats\ntotal_connections_received:{}\ntotal_commands_processed:{}\ninstantaneous_ops_per_sec:{}\n\
-         total_net_input_bytes:{}\ntotal_net_output_bytes:{}\nrejected_connections:{}\nexpired_keys:{}\nevicted_keys:0\n\
+         total_net_input_bytes:{}\ntotal_net_output_bytes:{}\nrejected_connections:{}\nexpired_keys:{}\nevicted_keys:{}\n\
          keyspace_hits:{}\nkeyspace_misses:{}\ntotal_error_replies:{}\nlatest_fork_usec:0\ntotal_forks:0",
         stats.connections,
         stats.commands,
@@ -133,6 +161,7 @@ fn about_stats(out: &mut String, server: &Server) -> std::fmt::Result {
         stats.bytes_out,
         stats.rejected.value(),
         counts.expired,
+        counts.evicted,
         counts.hits,
         counts.misses,
         stats.errors,

@@ -24,6 +24,21 @@ pub fn machine_memory() -> Option<(u64, u64)> {
     Some((kilobytes("MemTotal")?.saturating_mul(1024), kilobytes("MemAvailable")?.saturating_mul(1024)))
 }
 
+/// Bytes of memory this process may use at most: the machine's, or less where its control group says so
+/// (cgroup-v2, `memory.max`).
+pub fn memory_limit() -> Option<u64> {
+    let machine = machine_memory().map(|(total, _)| total);
+    let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| {
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let file = format!("/sys/fs/cgroup{}/memory.max", path.trim_end_matches('/'));
+        std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+    });
+    match (machine, group) {
+        (Some(machine), Some(group)) => Some(machine.min(group)),
+        (machine, group) => machine.or(group),
+    }
+}
+
 /// User and system time in a line of `/proc/<pid>/stat`. The name before them is in brackets and may hold anything.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
@@ -49,5 +64,6 @@ mod tests {
         assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000.0));
         assert!(cpu_seconds().is_some());
         assert!(machine_memory().is_some_and(|(total, available)| available <= total));
+        assert!(memory_limit() <= machine_memory().map(|(total, _)| total));
     }
 }
