@@ -17,8 +17,8 @@ crate::settings! {
         /// Only when neither can be done (the disk is full) do writes that could add to memory answer
         /// `OOM command not allowed when used memory > 'maxmemory'.`
         pub max_memory: MaxMemory = MaxMemory::Auto,
-        /// What databases do with their keys when memory is full, by number, such as `{ 0 = "allkeys-lru" }`: the
-        /// policies of Redis. A database that is not named keeps every key (`noeviction`).
+        /// What databases do with their keys when memory is full, such as `0=allkeys-lru, 2=volatile-ttl`: the
+        /// policies of Redis, by database number. A database that is not named keeps every key (`noeviction`).
         pub eviction: Eviction = Eviction::default(),
         /// Longest value a string may grow to (`APPEND`, `SETRANGE`), and longest key or argument.
         pub max_value: ByteSize = ByteSize::mib(512),

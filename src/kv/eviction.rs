@@ -108,22 +108,43 @@ impl Eviction {
     }
 }
 
-impl<'de> Deserialize<'de> for Eviction {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+impl Eviction {
+    fn read<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut out = BTreeMap::new();
-        for (number, name) in BTreeMap::<String, String>::deserialize(deserializer)? {
-            let db = number.parse().ok().filter(|db| *db < DATABASES).ok_or_else(|| {
-                serde::de::Error::custom(format!("`{number}` is no database: they are numbered 0 to {}", DATABASES - 1))
+        for (number, name) in pairs {
+            let db = number.trim().parse().ok().filter(|db| *db < DATABASES).ok_or_else(|| {
+                format!("`{}` is no database: they are numbered 0 to {}", number.trim(), DATABASES - 1)
             })?;
-            out.insert(db, name.parse().map_err(serde::de::Error::custom)?);
+            out.insert(db, name.trim().parse().map_err(|error: PolicyError| error.to_string())?);
         }
         Ok(Self(out))
     }
 }
 
+impl<'de> Deserialize<'de> for Eviction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Text(String),
+            Table(BTreeMap<String, String>),
+        }
+        match Raw::deserialize(deserializer)? {
+            Raw::Text(text) => Self::read(
+                text.split(',')
+                    .filter(|part| !part.trim().is_empty())
+                    .map(|part| part.split_once('=').unwrap_or((part, ""))),
+            ),
+            Raw::Table(table) => Self::read(table.iter().map(|(db, policy)| (db.as_str(), policy.as_str()))),
+        }
+        .map_err(serde::de::Error::custom)
+    }
+}
+
 impl Serialize for Eviction {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(db, policy)| (db.to_string(), policy.name())))
+        let parts: Vec<String> = self.0.iter().map(|(db, policy)| format!("{db}={}", policy.name())).collect();
+        serializer.serialize_str(&parts.join(", "))
     }
 }
 
@@ -137,8 +158,7 @@ mod tests {
         struct Section {
             eviction: Eviction,
         }
-        let section: Section =
-            toml::from_str("eviction.\"0\" = \"allkeys-lru\"\neviction.3 = \"volatile-ttl\"").unwrap();
+        let section: Section = toml::from_str("eviction = \"0=allkeys-lru, 3 = volatile-ttl\"").unwrap();
         let policies = section.eviction.policies();
         assert_eq!(
             (policies[0], policies[1], policies[3]),
@@ -146,7 +166,15 @@ mod tests {
         );
         let again: Section = toml::from_str(&toml::to_string(&section).unwrap()).unwrap();
         assert_eq!(again.eviction, section.eviction);
-        for bad in ["eviction.16 = \"noeviction\"", "eviction.x = \"noeviction\"", "eviction.0 = \"lru\""] {
+        let table: Section = toml::from_str("eviction.0 = \"allkeys-lru\"\neviction.3 = \"volatile-ttl\"").unwrap();
+        assert_eq!(table.eviction, section.eviction);
+        for bad in [
+            "eviction = \"0\"",
+            "eviction = \"16=noeviction\"",
+            "eviction.16 = \"noeviction\"",
+            "eviction.x = \"noeviction\"",
+            "eviction.0 = \"lru\"",
+        ] {
             assert!(toml::from_str::<Section>(bad).is_err(), "{bad}");
         }
     }
