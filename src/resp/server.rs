@@ -383,7 +383,7 @@ impl Server {
                     }
                 }
                 Done::Part(part) => {
-                    if let Some(scan) = self.keyspace.compact(part) {
+                    if let Some(scan) = self.keyspace.compact(&part) {
                         self.loader.scan(scan);
                     }
                 }

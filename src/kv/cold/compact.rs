@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{ColdError, Record, SegmentFile, Spot};
+use crate::kv::entry::Entry;
 use crate::kv::keyspace::Keyspace;
 
 /// Bytes of records read, and looked through by the loop, at a time.
@@ -121,7 +122,7 @@ impl Keyspace {
     }
 
     /// Takes a part: what is still used of it is written anew. Says what to read next.
-    pub fn compact(&mut self, part: Part) -> Option<Scan> {
+    pub fn compact(&mut self, part: &Part) -> Option<Scan> {
         let now = self.clock.monotonic;
         let Self { databases, hashing, cold: Some(cold), .. } = self else { return None };
         let running = cold.compaction.running.as_mut().filter(|running| running.segment == part.segment)?;
@@ -139,7 +140,7 @@ impl Keyspace {
             };
             if !entry.is_cold() {
                 // It is in memory: writing it again can wait until it has to leave.
-                database.change(place, |entry| entry.forget_spot());
+                database.change(place, Entry::forget_spot);
                 continue;
             }
             match cold.put(record.store, record.key(), record.dump(), now) {

@@ -40,7 +40,7 @@ fn spill(keyspace: &mut Keyspace, bytes_left: usize) {
 fn compact(keyspace: &mut Keyspace) {
     let mut scan = keyspace.tidy_cold();
     while let Some(next) = scan {
-        scan = keyspace.compact(next.run());
+        scan = keyspace.compact(&next.run());
     }
 }
 
@@ -400,8 +400,8 @@ fn the_least_used_go_first_and_effects_tell_of_it() {
         }
         session.keyspace.limit_memory(session.keyspace.used() / 2);
         session.keyspace.keep_within(Means::Evict);
-        let hot: String = (0..10).map(|at| format!(" key:{at}")).collect();
-        assert_eq!(text(&session.run(&format!("EXISTS{hot}"))), "10", "{policy:?}");
+        let hot: Vec<String> = (0..10).map(|at| format!("key:{at}")).collect();
+        assert_eq!(text(&session.run(&format!("EXISTS {}", hot.join(" ")))), "10", "{policy:?}");
         assert!(session.keyspace.counts().evicted > 30);
         let mut replayed = Keyspace::new(KvConfig::default(), Arc::new(TestRandom::new(9)));
         super::replay::replay(&mut replayed, session.keyspace.effects().bytes());

@@ -108,7 +108,7 @@ fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> s
         resident.saturating_sub(used as u64),
     )?;
     let cold_keys: usize = (0..DATABASES).map(|db| keyspace.database_info(db).cold).sum();
-    let counts = keyspace.cold().map(|cold| cold.counts()).unwrap_or_default();
+    let counts = keyspace.cold().map(crate::kv::cold::Cold::counts).unwrap_or_default();
     writeln!(
         out,
         "cold_keys:{cold_keys}\ncold_keys_database:{}\ncold_disk_bytes:{}\ncold_written_values:{}\ncold_dropped_values:{}\n\
