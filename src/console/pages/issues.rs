@@ -138,11 +138,13 @@ pub async fn set_status(State(console): State<Console>, Path(id): Path<u64>, for
     let status = STATUSES.into_iter().find(|status| status.name() == chosen);
     let status = status.ok_or_else(|| Fault::bad_request("An issue is open, resolved or ignored."))?;
     console.world().issues.set_status(id, status).await.map_err(fault)?;
-    let text = match status {
-        Status::Open => "The issue is open again.",
-        Status::Resolved => "The issue is resolved. The next event opens it again.",
-        Status::Ignored => "The issue is ignored: its events are counted, nothing else.",
+    let (action, text) = match status {
+        Status::Open => ("issue.opened", "The issue is open again."),
+        Status::Resolved => ("issue.resolved", "The issue is resolved. The next event opens it again."),
+        Status::Ignored => ("issue.ignored", "The issue is ignored: its events are counted, nothing else."),
     };
+    let by = form.page.session().by(form.page.entry().origin());
+    console.world().users.note(&by, action, &id.to_string()).await.map_err(|error| Fault::refused(&error))?;
     form.page.redirect_saying(&format!("/issues/{id}"), &Flash::good(text))
 }
 
