@@ -115,8 +115,10 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let v1 = V1::new(v1::World {
         users: ground.users.clone(),
         objects: services.objects.clone(),
+        mail: outbox.clone(),
         issues: services.issues.clone(),
         limits: limits.clone(),
+        backups: backups.clone(),
         checks: checks.clone(),
         settings: plan.settings.clone(),
         s3_endpoint: connect.s3_url(),

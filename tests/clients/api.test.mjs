@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 
+import { SESv2Client, SendEmailCommand } from '@aws-sdk/client-sesv2';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import Ajv from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
@@ -15,6 +16,7 @@ const file = wholeFile();
 const ajv = addFormats(new Ajv({ strict: false, allErrors: true }));
 let mainstay;
 let data;
+let extra;
 let base;
 let document;
 /** The operations that answered with what the document promises. */
@@ -22,7 +24,8 @@ const proven = new Set();
 
 before(async () => {
   data = folder(file);
-  mainstay = await startMainstay({ data });
+  extra = { MAINSTAY_BACKUP__TARGET: folder(file) };
+  mainstay = await startMainstay({ data, extra });
   undo(file, () => mainstay.stop());
   base = mainstay.env.MAINSTAY_URL;
   document = await (await fetch(`${base}/v1/openapi.json`)).json();
@@ -194,7 +197,89 @@ test('captured errors are listed, shown and resolved', async () => {
   await ask('GET', `/issues/${issue.id}/events/${newest.number}`);
   await ask('PATCH', `/issues/${issue.id}`, { body: { status: 'resolved' } });
   assert.deepEqual((await ask('GET', '/issues?status=open')).value.items, []);
+  const [noted] = (await ask('GET', '/audit?limit=1')).value.items;
+  assert.deepEqual([noted.action, noted.subject], ['issue.resolved', String(issue.id)]);
+  assert.match(noted.actor, /^token /);
   assert.equal((await ask('GET', '/issues/999')).status, 404);
+});
+
+/** A client of the SES door, with the access key of now: a test has changed it. */
+async function mailer() {
+  const env = JSON.parse((await command(data, ['env', '--json'])).stdout);
+  const credentials = { accessKeyId: env.AWS_ACCESS_KEY_ID, secretAccessKey: env.AWS_SECRET_ACCESS_KEY };
+  return new SESv2Client({ region: env.AWS_REGION, endpoint: env.AWS_ENDPOINT_URL_SESV2, credentials });
+}
+
+test('messages are listed, shown, saved, tried again and cancelled', async () => {
+  const mail = await mailer();
+  const send = (to, subject) =>
+    mail.send(
+      new SendEmailCommand({
+        FromEmailAddress: 'shop@example.com',
+        Destination: { ToAddresses: [to] },
+        Content: { Simple: { Subject: { Data: subject }, Body: { Text: { Data: 'It is on its way.' } } } },
+      }),
+    );
+  await send('ada@example.com', 'Your first order');
+  await send('bea@example.com', 'Your second order');
+  let kept = [];
+  while (kept.length < 2) kept = (await ask('GET', '/mail?state=kept')).value.items;
+  const first = (await ask('GET', '/mail?limit=1')).value;
+  assert.equal(first.items[0].subject, 'Your second order');
+  const rest = (await ask('GET', `/mail?limit=1&cursor=${first.next}`)).value;
+  assert.deepEqual([rest.items[0].subject, rest.next], ['Your first order', null]);
+  const found = (await ask('GET', '/mail?text=ADA')).value.items;
+  assert.deepEqual(found.map(({ to, states }) => [to, states]), [[['ada@example.com'], { kept: 1 }]]);
+  const { value: detail } = await ask('GET', `/mail/${found[0].id}`);
+  assert.deepEqual([detail.masked, detail.deliveries.map(({ state }) => state)], [false, ['kept']]);
+  const raw = await ask('GET', `/mail/${found[0].id}/raw`);
+  assert.match(raw.value, /^Subject: Your first order\r$/m);
+  assert.equal(raw.headers.get('x-content-type-options'), 'nosniff');
+  assert.equal((await ask('POST', `/mail/${found[0].id}/retry`)).status, 409);
+  assert.equal((await ask('POST', `/mail/${found[0].id}/cancel`)).status, 409);
+  assert.equal((await ask('GET', '/mail?state=lost')).status, 400);
+  assert.equal((await ask('GET', `/mail/${'0'.repeat(32)}`)).status, 404);
+});
+
+test('what waits in the queue is cancelled, and put back', async () => {
+  // The relay is a port nobody listens at: deliveries wait.
+  const relay = { MAINSTAY_MAIL__TRANSPORT: 'smtp', MAINSTAY_MAIL__RELAY: 'smtp://127.0.0.1:9' };
+  await mainstay.stop();
+  mainstay = await startMainstay({ data, extra: { ...extra, ...relay } });
+  base = mainstay.env.MAINSTAY_URL;
+  const mail = await mailer();
+  const Content = { Simple: { Subject: { Data: 'Late' }, Body: { Text: { Data: 'x' } } } };
+  await mail.send(new SendEmailCommand({ FromEmailAddress: 'a@example.com', Destination: { ToAddresses: ['b@example.com'] }, Content }));
+  let late;
+  while (!late) [late] = (await ask('GET', '/mail?state=deferred')).value.items;
+  const cancelled = await ask('POST', `/mail/${late.id}/cancel`);
+  assert.deepEqual([cancelled.status, cancelled.value.message.states], [200, { cancelled: 1 }]);
+  const again = await ask('POST', `/mail/${late.id}/retry`);
+  assert.deepEqual([again.status, again.value.message.states], [200, { deferred: 1 }]);
+  const actions = (await ask('GET', '/audit?limit=2')).value.items.map(({ action }) => action);
+  assert.deepEqual(actions, ['mail.retried', 'mail.cancelled']);
+  const reader = (await ask('POST', '/tokens', { body: { label: 'reader', scopes: ['read'] } })).value.token;
+  assert.equal((await ask('POST', `/mail/${late.id}/cancel`, { token: reader })).status, 403);
+});
+
+test('a backup is started, watched and listed', async () => {
+  const before = (await ask('GET', '/backups')).value;
+  assert.equal(before.target, extra.MAINSTAY_BACKUP__TARGET);
+  // The first one is due at the start; another may still be under way.
+  while ((await ask('POST', '/backups')).status !== 202);
+  let now;
+  do now = (await ask('GET', '/backups')).value;
+  while (now.running || !now.last || now.last.started_at === before.last?.started_at);
+  assert.deepEqual([now.last.complete, now.failed, now.overdue], [true, null, false]);
+  const all = (await ask('GET', '/backups/snapshots')).value.items;
+  assert.ok(all.some(({ name }) => name === now.last.snapshots[0].name));
+  const page = (await ask('GET', '/backups/snapshots?limit=1&source=mainstay')).value;
+  assert.equal(page.items[0].name, all[0].name);
+  assert.equal((await ask('GET', '/backups/snapshots?cursor=nothing')).status, 400);
+  const reader = (await ask('POST', '/tokens', { body: { label: 'watcher', scopes: ['read'] } })).value.token;
+  assert.equal((await ask('POST', '/backups', { token: reader })).status, 403);
+  const audit = (await ask('GET', '/audit')).value.items;
+  assert.ok(audit.some(({ action, subject }) => action === 'backup.started' && subject === now.target));
 });
 
 test('status, settings and the audit log', async () => {

@@ -50,7 +50,14 @@ pub async fn issue(api: V1, call: Call) -> Result<Reply, Problem> {
 /// `PATCH /v1/issues/{id}`.
 pub async fn change(api: V1, call: Call) -> Result<Reply, Problem> {
     let (id, change): (u64, Change) = (call.parsed(0)?, call.json()?);
-    Reply::ok(&api.issues().set_status(id, change.status).await?)
+    let changed = api.issues().set_status(id, change.status).await?;
+    let action = match change.status {
+        Status::Open => "issue.opened",
+        Status::Resolved => "issue.resolved",
+        Status::Ignored => "issue.ignored",
+    };
+    api.users().note(&call.by(), action, &id.to_string()).await?;
+    Reply::ok(&changed)
 }
 
 /// `GET /v1/issues/{id}/events/{number}`.

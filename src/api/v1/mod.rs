@@ -8,10 +8,12 @@
 //! Start reading at `answer.rs`, then `table.rs`.
 
 mod answer;
+mod backups;
 mod credentials;
 mod faults;
 mod limits;
 mod openapi;
+mod post;
 mod problem;
 mod route;
 mod schemas;
@@ -31,11 +33,13 @@ use axum::routing::{any, get};
 use axum::{Extension, Router};
 
 use crate::accounts::Users;
+use crate::backup::service::Backups;
 use crate::base::{Clock, Timestamp, ids};
 use crate::crypto::mac;
 use crate::http::{Body, Peer};
 use crate::issues::Issues;
 use crate::limits::Limits;
+use crate::mail::Outbox;
 use crate::monitor::{Checks, SettingView};
 use crate::objects::Objects;
 
@@ -45,10 +49,14 @@ pub struct World {
     pub users: Users,
     /// Buckets and objects.
     pub objects: Objects,
+    /// Outbound mail.
+    pub mail: Outbox,
     /// Captured errors.
     pub issues: Issues,
     /// Rate limits.
     pub limits: Limits,
+    /// Backups.
+    pub backups: Backups,
     /// The parts that can fail.
     pub checks: Checks,
     /// The settings.
@@ -98,6 +106,14 @@ impl V1 {
 
     fn objects(&self) -> &Objects {
         &self.0.world.objects
+    }
+
+    fn mail(&self) -> &Outbox {
+        &self.0.world.mail
+    }
+
+    fn backups(&self) -> &Backups {
+        &self.0.world.backups
     }
 
     fn issues(&self) -> &Issues {

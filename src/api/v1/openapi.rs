@@ -82,6 +82,10 @@ fn success(answer: Answer) -> Value {
         Answer::Json(schema) => {
             json!({"description": "Done.", "content": {"application/json": {"schema": reference(schema)}}})
         }
+        Answer::Message => json!({
+            "description": "The message, with its header.",
+            "content": {"message/rfc822": {"schema": {"type": "string"}}},
+        }),
         Answer::Nothing => json!({"description": "Done."}),
     }
 }

@@ -5,8 +5,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::accounts::{AccountsError, Scopes};
+use crate::backup::service::ServiceError;
 use crate::issues::IssuesError;
 use crate::limits::LimitsError;
+use crate::mail::MailError;
 use crate::objects::ObjectError;
 use crate::store::StoreError;
 
@@ -164,6 +166,32 @@ impl From<LimitsError> for Problem {
             LimitsError::NoSuchPolicy(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             LimitsError::Policy(error) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             LimitsError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<MailError> for Problem {
+    fn from(error: MailError) -> Self {
+        match error {
+            MailError::NoSuchMessage(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
+            MailError::Nothing { .. } | MailError::Masked { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
+            MailError::Store(error) => error.into(),
+            other => internal(&other),
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::NoTarget | ServiceError::Busy => Self::new(StatusCode::CONFLICT, error.to_string()),
+            ServiceError::Stopping => not_now(error.to_string()),
+            ServiceError::Store(error) => error.into(),
+            // The target is another machine or disk, and whoever asks may need to put it right.
+            ServiceError::Address(_) | ServiceError::Secret(_) | ServiceError::Backup(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, error.to_string())
+            }
+            other => internal(&other),
         }
     }
 }

@@ -44,6 +44,8 @@ impl Param {
 pub enum Answer {
     /// JSON of the schema called so.
     Json(&'static str),
+    /// A message as it was sent (`message/rfc822`).
+    Message,
     /// Nothing (204).
     Nothing,
 }
@@ -168,6 +170,22 @@ impl Reply {
     /// 201 with JSON.
     pub fn created(value: &impl Serialize) -> Result<Self, Problem> {
         Self::json(StatusCode::CREATED, value)
+    }
+
+    /// 202 with JSON: begun, not yet done.
+    pub fn accepted(value: &impl Serialize) -> Result<Self, Problem> {
+        Self::json(StatusCode::ACCEPTED, value)
+    }
+
+    /// 200 with a message. Others have written it, so it is only ever saved: never sniffed, never drawn.
+    pub fn message(bytes: Vec<u8>) -> Self {
+        let headers = [
+            (header::CONTENT_TYPE, "message/rfc822"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::CONTENT_DISPOSITION, "attachment; filename=\"message.eml\""),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        Self((StatusCode::OK, headers, bytes).into_response())
     }
 
     /// JSON. Answers tell of now, and some hold secrets: nobody keeps them.

@@ -2,23 +2,27 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::mail::Standing;
+
 /// Every schema, by name.
 pub fn schemas() -> Value {
     let mut all = Map::new();
-    for part in [credentials(), storage(), issues(), limits(), server()] {
+    for part in [credentials(), storage(), mail(), issues(), limits(), backups(), server()] {
         if let Value::Object(fields) = part {
             all.extend(fields);
         }
     }
-    let pages: [(&str, Value); 9] = [
+    let pages: [(&str, Value); 11] = [
         ("TokenPage", reference("Token")),
         ("AccessKeyPage", reference("AccessKey")),
         ("AuditPage", reference("AuditEntry")),
         ("SettingPage", reference("Setting")),
         ("BucketPage", reference("Bucket")),
+        ("MessagePage", reference("MessageSummary")),
         ("IssuePage", reference("Issue")),
         ("LimitPage", reference("LimitPolicy")),
         ("RejectionPage", reference("Rejection")),
+        ("SnapshotPage", reference("Snapshot")),
         ("ObjectPage", reference("ObjectSummary")),
     ];
     for (name, item) in pages {
@@ -136,6 +140,89 @@ fn storage() -> Value {
             &["method", "key"],
         ),
         "Presigned": object([("method", any_of(&["GET", "PUT"])), ("url", text()), ("expires_at", moment())]),
+    })
+}
+
+fn mail() -> Value {
+    let states = Standing::ALL.map(Standing::name);
+    json!({
+        "MessageSummary": object([
+            ("id", text()),
+            ("created_at", moment()),
+            ("source", text()),
+            ("from", text()),
+            ("to", list(text())),
+            ("recipients", number()),
+            ("subject", text()),
+            ("size", number()),
+            ("states", json!({"type": "object", "additionalProperties": number()})),
+            ("attempts", number()),
+            ("next_attempt_at", maybe(moment())),
+        ]),
+        "Message": object([
+            ("message", reference("MessageSummary")),
+            ("give_up_at", moment()),
+            ("finished_at", maybe(moment())),
+            ("masked", truth()),
+            ("deliveries", list(reference("MessageDelivery"))),
+        ]),
+        "MessageDelivery": object([
+            ("to", text()),
+            ("state", any_of(&states)),
+            ("sending", truth()),
+            ("attempts", number()),
+            ("next_attempt_at", maybe(moment())),
+            ("events", list(reference("DeliveryEvent"))),
+        ]),
+        "DeliveryEvent": object([("at", moment()), ("state", text()), ("note", text())]),
+    })
+}
+
+fn backups() -> Value {
+    json!({
+        "BackupCounts": object([
+            ("files", number()),
+            ("bytes", number()),
+            ("bytes_new", number()),
+            ("bytes_stored", number()),
+        ]),
+        "Snapshot": object([
+            ("name", text()),
+            ("source", text()),
+            ("started_at", moment()),
+            ("finished_at", moment()),
+            ("counts", reference("BackupCounts")),
+            ("fault_count", number()),
+            ("faults", list(text())),
+        ]),
+        "Drill": object([("at", moment()), ("files", number()), ("bytes", number()), ("failures", list(text()))]),
+        "BackupRun": object([
+            ("target", text()),
+            ("started_at", moment()),
+            ("finished_at", moment()),
+            ("complete", truth()),
+            ("snapshots", list(reference("Snapshot"))),
+            ("pause_ms", number()),
+            ("problems", list(text())),
+            ("drill", maybe(reference("Drill"))),
+        ]),
+        "FailedBackup": object([("at", moment()), ("target", text()), ("reason", text())]),
+        "BackupProgress": object([
+            ("target", text()),
+            ("started_at", moment()),
+            ("doing", text()),
+            ("counts", reference("BackupCounts")),
+        ]),
+        "Backups": object([
+            ("target", maybe(text())),
+            ("every_ms", number()),
+            ("next_at", maybe(moment())),
+            ("running", maybe(reference("BackupProgress"))),
+            ("last", maybe(reference("BackupRun"))),
+            ("failed", maybe(reference("FailedBackup"))),
+            ("proven", maybe(reference("Drill"))),
+            ("overdue", truth()),
+        ]),
     })
 }
 

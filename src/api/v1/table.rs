@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use super::route::{Answer, Param, Route, Verb};
-use super::{credentials, faults, limits, server, storage};
+use super::{backups, credentials, faults, limits, post, server, storage};
 use crate::accounts::Scopes;
 
 const READ: Option<Scopes> = Some(Scopes::READ);
@@ -190,6 +190,52 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         query: &[
+            Param::new(
+                "state",
+                "Only messages with a delivery in this state: queued, deferred, sent, failed, kept or cancelled.",
+            ),
+            Param::new("text", "Only messages with this in subject, sender or recipient."),
+            CURSOR,
+            LIMIT,
+        ],
+        ..get(
+            "/mail",
+            "listMessages",
+            "Messages, newest first. A page may be short, even empty, and go on.",
+            Answer::Json("MessagePage"),
+            |api, call| Box::pin(post::messages(api, call)),
+        )
+    },
+    get(
+        "/mail/{id}",
+        "getMessage",
+        "A message with each recipient's delivery and its history.",
+        Answer::Json("Message"),
+        |api, call| Box::pin(post::message(api, call)),
+    ),
+    get(
+        "/mail/{id}/raw",
+        "getMessageText",
+        "A message as it is sent; one with a link that lets its reader in only when the link works no more.",
+        Answer::Message,
+        |api, call| Box::pin(post::raw(api, call)),
+    ),
+    post(
+        "/mail/{id}/retry",
+        "retryMessage",
+        "Makes the next attempt due now, of every delivery that waits, failed or was cancelled.",
+        Answer::Json("Message"),
+        |api, call| Box::pin(post::retry(api, call)),
+    ),
+    post(
+        "/mail/{id}/cancel",
+        "cancelMessage",
+        "Takes the deliveries that wait out of the queue; an attempt under way is not stopped.",
+        Answer::Json("Message"),
+        |api, call| Box::pin(post::cancel(api, call)),
+    ),
+    Route {
+        query: &[
             Param::new("status", "Only issues of this status: open, resolved or ignored."),
             Param::new("level", "Only issues of this level, such as error."),
             Param::new("project", "Only issues of this project."),
@@ -269,6 +315,33 @@ pub static ROUTES: &[Route] = &[
             "After a success: the counters of whoever it was begin anew.",
             Answer::Nothing,
             |api, call| Box::pin(ready(limits::reset(&api, &call))),
+        )
+    },
+    get(
+        "/backups",
+        "getBackups",
+        "How backups stand: the target, the run under way, the last one, the last that failed, the last proven.",
+        Answer::Json("Backups"),
+        |api, _call| Box::pin(ready(backups::status(&api))),
+    ),
+    Route {
+        status: 202,
+        ..post(
+            "/backups",
+            "startBackup",
+            "Begins a backup to the set target; how it goes is in `getBackups`.",
+            Answer::Json("Backups"),
+            |api, call| Box::pin(backups::start(api, call)),
+        )
+    },
+    Route {
+        query: &[Param::new("source", "Only snapshots of this, such as `mainstay`."), CURSOR, LIMIT],
+        ..get(
+            "/backups/snapshots",
+            "listSnapshots",
+            "The snapshots at the set target, newest first.",
+            Answer::Json("SnapshotPage"),
+            |api, call| Box::pin(backups::snapshots(api, call)),
         )
     },
 ];

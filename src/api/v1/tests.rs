@@ -13,6 +13,7 @@ use crate::crypto::{Keyring, MasterKey};
 use crate::http::{Handler as _, RouterHandler, body};
 use crate::jobs::Jobs;
 use crate::limits::RateLimitsConfig;
+use crate::mail::MailConfig;
 use crate::objects::ObjectsConfig;
 use crate::telemetry::Metrics;
 use crate::testing::{FaultyDisk, TestClock, TestRandom, memory_store};
@@ -67,6 +68,8 @@ fn door() -> Door {
     let world = World {
         users: users.clone(),
         objects,
+        mail: Outbox::new(store.clone(), clock.clone(), random, &metrics, MailConfig::default()),
+        backups: crate::backup::server_tests::backups(&Shutdown::new()),
         issues: crate::issues::tests::issues(&store, crate::issues::IssuesConfig::default()).issues,
         limits: Limits::open(store.clone(), clock.clone(), &metrics, &RateLimitsConfig::default()).unwrap(),
         checks: Checks::new(Vec::new(), Shutdown::new()),
@@ -274,6 +277,25 @@ async fn status_settings_and_issues_are_shown() {
     }
     assert_eq!(door.admin("PATCH", "/v1/issues/1", Some(json!({"status": "resolved"}))).await.status, 404);
     assert_eq!(door.admin("PATCH", "/v1/issues/1", Some(json!({"status": "gone"}))).await.status, 400);
+}
+
+#[tokio::test]
+async fn mail_that_is_not_there_and_backups_without_a_target_are_problems() {
+    let door = door();
+    assert_eq!(door.admin("GET", "/v1/mail?state=queued", None).await.json()["items"], json!([]));
+    for bad in ["state=lost", "cursor=x", "limit=0", "standing=sent"] {
+        assert_eq!(door.admin("GET", &format!("/v1/mail?{bad}"), None).await.status, 400, "{bad}");
+    }
+    let id = "0".repeat(32);
+    for (method, path) in [("GET", ""), ("GET", "/raw"), ("POST", "/retry"), ("POST", "/cancel")] {
+        for id in ["x", &id] {
+            assert_eq!(door.admin(method, &format!("/v1/mail/{id}{path}"), None).await.status, 404, "{path}");
+        }
+    }
+    let backups = door.admin("GET", "/v1/backups", None).await.json();
+    assert_eq!((&backups["target"], &backups["overdue"]), (&json!(null), &json!(false)));
+    assert_eq!(door.admin("POST", "/v1/backups", None).await.status, 409);
+    assert_eq!(door.admin("GET", "/v1/backups/snapshots", None).await.status, 409);
 }
 
 #[tokio::test]
