@@ -5,6 +5,7 @@
 
 mod issues_0001_format;
 mod objects_0001_format;
+mod objects_0002_versions;
 mod state_0001_format;
 
 use super::Step;
@@ -13,7 +14,7 @@ use super::Step;
 pub(super) const STATE: &[Step] = &[state_0001_format::STEP];
 
 /// Steps of `objects.redb`.
-pub(super) const OBJECTS: &[Step] = &[objects_0001_format::STEP];
+pub(super) const OBJECTS: &[Step] = &[objects_0001_format::STEP, objects_0002_versions::STEP];
 
 /// Steps of `issues.redb`.
 pub(super) const ISSUES: &[Step] = &[issues_0001_format::STEP];

@@ -27,8 +27,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use super::blob::{BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, open_inline};
 use super::error::ObjectError;
 use super::index::{
-    BLOBS, BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, decode, malformed_key,
-    object_key,
+    BLOBS, BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS, VersionRow, decode,
+    malformed_key, object_key, parse_version_key,
 };
 use super::keys::{BucketKeys, unwrap_with_master};
 use super::names::{BucketName, ObjectKey};
@@ -36,7 +36,7 @@ use super::service::Objects;
 use crate::base::{Disk, Id128, OpenMode, disk};
 use crate::crypto::stream::SEGMENT;
 use crate::crypto::{Keyring, MasterKey};
-use crate::store::{Direction, ReadTx, StoreError, after_prefix};
+use crate::store::{Direction, ReadTx, StoreError, Table, after_prefix};
 
 const VERSION: u8 = 1;
 
@@ -183,30 +183,52 @@ pub fn objects_of(tx: &dyn ReadTx, lost: &BTreeSet<Id128>, limit: usize) -> Resu
         let row: BucketRow = decode(BUCKETS, &value)?;
         buckets.insert(*row.id.as_bytes(), String::from_utf8_lossy(&name).into_owned());
     }
-    let mut last: Option<Vec<u8>> = None;
-    loop {
-        let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let rows = tx.scan(CURRENT, from, Bound::Unbounded, Direction::Forward, OBJECTS_PAGE)?;
-        for (key, value) in &rows {
-            let object: ObjectRow = decode(CURRENT, value)?;
-            let gone = match object.content {
-                Content::Inline(_) => false,
-                Content::Blob(id) => lost.contains(&id),
-                Content::Parts(id) => parts_of(tx, id)?.iter().any(|part| lost.contains(part)),
-            };
-            if let Some((bucket, name)) = key.split_first_chunk::<16>().filter(|_| gone) {
-                let bucket = buckets.get(bucket).map_or("?", String::as_str);
-                out.push(format!("{bucket}/{}", String::from_utf8_lossy(name)));
+    for table in [CURRENT, VERSIONS] {
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = tx.scan(table, from, Bound::Unbounded, Direction::Forward, OBJECTS_PAGE)?;
+            for (at, value) in &rows {
+                if !is_lost(tx, table, value, lost)? {
+                    continue;
+                }
+                let bucket = at.first_chunk::<16>().and_then(|id| buckets.get(id)).map_or("?", String::as_str);
+                out.push(format!("{bucket}/{}", name_of(table, at)?));
                 if out.len() >= limit {
                     return Ok(out);
                 }
             }
+            let full = rows.len() == OBJECTS_PAGE;
+            let Some((at, _)) = rows.into_iter().next_back().filter(|_| full) else { break };
+            last = Some(at);
         }
-        if rows.len() < OBJECTS_PAGE {
-            return Ok(out);
-        }
-        last = rows.into_iter().next_back().map(|(key, _)| key);
     }
+    Ok(out)
+}
+
+/// Whether the bytes of the object in a row of `table` are in one of the blobs `lost`.
+fn is_lost(tx: &dyn ReadTx, table: Table, value: &[u8], lost: &BTreeSet<Id128>) -> Result<bool, ObjectError> {
+    let object = if table == CURRENT {
+        decode::<ObjectRow>(CURRENT, value)?
+    } else {
+        match decode(VERSIONS, value)? {
+            VersionRow::Object(object) => object,
+            VersionRow::Marker { .. } => return Ok(false),
+        }
+    };
+    Ok(match object.content {
+        Content::Inline(_) => false,
+        Content::Blob(id) => lost.contains(&id),
+        Content::Parts(id) => parts_of(tx, id)?.iter().any(|part| lost.contains(part)),
+    })
+}
+
+/// The key of the object in a row of `table`; of an older version, with a word that says so.
+fn name_of(table: Table, at: &[u8]) -> Result<String, ObjectError> {
+    if table == CURRENT {
+        return Ok(String::from_utf8_lossy(at.get(16..).unwrap_or_default()).into_owned());
+    }
+    Ok(format!("{} (an older version)", parse_version_key(at)?.0))
 }
 
 /// The blobs of a multipart object.

@@ -4,10 +4,10 @@ use std::ops::Bound;
 
 use super::error::ObjectError;
 use super::garbage::Garbage;
-use super::index::{BUCKETS, BucketRow, CURRENT, decode, malformed_key, row};
+use super::index::{BUCKETS, BucketRow, CURRENT, VERSIONS, decode, malformed_key, row};
 use super::names::BucketName;
 use super::service::{Objects, blocking};
-use super::types::{Bucket, Created};
+use super::types::{Bucket, Created, Versioning};
 use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, after_prefix, record};
 
@@ -33,7 +33,12 @@ impl Objects {
         let this = self.clone();
         // The key is durable before the row that needs it.
         let wrapped_key = blocking(move || Ok(this.0.keys.create(id, this.0.random.as_ref())?)).await?;
-        let value = record::encode(&BucketRow { id, created: inner.clock.now().millis(), wrapped_key });
+        let value = record::encode(&BucketRow {
+            id,
+            created: inner.clock.now().millis(),
+            wrapped_key,
+            versioning: Versioning::Off,
+        });
         let key = name.as_str().as_bytes().to_vec();
         let limit = inner.config.max_buckets;
         let created = inner
@@ -94,7 +99,34 @@ impl Objects {
         }
     }
 
-    /// Deletes an empty bucket and destroys its key. Uploads in progress go with it.
+    /// Whether a bucket keeps versions. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    pub async fn versioning(&self, name: &BucketName) -> Result<Versioning, ObjectError> {
+        let key = name.as_str().as_bytes().to_vec();
+        let found: Option<BucketRow> = self.0.store.read(move |tx| row(tx, BUCKETS, &key)).await?;
+        Ok(found.ok_or(ObjectError::NoSuchBucket)?.versioning)
+    }
+
+    /// Has a bucket keep versions from now on (`keep`), or no more: those it has stay.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the bucket may be as it was or as asked.
+    pub async fn set_versioning(&self, name: &BucketName, keep: bool) -> Result<(), ObjectError> {
+        let key = name.as_str().as_bytes().to_vec();
+        let change = move |tx: &mut dyn crate::store::WriteTx| {
+            let mut bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+            bucket.versioning = if keep { Versioning::Enabled } else { Versioning::Suspended };
+            Ok(tx.put(BUCKETS, &key, &record::encode(&bucket))?)
+        };
+        self.0.store.write(change).await
+    }
+
+    /// Deletes a bucket without objects and versions, and destroys its key. Uploads in progress go with it.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchBucket`], [`ObjectError::BucketNotEmpty`].
@@ -111,10 +143,11 @@ impl Objects {
                 let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
                 let all = bucket.id.as_bytes().as_slice();
                 let end = after_prefix(all);
-                let objects =
-                    tx.scan(CURRENT, Bound::Included(all), end.as_ref().map(Vec::as_slice), Direction::Forward, 1)?;
-                if !objects.is_empty() {
-                    return Err(ObjectError::BucketNotEmpty);
+                for table in [CURRENT, VERSIONS] {
+                    let to = end.as_ref().map(Vec::as_slice);
+                    if !tx.scan(table, Bound::Included(all), to, Direction::Forward, 1)?.is_empty() {
+                        return Err(ObjectError::BucketNotEmpty);
+                    }
                 }
                 tx.delete(BUCKETS, &key)?;
                 this.discard(tx, &[Garbage::Bucket(bucket.id)])

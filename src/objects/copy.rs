@@ -57,7 +57,7 @@ impl Objects {
     }
 
     async fn open_source(&self, source: &CopySource) -> Result<Found, ObjectError> {
-        let found = self.get(&source.bucket, &source.key, source.range).await?;
+        let found = self.get_version(&source.bucket, &source.target, source.range).await?;
         match source.etag {
             Some(etag) if etag != found.info.etag => Err(ObjectError::PreconditionFailed),
             _ => Ok(found),

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::names::VersionId;
+use crate::base::Timestamp;
 use crate::jobs::JobsError;
 use crate::store::StoreError;
 
@@ -49,6 +51,19 @@ pub enum ObjectError {
     /// No object has the key.
     #[error("no such key")]
     NoSuchKey,
+    /// The key has no such version.
+    #[error("no such version")]
+    NoSuchVersion,
+    /// What was asked for is a delete marker: there is nothing to read.
+    #[error("the version is a delete marker")]
+    DeleteMarker {
+        /// The marker's id.
+        version: VersionId,
+        /// When the deletion happened.
+        modified: Timestamp,
+        /// Whether the marker was asked for by its id; else it is the newest of its key.
+        named: bool,
+    },
     /// The object has no part with the number asked for.
     #[error("the object has no part {number}")]
     NoSuchPart {

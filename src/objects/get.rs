@@ -9,16 +9,15 @@ use bytes::Bytes;
 use super::blob::{Fault, OpenFault, open_inline};
 use super::body::ObjectBody;
 use super::error::ObjectError;
-use super::index::{
-    CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, PartRef, decode, number_after_id, object_key, row,
-};
+use super::index::{Content, INLINE, MANIFESTS, ManifestRow, PartRef, decode, number_after_id};
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, PartNumber};
 use super::reader::{ReadFault, Reader};
 use super::service::{Objects, blocking};
-use super::types::{Found, ObjectInfo, RangeSpec};
+use super::types::{Found, ObjectInfo, RangeSpec, Target};
+use super::versions::look_up;
 use crate::base::Id128;
-use crate::store::{Direction, ReadTx, after_prefix};
+use crate::store::{Direction, after_prefix};
 
 /// How often a lookup is made again when the object was overwritten between lookup and opening.
 const TRIES: u32 = 4;
@@ -37,10 +36,18 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::NoSuchBucket`], [`ObjectError::NoSuchKey`].
     pub async fn head(&self, bucket: &BucketName, key: &ObjectKey) -> Result<ObjectInfo, ObjectError> {
+        self.head_version(bucket, &newest(key)).await
+    }
+
+    /// Looks up an object, or the version of it that is named. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`], [`ObjectError::NoSuchKey`], [`ObjectError::NoSuchVersion`],
+    /// [`ObjectError::DeleteMarker`].
+    pub async fn head_version(&self, bucket: &BucketName, target: &Target) -> Result<ObjectInfo, ObjectError> {
         let bucket = self.open_bucket(bucket).await?;
-        let at = object_key(bucket.id, key);
-        let open = Arc::clone(&bucket);
-        let found = self.0.store.read(move |tx| look_up(tx, &open, &at)).await;
+        let (open, target) = (Arc::clone(&bucket), target.clone());
+        let found = self.0.store.read(move |tx| look_up(tx, &open, &target.key, target.version)).await;
         Ok(self.forget_if_gone(&bucket, found)?.info())
     }
 
@@ -59,7 +66,23 @@ impl Objects {
         key: &ObjectKey,
         range: Option<RangeSpec>,
     ) -> Result<Found, ObjectError> {
-        self.open_object(bucket, key, range.map_or(Choice::All, Choice::Range)).await
+        self.get_version(bucket, &newest(key), range).await
+    }
+
+    /// Opens an object, or the version of it that is named, or a range of it; see [`Objects::get`].
+    ///
+    /// # Errors
+    /// As [`Objects::get`], and [`ObjectError::NoSuchVersion`], [`ObjectError::DeleteMarker`].
+    ///
+    /// # Cancel safety
+    /// Without effects.
+    pub async fn get_version(
+        &self,
+        bucket: &BucketName,
+        target: &Target,
+        range: Option<RangeSpec>,
+    ) -> Result<Found, ObjectError> {
+        self.open_object(bucket, target, range.map_or(Choice::All, Choice::Range)).await
     }
 
     /// Opens one part of a multipart object; part 1 of an object stored in one piece is all of it.
@@ -72,24 +95,24 @@ impl Objects {
     pub async fn get_part(
         &self,
         bucket: &BucketName,
-        key: &ObjectKey,
+        target: &Target,
         number: PartNumber,
     ) -> Result<Found, ObjectError> {
-        self.open_object(bucket, key, Choice::Part(number)).await
+        self.open_object(bucket, target, Choice::Part(number)).await
     }
 
-    async fn open_object(&self, bucket: &BucketName, key: &ObjectKey, choice: Choice) -> Result<Found, ObjectError> {
+    async fn open_object(&self, bucket: &BucketName, target: &Target, choice: Choice) -> Result<Found, ObjectError> {
         let bucket = self.open_bucket(bucket).await?;
-        let (this, open, at) = (self.clone(), Arc::clone(&bucket), object_key(bucket.id, key));
+        let (this, open, target) = (self.clone(), Arc::clone(&bucket), target.clone());
         let found = blocking(move || {
             for _ in 1..TRIES {
-                match this.try_open(&open, &at, choice) {
+                match this.try_open(&open, &target, choice) {
                     Err(Attempt::Gone(_)) => {}
                     Err(Attempt::Failed(error)) => return Err(error),
                     Ok(found) => return Ok(found),
                 }
             }
-            this.try_open(&open, &at, choice).map_err(|attempt| match attempt {
+            this.try_open(&open, &target, choice).map_err(|attempt| match attempt {
                 Attempt::Gone(blob) => this.unreadable(blob, OpenFault::Missing),
                 Attempt::Failed(error) => error,
             })
@@ -101,9 +124,9 @@ impl Objects {
         Ok(found)
     }
 
-    fn try_open(&self, bucket: &Arc<OpenBucket>, at: &[u8], choice: Choice) -> Result<Found, Attempt> {
+    fn try_open(&self, bucket: &Arc<OpenBucket>, target: &Target, choice: Choice) -> Result<Found, Attempt> {
         let (object, inline) = self.0.store.read_blocking(|tx| {
-            let object = look_up(tx, bucket, at)?;
+            let object = look_up(tx, bucket, &target.key, target.version)?;
             let inline = match object.content {
                 Content::Inline(id) => tx.get(INLINE, id.as_bytes())?,
                 _ => None,
@@ -138,7 +161,7 @@ impl Objects {
             Content::Parts(id) => {
                 // Held first, looked at again: whoever replaces the object from here on finds it held.
                 let hold = self.0.reading.hold(id);
-                let again = self.0.store.read_blocking(|tx| look_up(tx, bucket, at))?;
+                let again = self.0.store.read_blocking(|tx| look_up(tx, bucket, &target.key, target.version))?;
                 if again.content != object.content {
                     return Err(Attempt::Gone(id));
                 }
@@ -185,6 +208,10 @@ impl Objects {
     }
 }
 
+fn newest(key: &ObjectKey) -> Target {
+    Target { key: key.clone(), version: None }
+}
+
 /// Why an attempt to open an object did not succeed.
 enum Attempt {
     /// A blob is not there: the object was overwritten in between, or bytes are lost.
@@ -196,12 +223,4 @@ impl<E: Into<ObjectError>> From<E> for Attempt {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
-}
-
-fn look_up(tx: &dyn ReadTx, bucket: &OpenBucket, at: &[u8]) -> Result<ObjectRow, ObjectError> {
-    if let Some(object) = row(tx, CURRENT, at)? {
-        return Ok(object);
-    }
-    bucket.check(tx)?;
-    Err(ObjectError::NoSuchKey)
 }

@@ -7,6 +7,8 @@
 //! |---|---|---|
 //! | `objects.buckets` | bucket name | [`BucketRow`] |
 //! | `objects.current` | bucket id ‖ object key | [`ObjectRow`] |
+//! | `objects.versions` | bucket id ‖ object key, escaped ‖ 00 01 ‖ inverted sequence (8) | [`VersionRow`]: older versions, and delete markers |
+//! | `objects.nulls` | bucket id ‖ object key | sequence (8) of the key's `null` version, while it is in `objects.versions` |
 //! | `objects.inline` | content id | a whole small blob (see [`super::blob`]), not a record |
 //! | `objects.manifests` | content id ‖ offset of the first part (8) | [`ManifestRow`]: parts of a multipart object |
 //! | `objects.blobs` | blob id | [`BlobRow`]: every blob file something refers to |
@@ -20,20 +22,24 @@
 //! Bodies are not in `objects.current`, so a page of a listing reads no bodies. A manifest is cut into rows of at most
 //! [`MANIFEST_PARTS`] parts, each found by the offset it starts at: a range of an object of 10,000 parts reads one row.
 //!
-//! Room for what is to come: the content id of an object is unique, so it can serve as version id, with the rows written
-//! so far as S3's `null` versions and older ones in a table beside `objects.current`, which keeps the newest of each key
-//! (a delete marker takes its row away). A copy by reference is a count in [`BlobRow`].
+//! `objects.current` keeps the newest version of each key that is an object; a delete marker takes the row away. All else
+//! is in `objects.versions`, each key's newest first, since its sequence (rising with each version of the key) is
+//! written inverted. A row of either table says itself which version it is.
+//!
+//! Room for what is to come: a copy by reference is a count in [`BlobRow`].
 
 use serde::{Deserialize, Serialize};
 
 use super::error::ObjectError;
-use super::names::ObjectKey;
-use super::types::{Checksum, Etag, Metadata, ObjectInfo, ObjectSummary};
+use super::names::{ObjectKey, VersionId};
+use super::types::{Checksum, Etag, Metadata, ObjectInfo, ObjectSummary, Versioning};
 use crate::base::{Id128, Timestamp};
 use crate::store::{ReadTx, Record, StoreError, Table, record};
 
 pub(super) const BUCKETS: Table = Table::new("objects.buckets");
 pub(super) const CURRENT: Table = Table::new("objects.current");
+pub(super) const VERSIONS: Table = Table::new("objects.versions");
+pub(super) const NULLS: Table = Table::new("objects.nulls");
 pub(super) const INLINE: Table = Table::new("objects.inline");
 pub(super) const MANIFESTS: Table = Table::new("objects.manifests");
 pub(super) const BLOBS: Table = Table::new("objects.blobs");
@@ -54,6 +60,42 @@ pub(super) struct BucketRow {
     pub created: u64,
     /// Its key, wrapped by the keyring.
     pub wrapped_key: Vec<u8>,
+    /// Whether it keeps versions. Version 1 of the row did not know.
+    pub versioning: Versioning,
+}
+
+/// Version 1 of a bucket.
+#[derive(Deserialize)]
+struct BucketRowV1 {
+    id: Id128,
+    created: u64,
+    wrapped_key: Vec<u8>,
+}
+
+/// Which version of its key a row is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VersionTag {
+    /// Rises with each version of the key; 0 for what was stored before the bucket kept versions.
+    pub sequence: u64,
+    /// Random.
+    pub nonce: u64,
+    /// Whether it is S3's `null` version.
+    pub null: bool,
+}
+
+impl VersionTag {
+    /// Of what is stored where no versions are kept.
+    pub const UNVERSIONED: Self = Self { sequence: 0, nonce: 0, null: true };
+
+    /// As clients know it.
+    pub const fn id(self) -> VersionId {
+        if self.null { VersionId::Null } else { self.place() }
+    }
+
+    /// Its place among the key's versions, also for a `null` one.
+    pub const fn place(self) -> VersionId {
+        VersionId::Made { sequence: self.sequence, nonce: self.nonce }
+    }
 }
 
 /// Where an object's bytes are.
@@ -80,6 +122,44 @@ pub(super) struct ObjectRow {
     pub content: Content,
     /// What the client said about it.
     pub metadata: Metadata,
+    /// Which version of its key it is. Version 1 of the row did not know: all were `null`.
+    pub version: VersionTag,
+}
+
+/// Version 1 of an object.
+#[derive(Deserialize)]
+struct ObjectRowV1 {
+    modified: u64,
+    size: u64,
+    etag: Etag,
+    content: Content,
+    metadata: Metadata,
+}
+
+/// A version that is not the newest, or a delete marker. Holds [`ObjectRow`] as it is: a change of that one's shape is
+/// one of this one's too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "one a row, moved once or twice")]
+pub(super) enum VersionRow {
+    /// An object.
+    Object(ObjectRow),
+    /// A deletion.
+    Marker {
+        /// Milliseconds since the Unix epoch.
+        modified: u64,
+        /// Which version of its key it is.
+        version: VersionTag,
+    },
+}
+
+impl VersionRow {
+    /// Which version of its key it is.
+    pub const fn version(&self) -> VersionTag {
+        match self {
+            Self::Object(object) => object.version,
+            Self::Marker { version, .. } => *version,
+        }
+    }
 }
 
 /// A part of a multipart object.
@@ -143,12 +223,40 @@ pub(super) struct OrphanRow {
 macro_rules! records {
     ($($row:ty),+ $(,)?) => { $( impl Record for $row { const VERSION: u8 = 1; } )+ };
 }
-records!(BucketRow, ObjectRow, ManifestRow, BlobRow, UploadRow, PartRow, OrphanRow);
+records!(VersionRow, ManifestRow, BlobRow, UploadRow, PartRow, OrphanRow);
+
+impl Record for BucketRow {
+    const VERSION: u8 = 2;
+
+    fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
+        let (old, rest): (BucketRowV1, _) = postcard::take_from_bytes(bytes).ok().filter(|_| version == 1)?;
+        let BucketRowV1 { id, created, wrapped_key } = old;
+        rest.is_empty().then_some(Self { id, created, wrapped_key, versioning: Versioning::Off })
+    }
+}
+
+impl Record for ObjectRow {
+    const VERSION: u8 = 2;
+
+    fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
+        let (old, rest): (ObjectRowV1, _) = postcard::take_from_bytes(bytes).ok().filter(|_| version == 1)?;
+        let ObjectRowV1 { modified, size, etag, content, metadata } = old;
+        let version = VersionTag::UNVERSIONED;
+        rest.is_empty().then_some(Self { modified, size, etag, content, metadata, version })
+    }
+}
 
 impl ObjectRow {
     /// The object as callers see it.
     pub fn info(self) -> ObjectInfo {
-        ObjectInfo { etag: self.etag, size: self.size, modified: Timestamp(self.modified), metadata: self.metadata }
+        ObjectInfo {
+            etag: self.etag,
+            size: self.size,
+            modified: Timestamp(self.modified),
+            version: self.version.id(),
+            versioned: !self.version.null || self.version.sequence > 0,
+            metadata: self.metadata,
+        }
     }
 
     /// The object as a listing shows it.
@@ -176,6 +284,27 @@ pub(super) fn malformed_key(table: Table) -> ObjectError {
 /// Key of an object.
 pub(super) fn object_key(bucket: Id128, key: &ObjectKey) -> Vec<u8> {
     [&bucket.as_bytes()[..], key.as_str().as_bytes()].concat()
+}
+
+/// What all rows of a key in `objects.versions` start with.
+pub(super) fn versions_of(bucket: Id128, key: &str) -> Vec<u8> {
+    let mut out = bucket.as_bytes().to_vec();
+    out.extend_from_slice(&escaped(key));
+    out.extend_from_slice(&END);
+    out
+}
+
+/// Key of a version.
+pub(super) fn version_key(bucket: Id128, key: &str, sequence: u64) -> Vec<u8> {
+    let mut out = versions_of(bucket, key);
+    out.extend_from_slice(&(!sequence).to_be_bytes());
+    out
+}
+
+/// Object key and sequence of a version's key.
+pub(super) fn parse_version_key(key: &[u8]) -> Result<(String, u64), ObjectError> {
+    let (rest, inverted) = key.split_last_chunk::<8>().ok_or_else(|| malformed_key(VERSIONS))?;
+    Ok((unescaped(VERSIONS, rest)?, !u64::from_be_bytes(*inverted)))
 }
 
 /// Key of a part.
@@ -219,8 +348,13 @@ pub(super) fn escaped(key: &str) -> Vec<u8> {
 
 /// Object key and upload id of an upload's key.
 pub(super) fn parse_upload_key(key: &[u8]) -> Result<(String, Id128), ObjectError> {
-    let malformed = || malformed_key(UPLOADS);
-    let (rest, upload) = key.split_last_chunk::<16>().ok_or_else(malformed)?;
+    let (rest, upload) = key.split_last_chunk::<16>().ok_or_else(|| malformed_key(UPLOADS))?;
+    Ok((unescaped(UPLOADS, rest)?, Id128::from_bytes(*upload)))
+}
+
+/// The object key of bucket id ‖ object key, escaped ‖ 00 01.
+fn unescaped(table: Table, rest: &[u8]) -> Result<String, ObjectError> {
+    let malformed = || malformed_key(table);
     let escaped = rest.get(16..).and_then(|rest| rest.strip_suffix(&END)).ok_or_else(malformed)?;
     let mut plain = Vec::with_capacity(escaped.len());
     let mut bytes = escaped.iter();
@@ -230,8 +364,7 @@ pub(super) fn parse_upload_key(key: &[u8]) -> Result<(String, Id128), ObjectErro
             return Err(malformed());
         }
     }
-    let key = String::from_utf8(plain).map_err(|_not_utf8| malformed())?;
-    Ok((key, Id128::from_bytes(*upload)))
+    String::from_utf8(plain).map_err(|_not_utf8| malformed())
 }
 
 #[cfg(test)]
@@ -253,6 +386,29 @@ mod tests {
             }
             prop_assert_eq!(keys[0].cmp(&keys[1]), encode(&keys[0]).cmp(&encode(&keys[1])));
         }
+    }
+
+    #[test]
+    fn version_keys_sort_by_key_and_newest_first() {
+        let bucket = Id128::from_bytes([7; 16]);
+        let keys = [("a", 9), ("a", 2), ("a\0b", 1), ("b", 5)].map(|(key, at)| version_key(bucket, key, at));
+        assert!(keys.is_sorted());
+        assert_eq!(parse_version_key(&keys[2]).unwrap(), ("a\0b".to_owned(), 1));
+        assert!(parse_version_key(b"short").is_err());
+    }
+
+    #[test]
+    fn rows_of_the_first_release_read_as_null_versions_of_buckets_without_versions() {
+        let etag = Etag { md5: [1; 16], parts: 0 };
+        let content = Content::Inline(Id128::from_bytes([2; 16]));
+        let old = postcard::to_extend(&(7_u64, 5_u64, etag, content, Metadata::default()), vec![1]).unwrap();
+        let object: ObjectRow = record::decode(&old).unwrap();
+        assert_eq!((object.modified, object.size, object.content), (7, 5, content));
+        assert_eq!(object.version.id(), VersionId::Null);
+        assert!(!object.info().versioned);
+        let old = postcard::to_extend(&(Id128::from_bytes([3; 16]), 7_u64, vec![1_u8, 2]), vec![1]).unwrap();
+        let bucket: BucketRow = record::decode(&old).unwrap();
+        assert_eq!((bucket.created, bucket.versioning), (7, Versioning::Off));
     }
 
     #[test]

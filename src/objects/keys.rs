@@ -39,10 +39,10 @@ pub(super) struct OpenBucket {
 }
 
 impl OpenBucket {
-    /// Proves within a transaction that the bucket is still the same.
-    pub fn check(&self, tx: &dyn ReadTx) -> Result<(), ObjectError> {
+    /// Proves within a transaction that the bucket is still the same, and gives its row.
+    pub fn check(&self, tx: &dyn ReadTx) -> Result<BucketRow, ObjectError> {
         match row::<BucketRow>(tx, BUCKETS, self.name.as_str().as_bytes())? {
-            Some(bucket) if bucket.id == self.id => Ok(()),
+            Some(bucket) if bucket.id == self.id => Ok(bucket),
             _ => Err(ObjectError::NoSuchBucket),
         }
     }

@@ -11,7 +11,7 @@ use super::walk::{Entry, Form, Walk};
 use crate::base::Id128;
 use crate::store::ReadTx;
 
-const FORM: Form = Form {
+pub(super) const FORM: Form = Form {
     table: CURRENT,
     encode: |text| text.as_bytes().to_vec(),
     decode: |at| at.get(16..).and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned),

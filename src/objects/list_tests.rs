@@ -21,6 +21,7 @@ fn store_with(keys: impl IntoIterator<Item = String>) -> Store {
         etag: Etag { md5: [3; 16], parts: 0 },
         content: Content::Inline(BUCKET),
         metadata: Metadata::default(),
+        version: crate::objects::index::VersionTag::UNVERSIONED,
     };
     let keys: Vec<_> = keys.into_iter().map(|key| object_key(BUCKET, &key.parse().unwrap())).collect();
     let value = record::encode(&row);

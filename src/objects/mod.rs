@@ -18,7 +18,7 @@
 //! The path of an upload: `put.rs` -> `receive.rs` (stream to blob, two batches of segments in turn) -> `blob/` (sealed,
 //! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
 //! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
-//! Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`.
+//! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`.
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
@@ -38,6 +38,7 @@ mod guards;
 mod index;
 mod keys;
 mod list;
+mod list_versions;
 mod metrics;
 pub mod names;
 mod parts;
@@ -51,18 +52,19 @@ pub mod sweep;
 mod tests;
 pub mod types;
 mod uploads;
+mod versions;
 mod walk;
 
 pub use body::ObjectBody;
 pub use config::ObjectsConfig;
 pub use error::{BodyError, ObjectError};
-pub use names::{BucketName, NameError, ObjectKey, PartNumber, UploadId};
+pub use names::{BucketName, NameError, ObjectKey, PartNumber, UploadId, VersionId};
 pub use parts::PART_LEAST;
 pub use put::DELETE_MANY_MAX;
 pub use service::Objects;
 pub use sweep::Swept;
 pub use types::{
-    Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Etag, EtagError, Found, ListPage, ListQuery,
-    Metadata, ObjectInfo, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec, UploadInfo, UploadPage,
-    UploadQuery,
+    Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Deleted, Etag, EtagError, Found, ListPage, ListQuery,
+    Metadata, ObjectInfo, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec, Target, UploadInfo,
+    UploadPage, UploadQuery, VersionPage, VersionQuery, VersionSummary, Versioning,
 };

@@ -39,6 +39,9 @@ pub enum NameError {
         /// The number.
         number: u64,
     },
+    /// A version id is not of the form this server gives out.
+    #[error("version id is none of this server's")]
+    Version,
     /// An upload id is not of the form this server gives out.
     #[error("upload id is none of this server's")]
     Upload,
@@ -131,6 +134,46 @@ impl FromStr for UploadId {
     }
 }
 
+/// Names one version of an object: `null` for one stored while the bucket kept no versions, else 32 lower-case
+/// hexadecimal digits, of which the first 16 number the key's versions in the order they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VersionId {
+    /// The one version of a key that was stored without versioning.
+    Null,
+    /// One stored with it.
+    Made {
+        /// Its place among the key's versions, rising.
+        sequence: u64,
+        /// Tells it from one that had the same place before and was deleted.
+        nonce: u64,
+    },
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Made { sequence, nonce } => write!(f, "{sequence:016x}{nonce:016x}"),
+        }
+    }
+}
+
+impl FromStr for VersionId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text == "null" {
+            return Ok(Self::Null);
+        }
+        let digits = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let half = |text: Option<&str>| text.and_then(|text| u64::from_str_radix(text, 16).ok());
+        match (half(text.get(..16)), half(text.get(16..))) {
+            (Some(sequence), Some(nonce)) if digits => Ok(Self::Made { sequence, nonce }),
+            _ => Err(NameError::Version),
+        }
+    }
+}
+
 /// A part's place in its upload: 1 to 10,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartNumber(u16);
@@ -185,6 +228,18 @@ mod tests {
         }
         assert!("".parse::<ObjectKey>().is_err());
         assert!("k".repeat(KEY_BYTES_MAX + 1).parse::<ObjectKey>().is_err());
+    }
+
+    #[test]
+    fn version_ids_are_null_or_what_this_server_gives_out() {
+        let made = VersionId::Made { sequence: 3, nonce: u64::MAX };
+        assert_eq!(made.to_string(), "0000000000000003ffffffffffffffff");
+        for id in [VersionId::Null, made] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in ["", "7", "NULL", &"+".repeat(32), &"F".repeat(32), &"0".repeat(33), "ü000000000000000000000000000000"] {
+            assert_eq!(text.parse::<VersionId>(), Err(NameError::Version), "{text}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::error::{BodyError, ObjectError};
 use super::garbage::Garbage;
 use super::index::{
     BLOBS, BlobRow, CURRENT, Content, MANIFEST_PARTS, MANIFESTS, ManifestRow, ObjectRow, PARTS, PartRef, PartRow,
-    UPLOADS, UploadRow, manifest_key, object_key, part_key, row, upload_key,
+    UPLOADS, UploadRow, VersionTag, manifest_key, object_key, part_key, row, upload_key,
 };
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, PART_NUMBER_MAX, PartNumber, UploadId};
@@ -180,15 +180,16 @@ impl Objects {
             etag: joined.etag,
             content: Content::Parts(upload),
             metadata,
+            version: VersionTag::UNVERSIONED,
         };
-        let (upload_at, at) = (upload_key(bucket.id, key.as_str(), upload), object_key(bucket.id, key));
-        let (this, open, value) = (self.clone(), Arc::clone(bucket), record::encode(&object));
+        let upload_at = upload_key(bucket.id, key.as_str(), upload);
+        let (this, open, key) = (self.clone(), Arc::clone(bucket), key.clone());
         let committed = self.0.store.write(move |tx| {
-            open.check(tx)?;
+            let bucket = open.check(tx)?;
             if upload_row(tx, &open, &upload_at)?.revision != row.revision {
-                return Ok(false);
+                return Ok(None);
             }
-            this.replace(tx, &at, &value, condition)?;
+            let object = this.install(tx, &bucket, &key, object.clone(), condition)?;
             for (key, value) in &joined.manifest {
                 tx.put(MANIFESTS, key, value)?;
             }
@@ -198,9 +199,9 @@ impl Objects {
             }
             let garbage = joined.left_out.iter().map(|blob| Garbage::Blob(*blob));
             this.discard(tx, &garbage.chain([Garbage::PartRows(upload)]).collect::<Vec<_>>())?;
-            Ok::<_, ObjectError>(true)
+            Ok::<_, ObjectError>(Some(object.info()))
         });
-        Ok(committed.await?.then(|| object.info()))
+        committed.await
     }
 }
 

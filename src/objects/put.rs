@@ -5,20 +5,21 @@ use futures_util::Stream;
 
 use super::blob::Record;
 use super::error::{BodyError, ObjectError};
-use super::garbage::Garbage;
-use super::index::{BLOBS, BlobRow, CURRENT, Content, INLINE, ObjectRow, object_key, row};
+use super::index::{BLOBS, BlobRow, Content, INLINE, ObjectRow, VersionTag};
 use super::names::{BucketName, ObjectKey};
 use super::receive::Placing;
 use super::service::Objects;
-use super::types::{Condition, Etag, Metadata, ObjectInfo, PutExpect};
-use crate::store::{StoreError, WriteTx, record};
+use super::types::{Condition, Deleted, Etag, Metadata, ObjectInfo, PutExpect, Target};
+use super::versions::nonce;
+use crate::base::Id128;
+use crate::store::{StoreError, record};
 
 /// Most keys of one [`Objects::delete_many`] (S3 API, `DeleteObjects`).
 pub const DELETE_MANY_MAX: usize = 1000;
 
 impl Objects {
     /// Stores `body` as `bucket`/`key`; returns once it would survive power loss. What the key held before is gone then,
-    /// all at once.
+    /// all at once; where the bucket keeps versions, it is an older version from then on.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchBucket`], [`ObjectError::Full`], [`ObjectError::TooLarge`],
@@ -50,23 +51,23 @@ impl Objects {
             etag: Etag { md5: received.md5, parts: 0 },
             content: if received.inline.is_some() { Content::Inline(id) } else { Content::Blob(id) },
             metadata,
+            version: VersionTag::UNVERSIONED,
         };
-        let (at, value) = (object_key(bucket.id, key), record::encode(&object));
         let blob_row = record::encode(&BlobRow { bucket: bucket.id });
-        let (this, open, mut received) = (self.clone(), bucket.clone(), received);
+        let (this, open, key, mut received) = (self.clone(), bucket.clone(), key.clone(), received);
         let inline = received.inline.as_mut().map(std::mem::take);
         let committed = self.0.store.write(move |tx| {
-            open.check(tx)?;
-            this.replace(tx, &at, &value, expect.condition)?;
+            let bucket = open.check(tx)?;
+            let object = this.install(tx, &bucket, &key, object.clone(), expect.condition)?;
             match &inline {
                 Some(bytes) => tx.put(INLINE, id.as_bytes(), bytes)?,
                 None => tx.put(BLOBS, id.as_bytes(), &blob_row)?,
             }
-            Ok(())
+            Ok(object)
         });
         let committed = committed.await;
         match self.forget_if_gone(&bucket, committed) {
-            Ok(()) => {
+            Ok(object) => {
                 self.0.metrics.puts.inc();
                 Ok(object.info())
             }
@@ -80,18 +81,41 @@ impl Objects {
         }
     }
 
-    /// Deletes `bucket`/`key`; fine when it holds nothing.
+    /// Deletes `bucket`/`key`; fine when it holds nothing. Where the bucket keeps versions, a delete marker becomes the
+    /// newest.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchBucket`], [`ObjectError::PreconditionFailed`].
     ///
     /// # Cancel safety
     /// Dropped before its end, the object may be there or not.
-    pub async fn delete(&self, bucket: &BucketName, key: &ObjectKey, condition: Condition) -> Result<(), ObjectError> {
-        self.delete_keys(bucket, vec![key.clone()], condition).await
+    pub async fn delete(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        condition: Condition,
+    ) -> Result<Deleted, ObjectError> {
+        self.delete_version(bucket, Target { key: key.clone(), version: None }, condition).await
     }
 
-    /// Deletes all of `keys` in one commit; keys that hold nothing are fine.
+    /// Deletes `target`; a version that is named is gone for good, and the one before it is the newest when it was.
+    /// Fine when there is no such version.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`], [`ObjectError::PreconditionFailed`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the object may be there or not.
+    pub async fn delete_version(
+        &self,
+        bucket: &BucketName,
+        target: Target,
+        condition: Condition,
+    ) -> Result<Deleted, ObjectError> {
+        Ok(self.delete_targets(bucket, vec![target], condition).await?.pop().unwrap_or_default())
+    }
+
+    /// Deletes all of `targets` in one commit, each as [`Objects::delete_version`] does, and tells what each did.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchBucket`], [`ObjectError::Unavailable`] for more than [`DELETE_MANY_MAX`] keys: none is
@@ -99,83 +123,36 @@ impl Objects {
     ///
     /// # Cancel safety
     /// Dropped before its end, all are deleted or none.
-    pub async fn delete_many(&self, bucket: &BucketName, keys: Vec<ObjectKey>) -> Result<(), ObjectError> {
-        if keys.len() > DELETE_MANY_MAX {
+    pub async fn delete_many(&self, bucket: &BucketName, targets: Vec<Target>) -> Result<Vec<Deleted>, ObjectError> {
+        if targets.len() > DELETE_MANY_MAX {
             return Err(ObjectError::Unavailable("more than 1000 keys in one deletion"));
         }
-        self.delete_keys(bucket, keys, Condition::Any).await
+        self.delete_targets(bucket, targets, Condition::Any).await
     }
 
-    async fn delete_keys(
+    async fn delete_targets(
         &self,
         bucket: &BucketName,
-        keys: Vec<ObjectKey>,
+        targets: Vec<Target>,
         condition: Condition,
-    ) -> Result<(), ObjectError> {
+    ) -> Result<Vec<Deleted>, ObjectError> {
         let bucket = self.open_bucket(bucket).await?;
-        let keys: Vec<Vec<u8>> = keys.iter().map(|key| object_key(bucket.id, key)).collect();
         let (this, open) = (self.clone(), bucket.clone());
+        let (nonce, now) = (nonce(Id128::random(self.0.random.as_ref())), self.0.clock.now());
         let deleted = self.0.store.write(move |tx| {
-            open.check(tx)?;
-            let mut garbage = Vec::new();
+            let bucket = open.check(tx)?;
+            let mut out = Vec::with_capacity(targets.len());
             let mut count = 0;
-            for key in &keys {
-                let old: Option<ObjectRow> = row(tx, CURRENT, key)?;
-                check(condition, old.as_ref())?;
-                if let Some(old) = old {
-                    tx.delete(CURRENT, key)?;
-                    garbage.extend(let_go(tx, old.content)?);
-                    count += 1;
-                }
+            for target in &targets {
+                let (deleted, changed) = this.remove(tx, &bucket, target, condition, nonce, now)?;
+                out.push(deleted);
+                count += u64::from(changed);
             }
-            this.discard(tx, &garbage)?;
-            Ok(count)
+            Ok((out, count))
         });
         let deleted = deleted.await;
-        self.0.metrics.deletes.add(self.forget_if_gone(&bucket, deleted)?);
-        Ok(())
+        let (deleted, count) = self.forget_if_gone(&bucket, deleted)?;
+        self.0.metrics.deletes.add(count);
+        Ok(deleted)
     }
-
-    /// Gives the key `at` the object row `value`, if it holds what `condition` asks for.
-    pub(super) fn replace(
-        &self,
-        tx: &mut dyn WriteTx,
-        at: &[u8],
-        value: &[u8],
-        condition: Condition,
-    ) -> Result<(), ObjectError> {
-        let old: Option<ObjectRow> = row(tx, CURRENT, at)?;
-        check(condition, old.as_ref())?;
-        if let Some(old) = old {
-            let garbage = let_go(tx, old.content)?;
-            self.discard(tx, garbage.as_slice())?;
-        }
-        tx.put(CURRENT, at, value)?;
-        Ok(())
-    }
-}
-
-fn check(condition: Condition, object: Option<&ObjectRow>) -> Result<(), ObjectError> {
-    let met = match condition {
-        Condition::Any => true,
-        Condition::Absent => object.is_none(),
-        Condition::Present => object.is_some(),
-        Condition::Matches(etag) => object.is_some_and(|object| object.etag == etag),
-    };
-    if met { Ok(()) } else { Err(ObjectError::PreconditionFailed) }
-}
-
-/// Removes what refers to `content`; what is returned must be discarded in the same transaction.
-fn let_go(tx: &mut dyn WriteTx, content: Content) -> Result<Option<Garbage>, ObjectError> {
-    Ok(match content {
-        Content::Inline(id) => {
-            tx.delete(INLINE, id.as_bytes())?;
-            None
-        }
-        Content::Blob(id) => {
-            tx.delete(BLOBS, id.as_bytes())?;
-            Some(Garbage::Blob(id))
-        }
-        Content::Parts(id) => Some(Garbage::Manifest(id)),
-    })
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::ObjectBody;
 use super::error::ObjectError;
-use super::names::{BucketName, ObjectKey, PartNumber, UploadId};
+use super::names::{BucketName, ObjectKey, PartNumber, UploadId, VersionId};
 use crate::base::{Timestamp, ids};
 
 /// An entity tag: the MD5 of the plaintext, or for a multipart object the MD5 of its parts' MD5s and their number.
@@ -141,6 +141,18 @@ pub struct Bucket {
     pub created: Timestamp,
 }
 
+/// Whether a bucket keeps what is overwritten or deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Versioning {
+    /// It never did.
+    #[default]
+    Off,
+    /// It does: every write makes a version, a deletion a delete marker.
+    Enabled,
+    /// It did: versions made stay, what is written now replaces the key's `null` version.
+    Suspended,
+}
+
 /// Whether a bucket was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
@@ -161,6 +173,70 @@ pub struct ObjectInfo {
     pub modified: Timestamp,
     /// What the client said about it.
     pub metadata: Metadata,
+    /// Which version of its key it is.
+    pub version: VersionId,
+    /// Whether it was stored in a bucket that keeps versions, or once did, so that a client wants to know its id.
+    pub versioned: bool,
+}
+
+/// What a deletion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// The version that is gone, or the delete marker that was made; `None` where no versions are kept.
+    pub version: Option<VersionId>,
+    /// Whether that is a delete marker.
+    pub marker: bool,
+}
+
+/// A key, and one version of it when that is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The key.
+    pub key: ObjectKey,
+    /// The version; `None` for the newest.
+    pub version: Option<VersionId>,
+}
+
+/// Which versions to list.
+#[derive(Clone, Debug, Default)]
+pub struct VersionQuery {
+    /// Only keys that start with this.
+    pub prefix: String,
+    /// As in [`ListQuery::delimiter`].
+    pub delimiter: Option<String>,
+    /// Only keys behind this (or this key's versions behind `after_version`, when given).
+    pub after_key: Option<String>,
+    /// With `after_key`: only its versions older than this one, then the keys behind.
+    pub after_version: Option<VersionId>,
+    /// Most entries; more than 1000 count as 1000.
+    pub max_keys: usize,
+}
+
+/// A version as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionSummary {
+    /// Its key.
+    pub key: String,
+    /// Its id.
+    pub version: VersionId,
+    /// Whether it is the key's newest.
+    pub latest: bool,
+    /// When it was made.
+    pub modified: Timestamp,
+    /// Tag and bytes of plaintext; `None` for a delete marker.
+    pub object: Option<(Etag, u64)>,
+}
+
+/// A page of versions: by key, each key's newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionPage {
+    /// Versions and delete markers.
+    pub versions: Vec<VersionSummary>,
+    /// Common prefixes, delimiter included.
+    pub common_prefixes: Vec<String>,
+    /// When more follow: the `after_key` and `after_version` of the next page. The id is never `null`, so that the next
+    /// page is found even when that version is gone by then.
+    pub next: Option<(String, Option<VersionId>)>,
 }
 
 /// An object as a listing shows it.
@@ -245,8 +321,8 @@ pub struct ListPage {
 pub struct CopySource {
     /// The bucket.
     pub bucket: BucketName,
-    /// The key.
-    pub key: ObjectKey,
+    /// The object, or one version of it.
+    pub target: Target,
     /// The tag it must still have, when the caller has looked before and relies on it.
     pub etag: Option<Etag>,
     /// Only these bytes (parts only).

@@ -8,7 +8,7 @@ use super::request::Request;
 use super::respond;
 use super::xml::Writer;
 use crate::http::{Body, conditional};
-use crate::objects::{BucketName, ObjectKey};
+use crate::objects::{BucketName, Target};
 
 /// A fact a client may choose, in the order of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ enum Attribute {
 #[derive(Debug)]
 pub struct GetObjectAttributes {
     bucket: BucketName,
-    key: ObjectKey,
+    target: Target,
     chosen: Vec<Attribute>,
 }
 
@@ -34,7 +34,7 @@ impl GetObjectAttributes {
     /// # Errors
     /// `x-amz-object-attributes` is missing or names something unknown.
     pub fn parse(request: &Request) -> Result<Self, S3Error> {
-        let (bucket, key) = request.object()?;
+        let (bucket, target) = request.target()?;
         let names = request.field("x-amz-object-attributes").unwrap_or_default().split(',').map(str::trim);
         let chosen = names
             .map(|name| match name {
@@ -47,7 +47,7 @@ impl GetObjectAttributes {
             })
             .collect::<Option<_>>()
             .ok_or_else(|| S3Error::new(Code::InvalidArgument, "x-amz-object-attributes names an unknown attribute"))?;
-        Ok(Self { bucket, key, chosen })
+        Ok(Self { bucket, target, chosen })
     }
 
     /// Answers.
@@ -55,7 +55,7 @@ impl GetObjectAttributes {
     /// # Errors
     /// The object does not exist; storage fails.
     pub async fn run(self, services: &Services) -> Result<Response<Body>, S3Error> {
-        let info = services.objects.head(&self.bucket, &self.key).await?;
+        let info = services.objects.head_version(&self.bucket, &self.target).await?;
         let chosen = |attribute| self.chosen.contains(&attribute);
         let mut xml = Writer::new("GetObjectAttributesResponse");
         if chosen(Attribute::Etag) {
@@ -76,6 +76,7 @@ impl GetObjectAttributes {
             xml.leaf("ObjectSize", info.size);
         }
         let mut response = respond::document(xml);
+        respond::set_version(response.headers_mut(), &info);
         respond::set(response.headers_mut(), header::LAST_MODIFIED, &conditional::format_date(info.modified));
         Ok(response)
     }

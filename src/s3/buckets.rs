@@ -1,6 +1,6 @@
 //! Buckets, and what there is to say about them.
 //!
-//! Every bucket has the same unchangeable settings: no versions, no lock, no policy, sealed at rest, all rights to the
+//! Some settings are the same for every bucket and unchangeable: no lock, no policy, sealed at rest, all rights to the
 //! key's owner. The answers here say so in S3's words, because stock tools ask before they start; they promise nothing
 //! that is not so.
 
@@ -13,7 +13,7 @@ use super::request::Request;
 use super::respond;
 use super::xml::Writer;
 use crate::http::Body;
-use crate::objects::{BucketName, Created, ObjectKey};
+use crate::objects::{BucketName, Created, Target};
 
 /// The one owner of everything: S3's documents have to name one.
 pub const OWNER: &str = "mainstay";
@@ -139,8 +139,6 @@ pub async fn delete(services: &Services, bucket: &BucketName) -> Result<Response
 pub enum Topic {
     /// The region.
     Location,
-    /// Versioning: never on.
-    Versioning,
     /// Who may do what: the owner everything.
     Acl,
     /// Encryption at rest: always on.
@@ -149,8 +147,6 @@ pub enum Topic {
     Logging,
     /// Events: none.
     Notification,
-    /// Tags.
-    Tagging,
     /// A setting there is not.
     Absent(Code),
 }
@@ -177,7 +173,6 @@ impl DescribeBucket {
                 let region = if services.region == "us-east-1" { "" } else { &services.region };
                 return Ok(respond::document(Writer::with_text("LocationConstraint", region)));
             }
-            Topic::Versioning => Writer::new("VersioningConfiguration"),
             Topic::Acl => acl(),
             Topic::Encryption => {
                 let mut xml = Writer::new("ServerSideEncryptionConfiguration");
@@ -186,7 +181,6 @@ impl DescribeBucket {
             }
             Topic::Logging => Writer::new("BucketLoggingStatus"),
             Topic::Notification => Writer::new("NotificationConfiguration"),
-            Topic::Tagging => return Err(Code::NoSuchTagSet.into()),
             Topic::Absent(code) => return Err(code.into()),
         };
         Ok(respond::document(xml))
@@ -198,8 +192,8 @@ impl DescribeBucket {
 pub struct DescribeObject {
     /// Its bucket.
     pub bucket: BucketName,
-    /// The object.
-    pub key: ObjectKey,
+    /// The object, or one version of it.
+    pub target: Target,
     /// What about it.
     pub topic: Topic,
 }
@@ -210,17 +204,9 @@ impl DescribeObject {
     /// # Errors
     /// The object does not exist; there is no such setting; storage fails.
     pub async fn run(self, services: &Services) -> Result<Response<Body>, S3Error> {
-        let info = services.objects.head(&self.bucket, &self.key).await?;
+        services.objects.head_version(&self.bucket, &self.target).await?;
         match self.topic {
             Topic::Acl => Ok(respond::document(acl())),
-            Topic::Tagging => {
-                let mut xml = Writer::new("Tagging");
-                xml.start("TagSet");
-                for (key, value) in &info.metadata.tags {
-                    xml.start("Tag").leaf("Key", key).leaf("Value", value).end();
-                }
-                Ok(respond::document(xml))
-            }
             Topic::Absent(code) => Err(code.into()),
             _ => Err(Code::NotImplemented.into()),
         }

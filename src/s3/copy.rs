@@ -16,7 +16,8 @@ use crate::http::conditional::{self, Verdict};
 use crate::http::range::{self, ByteRange};
 use crate::http::{Body, uri};
 use crate::objects::{
-    BucketName, Condition, CopyMetadata, CopySource, Metadata, ObjectInfo, ObjectKey, PartNumber, RangeSpec, UploadId,
+    BucketName, Condition, CopyMetadata, CopySource, Metadata, ObjectError, ObjectInfo, ObjectKey, PartNumber, RangeSpec,
+    Target, UploadId, VersionId,
 };
 
 /// The conditions a copy sets on its source, and the ordinary headers they mean.
@@ -48,19 +49,19 @@ impl Directive {
 #[derive(Debug)]
 struct Source {
     bucket: BucketName,
-    key: ObjectKey,
+    target: Target,
     conditions: HeaderMap,
 }
 
 impl Source {
-    /// Reads `x-amz-copy-source`: `[/]bucket/key[?versionId=null]`, percent-encoded.
+    /// Reads `x-amz-copy-source`: `[/]bucket/key[?versionId=id]`, percent-encoded.
     fn parse(request: &Request) -> Result<Self, S3Error> {
         let invalid = || S3Error::new(Code::InvalidArgument, "x-amz-copy-source must be /bucket/key");
         let text = request.field("x-amz-copy-source").ok_or_else(invalid)?;
-        let (path, version) = text.split_once("?versionId=").unwrap_or((text, "null"));
-        if version != "null" {
-            return Err(Code::NoSuchVersion.into());
-        }
+        let (path, version) = match text.split_once("?versionId=") {
+            Some((path, version)) => (path, Some(version.parse()?)),
+            None => (text, None),
+        };
         let (bucket, key) = path.strip_prefix('/').unwrap_or(path).split_once('/').ok_or_else(invalid)?;
         let mut conditions = HeaderMap::new();
         for (name, means) in CONDITIONS {
@@ -68,17 +69,24 @@ impl Source {
                 conditions.insert(means, value);
             }
         }
-        Ok(Self { bucket: uri::decode(bucket)?.parse()?, key: uri::decode(key)?.parse()?, conditions })
+        let target = Target { key: uri::decode(key)?.parse()?, version };
+        Ok(Self { bucket: uri::decode(bucket)?.parse()?, target, conditions })
     }
 
     /// Looks the source up and holds its conditions against it; the copy then relies on the tag seen.
     async fn find(self, services: &Services, range: Option<RangeSpec>) -> Result<(CopySource, ObjectInfo), S3Error> {
-        let info = services.objects.head(&self.bucket, &self.key).await?;
+        let info = match services.objects.head_version(&self.bucket, &self.target).await {
+            // A source must be an object; which is why this is no answer of 405 as for a read.
+            Err(ObjectError::DeleteMarker { named: true, .. }) => {
+                return Err(S3Error::new(Code::InvalidRequest, "the source of a copy must not be a delete marker"));
+            }
+            found => found?,
+        };
         let verdict = conditional::evaluate(&self.conditions, &info.etag.to_string(), info.modified);
         if verdict != Verdict::Proceed {
             return Err(Code::PreconditionFailed.into());
         }
-        let source = CopySource { bucket: self.bucket, key: self.key, etag: Some(info.etag), range };
+        let source = CopySource { bucket: self.bucket, target: self.target, etag: Some(info.etag), range };
         Ok((source, info))
     }
 }
@@ -106,7 +114,7 @@ impl CopyObject {
         let metadata_from = Directive::parse(request, "x-amz-metadata-directive")?;
         let tags_from = Directive::parse(request, "x-amz-tagging-directive")?;
         let replaces = metadata_from == Directive::Replace || tags_from == Directive::Replace;
-        if source.bucket == bucket && source.key == key && !replaces {
+        if source.bucket == bucket && source.target == (Target { key: key.clone(), version: None }) && !replaces {
             let problem = "a copy of an object onto itself must replace its metadata or tags";
             return Err(S3Error::new(Code::InvalidRequest, problem));
         }
@@ -119,7 +127,9 @@ impl CopyObject {
     /// # Errors
     /// Source or bucket do not exist, a condition does not hold, storage fails: what the key held stays.
     pub async fn run(self, services: &Services, _request: &Request) -> Result<Response<Body>, S3Error> {
+        let named = self.source.target.version;
         let (source, info) = self.source.find(services, None).await?;
+        let source_version = named.or(Some(info.version).filter(|_| info.versioned));
         let mut metadata = match self.metadata_from {
             Directive::Copy => info.metadata.clone(),
             Directive::Replace => self.metadata.clone(),
@@ -136,7 +146,10 @@ impl CopyObject {
         let mut xml = Writer::new("CopyObjectResult");
         xml.leaf("LastModified", info.modified).leaf("ETag", format_args!("\"{}\"", info.etag));
         respond::write_checksum(&mut xml, info.metadata.checksum.as_ref());
-        Ok(respond::document(xml))
+        let mut response = respond::document(xml);
+        respond::set_version(response.headers_mut(), &info);
+        set_source_version(response.headers_mut(), source_version);
+        Ok(response)
     }
 }
 
@@ -177,10 +190,20 @@ impl UploadPartCopy {
     /// # Errors
     /// Source or upload do not exist, a condition does not hold, the range lies outside, storage fails.
     pub async fn run(self, services: &Services, _request: &Request) -> Result<Response<Body>, S3Error> {
-        let (source, _) = self.source.find(services, self.range).await?;
+        let named = self.source.target.version;
+        let (source, info) = self.source.find(services, self.range).await?;
+        let source_version = named.or(Some(info.version).filter(|_| info.versioned));
         let part = services.objects.copy_part(&source, &self.bucket, &self.key, self.upload, self.number).await?;
         let mut xml = Writer::new("CopyPartResult");
         xml.leaf("LastModified", part.modified).leaf("ETag", format_args!("\"{}\"", part.etag));
-        Ok(respond::document(xml))
+        let mut response = respond::document(xml);
+        set_source_version(response.headers_mut(), source_version);
+        Ok(response)
+    }
+}
+
+fn set_source_version(headers: &mut HeaderMap, version: Option<VersionId>) {
+    if let Some(version) = version {
+        respond::set(headers, HeaderName::from_static("x-amz-copy-source-version-id"), &version.to_string());
     }
 }

@@ -1,6 +1,6 @@
 //! Removing objects: one, or many in one commit.
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::door::Services;
 use super::error::{Code, S3Error};
@@ -10,7 +10,7 @@ use super::respond;
 use super::write;
 use super::xml::Writer;
 use crate::http::Body;
-use crate::objects::{BucketName, Condition, ObjectKey};
+use crate::objects::{BucketName, Condition, Deleted, ObjectKey, Target};
 
 /// Most keys in one request.
 const KEYS_MAX: usize = 1000;
@@ -19,7 +19,7 @@ const KEYS_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct DeleteObject {
     bucket: BucketName,
-    key: ObjectKey,
+    target: Target,
     condition: Condition,
 }
 
@@ -29,8 +29,8 @@ impl DeleteObject {
     /// # Errors
     /// A condition S3 does not have.
     pub fn parse(request: &Request) -> Result<Self, S3Error> {
-        let (bucket, key) = request.object()?;
-        Ok(Self { bucket, key, condition: write::condition(request)? })
+        let (bucket, target) = request.target()?;
+        Ok(Self { bucket, target, condition: write::condition(request)? })
     }
 
     /// Removes it.
@@ -38,8 +38,20 @@ impl DeleteObject {
     /// # Errors
     /// The bucket does not exist; the condition does not hold; storage fails.
     pub async fn run(self, services: &Services) -> Result<Response<Body>, S3Error> {
-        services.objects.delete(&self.bucket, &self.key, self.condition).await?;
-        Ok(respond::empty(StatusCode::NO_CONTENT))
+        let deleted = services.objects.delete_version(&self.bucket, self.target, self.condition).await?;
+        let mut response = respond::empty(StatusCode::NO_CONTENT);
+        describe(response.headers_mut(), deleted);
+        Ok(response)
+    }
+}
+
+/// Tells which version is gone, or which delete marker was made or is gone.
+fn describe(headers: &mut HeaderMap, deleted: Deleted) {
+    if deleted.marker {
+        headers.insert(HeaderName::from_static("x-amz-delete-marker"), HeaderValue::from_static("true"));
+    }
+    if let Some(version) = deleted.version {
+        respond::set(headers, HeaderName::from_static("x-amz-version-id"), &version.to_string());
     }
 }
 
@@ -70,29 +82,32 @@ impl DeleteObjects {
     ) -> Result<Response<Body>, S3Error> {
         let document = body.document(request, "Delete").await?.ok_or(Code::MalformedXML)?;
         let quiet = document.word_of("Quiet").is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let mut keys = Vec::new();
-        let mut failed: Vec<(String, S3Error)> = Vec::new();
+        let mut targets: Vec<Target> = Vec::new();
+        let mut failed: Vec<(String, &str, S3Error)> = Vec::new();
         for object in document.all("Object") {
             let name = object.text_of("Key").ok_or(Code::MalformedXML)?;
             let version = object.word_of("VersionId").unwrap_or_default();
-            match name.parse::<ObjectKey>() {
-                Err(error) => failed.push((name.to_owned(), error.into())),
-                Ok(_) if !matches!(version, "" | "null") => {
-                    failed.push((name.to_owned(), Code::NoSuchVersion.into()));
-                }
-                Ok(key) => keys.push(key),
+            let id = if version.is_empty() { Ok(None) } else { version.parse().map(Some) };
+            match (name.parse::<ObjectKey>(), id) {
+                (Err(error), _) | (_, Err(error)) => failed.push((name.to_owned(), version, error.into())),
+                (Ok(key), Ok(version)) => targets.push(Target { key, version }),
             }
         }
-        if keys.len().saturating_add(failed.len()) > KEYS_MAX || (keys.is_empty() && failed.is_empty()) {
+        if targets.len().saturating_add(failed.len()) > KEYS_MAX || (targets.is_empty() && failed.is_empty()) {
             return Err(Code::MalformedXML.into());
         }
-        services.objects.delete_many(&self.bucket, keys.clone()).await?;
+        let deleted = services.objects.delete_many(&self.bucket, targets.clone()).await?;
         let mut xml = Writer::new("DeleteResult");
-        for key in keys.iter().filter(|_| !quiet) {
-            xml.start("Deleted").leaf("Key", key).end();
+        for (target, deleted) in targets.iter().zip(deleted).filter(|_| !quiet) {
+            xml.start("Deleted").leaf("Key", &target.key).maybe("VersionId", target.version);
+            if deleted.marker {
+                xml.leaf("DeleteMarker", true).maybe("DeleteMarkerVersionId", deleted.version);
+            }
+            xml.end();
         }
-        for (key, error) in &failed {
-            xml.start("Error").leaf("Key", key).leaf("Code", error.code.name());
+        for (key, version, error) in &failed {
+            xml.start("Error").leaf("Key", key).maybe("VersionId", Some(version).filter(|version| !version.is_empty()));
+            xml.leaf("Code", error.code.name());
             xml.leaf("Message", error.message.as_deref().unwrap_or(error.code.text())).end();
         }
         Ok(respond::document(xml))

@@ -9,6 +9,7 @@ use http::StatusCode;
 use super::payload::BodyFault;
 use crate::http::body::ReadError;
 use crate::http::chunked::ChunkError;
+use crate::http::conditional;
 use crate::http::query::QueryError;
 use crate::http::sigv4::SignatureError;
 use crate::http::uri::UriError;
@@ -57,6 +58,7 @@ codes! {
     InternalError = 500, "internal error, the server's log says more";
     InvalidAccessKeyId = 403, "the access key does not exist";
     InvalidArgument = 400, "an argument is invalid";
+    IllegalVersioningConfigurationException = 400, "the versioning configuration must have the status Enabled or Suspended";
     InvalidBucketName = 400, "the bucket name is invalid";
     InvalidDigest = 400, "Content-MD5 is no base64 of 16 bytes";
     InvalidPart = 400, "a part was not found, or has another etag";
@@ -64,6 +66,7 @@ codes! {
     InvalidPartOrder = 400, "the parts are not listed in ascending order";
     InvalidRange = 416, "the range does not lie in the object";
     InvalidRequest = 400, "the request is invalid";
+    InvalidTag = 400, "a tag is invalid";
     InvalidURI = 400, "the address does not parse";
     KeyTooLongError = 400, "the key is longer than 1024 bytes";
     MalformedXML = 400, "the document is not well-formed, or not what this operation takes";
@@ -106,12 +109,14 @@ pub struct S3Error {
     pub message: Option<String>,
     /// More elements of the answer, such as the region expected.
     pub details: Vec<(&'static str, String)>,
+    /// More headers of the answer, such as which version is a delete marker.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl S3Error {
     /// An error with a message of its own.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), details: Vec::new() }
+        Self { code, message: Some(message.into()), details: Vec::new(), headers: Vec::new() }
     }
 
     fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -128,7 +133,7 @@ impl S3Error {
 
 impl From<Code> for S3Error {
     fn from(code: Code) -> Self {
-        Self { code, message: None, details: Vec::new() }
+        Self { code, message: None, details: Vec::new(), headers: Vec::new() }
     }
 }
 
@@ -140,6 +145,17 @@ impl From<ObjectError> for S3Error {
             E::BucketNotEmpty => Code::BucketNotEmpty,
             E::TooManyBuckets { .. } => Code::TooManyBuckets,
             E::NoSuchKey => Code::NoSuchKey,
+            E::NoSuchVersion => Code::NoSuchVersion,
+            E::DeleteMarker { version, modified, named } => {
+                // Asked for by its id it is there, but cannot be read; else the key is as good as free.
+                let mut error = Self::from(if *named { Code::MethodNotAllowed } else { Code::NoSuchKey });
+                error.headers.push(("x-amz-delete-marker", "true".to_owned()));
+                error.headers.push(("x-amz-version-id", version.to_string()));
+                if *named {
+                    error.headers.push(("last-modified", conditional::format_date(*modified)));
+                }
+                return error;
+            }
             E::NoSuchPart { .. } => Code::InvalidPartNumber,
             E::NoSuchUpload => Code::NoSuchUpload,
             E::InvalidPart { .. } => Code::InvalidPart,
@@ -163,6 +179,7 @@ impl From<ObjectError> for S3Error {
             Code::NoSuchBucket
             | Code::NoSuchKey
             | Code::NoSuchUpload
+            | Code::NoSuchVersion
             | Code::StorageFull
             | Code::ServiceUnavailable => code.into(),
             _ => Self::new(code, error.to_string()),
@@ -218,6 +235,8 @@ impl From<NameError> for S3Error {
             NameError::KeyLength { .. } => Code::KeyTooLongError,
             NameError::PartNumber { .. } => Code::InvalidArgument,
             NameError::Upload => return Code::NoSuchUpload.into(),
+            // What this server never gave out is a version no key has.
+            NameError::Version => return Code::NoSuchVersion.into(),
         };
         Self::new(code, error.to_string())
     }

@@ -1,7 +1,6 @@
-//! Listing a bucket's keys: `ListObjects`, `ListObjectsV2`, `ListObjectVersions`.
+//! Listing a bucket's keys: `ListObjects`, `ListObjectsV2`.
 //!
-//! All three are the same walk; they differ in how a page names the next one, and in the document. Without versioning
-//! every object is its own latest version, `null`.
+//! Both are the same walk; they differ in how a page names the next one, and in the document.
 
 use std::borrow::Cow;
 
@@ -21,15 +20,13 @@ use crate::objects::{BucketName, ListPage, ListQuery, ObjectSummary};
 /// Most entries on a page.
 const PAGE_MAX: usize = 1000;
 
-/// Which of the three operations.
+/// Which of the two operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// `ListObjects`: pages by `marker`.
     V1,
     /// `ListObjectsV2`: pages by `continuation-token`.
     V2,
-    /// `ListObjectVersions`: pages by `key-marker`.
-    Versions,
 }
 
 /// How keys are written into the document.
@@ -78,7 +75,7 @@ pub struct ListObjects {
     flavour: Flavour,
     prefix: String,
     delimiter: Option<String>,
-    /// `marker`, `start-after` or `key-marker` as given.
+    /// `marker` or `start-after` as given.
     marker: Option<String>,
     /// `continuation-token` as given.
     token: Option<String>,
@@ -98,7 +95,6 @@ impl ListObjects {
         let marker = match flavour {
             Flavour::V1 => text("marker"),
             Flavour::V2 => text("start-after"),
-            Flavour::Versions => text("key-marker"),
         };
         let token = if flavour == Flavour::V2 { text("continuation-token") } else { None };
         let after = match &token {
@@ -135,13 +131,9 @@ impl ListObjects {
     }
 
     fn write(&self, page: &ListPage) -> Writer {
-        let root = match self.flavour {
-            Flavour::V1 | Flavour::V2 => "ListBucketResult",
-            Flavour::Versions => "ListVersionsResult",
-        };
         let encode = |text: &str| self.encoding.write(text).into_owned();
         let next = page.next.as_deref();
-        let mut xml = Writer::new(root);
+        let mut xml = Writer::new("ListBucketResult");
         xml.leaf("Name", &self.bucket).leaf("Prefix", encode(&self.prefix));
         match self.flavour {
             Flavour::V1 => {
@@ -153,12 +145,6 @@ impl ListObjects {
                 xml.maybe("StartAfter", self.marker.as_deref().map(encode));
                 xml.maybe("ContinuationToken", self.token.as_deref());
                 xml.maybe("NextContinuationToken", next.map(token));
-            }
-            Flavour::Versions => {
-                xml.leaf("KeyMarker", encode(self.marker.as_deref().unwrap_or_default())).leaf("VersionIdMarker", "");
-                if let Some(next) = next {
-                    xml.leaf("NextKeyMarker", encode(next)).leaf("NextVersionIdMarker", "null");
-                }
             }
         }
         xml.leaf("MaxKeys", self.max_keys);
@@ -175,11 +161,7 @@ impl ListObjects {
     }
 
     fn write_object(&self, xml: &mut Writer, object: &ObjectSummary) {
-        let versions = self.flavour == Flavour::Versions;
-        xml.start(if versions { "Version" } else { "Contents" }).leaf("Key", self.encoding.write(&object.key));
-        if versions {
-            xml.leaf("VersionId", "null").leaf("IsLatest", true);
-        }
+        xml.start("Contents").leaf("Key", self.encoding.write(&object.key));
         xml.leaf("LastModified", object.modified).leaf("ETag", format_args!("\"{}\"", object.etag));
         xml.leaf("Size", object.size).leaf("StorageClass", "STANDARD");
         if self.owners {

@@ -32,8 +32,10 @@ pub mod payload;
 pub mod read;
 pub mod request;
 mod respond;
+pub mod tags;
 #[cfg(test)]
 mod tests;
+pub mod versions;
 pub mod write;
 pub mod xml;
 

@@ -169,7 +169,9 @@ impl CompleteMultipartUpload {
         xml.leaf("ETag", format_args!("\"{}\"", info.etag));
         respond::write_checksum(&mut xml, info.metadata.checksum.as_ref());
         xml.maybe("ChecksumType", info.metadata.checksum.as_ref().map(respond::checksum_type));
-        Ok(respond::document(xml))
+        let mut response = respond::document(xml);
+        respond::set_version(response.headers_mut(), &info);
+        Ok(response)
     }
 
     /// The object's checksum from its parts', when each has one; held against what the client says of either.

@@ -20,6 +20,8 @@ use super::multipart::{
 use super::payload::SealedBody;
 use super::read::{GetObject, Want};
 use super::request::Request;
+use super::tags::{DeleteObjectTagging, GetObjectTagging, PutObjectTagging};
+use super::versions::{GetBucketVersioning, ListObjectVersions, PutBucketVersioning};
 use super::write::PutObject;
 use crate::http::Body;
 use crate::objects::BucketName;
@@ -35,10 +37,16 @@ pub enum Operation {
     HeadBucket(BucketName),
     /// Removes an empty bucket.
     DeleteBucket(BucketName),
-    /// Region, versioning, ACL and other settings, none of which can be changed.
+    /// Region, ACL and other settings that cannot be changed.
     DescribeBucket(DescribeBucket),
-    /// A page of keys, in one of three flavours.
+    /// Whether the bucket keeps versions.
+    GetBucketVersioning(GetBucketVersioning),
+    /// Has it keep versions, or no more.
+    PutBucketVersioning(PutBucketVersioning),
+    /// A page of keys, in one of two flavours.
     ListObjects(ListObjects),
+    /// A page of versions and delete markers.
+    ListObjectVersions(ListObjectVersions),
     /// Uploads in progress.
     ListMultipartUploads(ListMultipartUploads),
     /// Removes many objects.
@@ -47,8 +55,14 @@ pub enum Operation {
     GetObject(GetObject),
     /// Chosen facts about an object.
     GetObjectAttributes(GetObjectAttributes),
-    /// ACL, tags and lock of an object.
+    /// ACL and lock of an object.
     DescribeObject(DescribeObject),
+    /// The tags of an object.
+    GetObjectTagging(GetObjectTagging),
+    /// Gives an object other tags.
+    PutObjectTagging(PutObjectTagging),
+    /// Takes an object's tags away.
+    DeleteObjectTagging(DeleteObjectTagging),
     /// Stores an object.
     PutObject(PutObject),
     /// Stores a copy of an object.
@@ -147,13 +161,20 @@ static TABLE: &[Row] = &[
     Row(Method::DELETE, Level::Bucket, When::Plain, |r| Ok(Operation::DeleteBucket(r.bucket()?))),
     Row(Method::GET, Level::Bucket, When::Plain, |r| list(r, Flavour::V1)),
     Row(Method::GET, Level::Bucket, When::Value("list-type", "2"), |r| list(r, Flavour::V2)),
-    Row(Method::GET, Level::Bucket, When::Query("versions"), |r| list(r, Flavour::Versions)),
+    Row(Method::GET, Level::Bucket, When::Query("versions"), |r| {
+        Ok(Operation::ListObjectVersions(ListObjectVersions::parse(r)?))
+    }),
     Row(Method::GET, Level::Bucket, When::Query("uploads"), |r| {
         Ok(Operation::ListMultipartUploads(ListMultipartUploads::parse(r)?))
     }),
     Row(Method::POST, Level::Bucket, When::Query("delete"), |r| Ok(Operation::DeleteObjects(DeleteObjects::parse(r)?))),
     Row(Method::GET, Level::Bucket, When::Query("location"), |r| describe(r, Topic::Location)),
-    Row(Method::GET, Level::Bucket, When::Query("versioning"), |r| describe(r, Topic::Versioning)),
+    Row(Method::GET, Level::Bucket, When::Query("versioning"), |r| {
+        Ok(Operation::GetBucketVersioning(GetBucketVersioning::parse(r)?))
+    }),
+    Row(Method::PUT, Level::Bucket, When::Query("versioning"), |r| {
+        Ok(Operation::PutBucketVersioning(PutBucketVersioning::parse(r)?))
+    }),
     Row(Method::GET, Level::Bucket, When::Query("acl"), |r| describe(r, Topic::Acl)),
     Row(Method::GET, Level::Bucket, When::Query("encryption"), |r| describe(r, Topic::Encryption)),
     Row(Method::GET, Level::Bucket, When::Query("logging"), |r| describe(r, Topic::Logging)),
@@ -182,7 +203,15 @@ static TABLE: &[Row] = &[
         Ok(Operation::GetObjectAttributes(GetObjectAttributes::parse(r)?))
     }),
     Row(Method::GET, Level::Object, When::Query("acl"), |r| describe_object(r, Topic::Acl)),
-    Row(Method::GET, Level::Object, When::Query("tagging"), |r| describe_object(r, Topic::Tagging)),
+    Row(Method::GET, Level::Object, When::Query("tagging"), |r| {
+        Ok(Operation::GetObjectTagging(GetObjectTagging::parse(r)?))
+    }),
+    Row(Method::PUT, Level::Object, When::Query("tagging"), |r| {
+        Ok(Operation::PutObjectTagging(PutObjectTagging::parse(r)?))
+    }),
+    Row(Method::DELETE, Level::Object, When::Query("tagging"), |r| {
+        Ok(Operation::DeleteObjectTagging(DeleteObjectTagging::parse(r)?))
+    }),
     Row(Method::GET, Level::Object, When::Query("retention"), |r| {
         describe_object(r, Topic::Absent(Code::NoSuchObjectLockConfiguration))
     }),
@@ -220,8 +249,8 @@ fn absent(request: &Request, code: Code) -> Result<Operation, S3Error> {
 }
 
 fn describe_object(request: &Request, topic: Topic) -> Result<Operation, S3Error> {
-    let (bucket, key) = request.object()?;
-    Ok(Operation::DescribeObject(DescribeObject { bucket, key, topic }))
+    let (bucket, target) = request.target()?;
+    Ok(Operation::DescribeObject(DescribeObject { bucket, target, topic }))
 }
 
 impl When {
@@ -277,12 +306,18 @@ impl Operation {
             Self::HeadBucket(bucket) => super::buckets::head(services, &bucket).await,
             Self::DeleteBucket(bucket) => super::buckets::delete(services, &bucket).await,
             Self::DescribeBucket(operation) => operation.run(services).await,
+            Self::GetBucketVersioning(operation) => operation.run(services).await,
+            Self::PutBucketVersioning(operation) => operation.run(services, request, body).await,
             Self::ListObjects(operation) => operation.run(services).await,
+            Self::ListObjectVersions(operation) => operation.run(services).await,
             Self::ListMultipartUploads(operation) => operation.run(services).await,
             Self::DeleteObjects(operation) => operation.run(services, request, body).await,
             Self::GetObject(operation) => operation.run(services, request).await,
             Self::GetObjectAttributes(operation) => operation.run(services).await,
             Self::DescribeObject(operation) => operation.run(services).await,
+            Self::GetObjectTagging(operation) => operation.run(services).await,
+            Self::PutObjectTagging(operation) => operation.run(services, request, body).await,
+            Self::DeleteObjectTagging(operation) => operation.run(services).await,
             Self::PutObject(operation) => operation.run(services, request, body).await,
             Self::CopyObject(operation) => operation.run(services, request).await,
             Self::DeleteObject(operation) => operation.run(services).await,

@@ -6,11 +6,11 @@ use super::buckets::SEALED;
 use super::door::Services;
 use super::error::{Code, S3Error};
 use super::request::Request;
-use super::respond::{set, set_checksum, set_etag};
+use super::respond::{set, set_checksum, set_etag, set_version};
 use crate::http::Body;
 use crate::http::conditional::{self, Verdict};
 use crate::http::range::{self, ByteRange};
-use crate::objects::{BucketName, Metadata, ObjectInfo, ObjectKey, PartNumber, RangeSpec};
+use crate::objects::{BucketName, Metadata, ObjectInfo, PartNumber, RangeSpec, Target};
 
 /// Parameters of a (signed) address that replace what the object says about itself.
 const OVERRIDES: [(&str, HeaderName); 6] = [
@@ -43,7 +43,7 @@ enum Section {
 #[derive(Debug)]
 pub struct GetObject {
     bucket: BucketName,
-    key: ObjectKey,
+    target: Target,
     want: Want,
     section: Section,
 }
@@ -54,7 +54,7 @@ impl GetObject {
     /// # Errors
     /// A part number that is none, or one together with a range.
     pub fn parse(request: &Request, want: Want) -> Result<Self, S3Error> {
-        let (bucket, key) = request.object()?;
+        let (bucket, target) = request.target()?;
         let range = request.field("range").and_then(range::parse).map(range_spec);
         let part = request.query.get("partNumber").map(part_number).transpose()?;
         let section = match (range, part) {
@@ -65,7 +65,7 @@ impl GetObject {
                 return Err(S3Error::new(Code::InvalidRequest, "Range and partNumber cannot be used together"));
             }
         };
-        Ok(Self { bucket, key, want, section })
+        Ok(Self { bucket, target, want, section })
     }
 
     /// Sends the object, or 304 or 412 as the conditions come out.
@@ -77,20 +77,20 @@ impl GetObject {
         if let Some(response) = self.check_conditions(services, request).await? {
             return Ok(response);
         }
-        let (objects, bucket, key) = (&services.objects, &self.bucket, &self.key);
+        let (objects, bucket, target) = (&services.objects, &self.bucket, &self.target);
         let (info, range, parts, body) = match (self.section, self.want) {
             (Section::Part(part), want) => {
-                let found = objects.get_part(bucket, key, part).await?;
+                let found = objects.get_part(bucket, target, part).await?;
                 let body = if want == Want::Bytes { Body::from_stream(found.body) } else { Body::empty() };
                 (found.info, found.range, Some(found.parts), body)
             }
             (section, Want::Bytes) => {
                 let spec = if let Section::Range(spec) = section { Some(spec) } else { None };
-                let found = objects.get(bucket, key, spec).await?;
+                let found = objects.get_version(bucket, target, spec).await?;
                 (found.info, found.range, None, Body::from_stream(found.body))
             }
             (section, Want::Head) => {
-                let info = objects.head(bucket, key).await?;
+                let info = objects.head_version(bucket, target).await?;
                 let range = match section {
                     Section::Range(spec) => spec.resolve(info.size)?,
                     _ => 0..info.size,
@@ -142,7 +142,7 @@ impl GetObject {
         if !CONDITIONS.iter().any(|name| request.headers.contains_key(name)) {
             return Ok(None);
         }
-        let info = services.objects.head(&self.bucket, &self.key).await?;
+        let info = services.objects.head_version(&self.bucket, &self.target).await?;
         let etag = info.etag.to_string();
         if let Some(validator) = request.field("if-range")
             && !conditional::names(validator, &etag)
@@ -199,6 +199,7 @@ fn describe(headers: &mut HeaderMap, info: &ObjectInfo) {
         checksum: _,
     } = &info.metadata;
     set_etag(headers, &info.etag);
+    set_version(headers, info);
     set(headers, header::LAST_MODIFIED, &conditional::format_date(info.modified));
     set(headers, header::CONTENT_TYPE, content_type.as_deref().unwrap_or("binary/octet-stream"));
     set_some(headers, header::CACHE_CONTROL, cache_control.as_deref());

@@ -8,16 +8,17 @@ use super::error::{Code, S3Error};
 use super::gate::Verified;
 use crate::http::query::Query;
 use crate::http::uri;
-use crate::objects::{BucketName, ObjectKey};
+use crate::objects::{BucketName, ObjectKey, Target, VersionId};
 
 /// Headers that change what a request means and that this server does not follow. To ignore one would be to do something
 /// else than asked: to store in the clear what was to be sealed with the client's key, to overwrite what was to be
 /// appended to.
-const REFUSED: [&str; 10] = [
+const REFUSED: [&str; 11] = [
     "x-amz-copy-source-server-side-encryption-customer-algorithm",
     "x-amz-grant-full-control",
     "x-amz-grant-read",
     "x-amz-grant-write",
+    "x-amz-mfa",
     "x-amz-object-lock-legal-hold",
     "x-amz-object-lock-mode",
     "x-amz-rename-source",
@@ -69,11 +70,32 @@ impl Request {
                 return Err(S3Error::new(Code::NotImplemented, problem));
             }
         }
-        // Without versioning every object has the one version "null".
-        match request.query.get("versionId") {
-            None | Some("null" | "") => Ok(request),
-            Some(_) => Err(Code::NoSuchVersion.into()),
+        // A write always makes the newest version; only tags can be put on an older one.
+        let writes = matches!(request.method, Method::PUT | Method::POST) && !request.query.has("tagging");
+        if writes && request.version()?.is_some_and(|version| version != VersionId::Null) {
+            return Err(S3Error::new(Code::InvalidArgument, "this operation does not take a version id"));
         }
+        Ok(request)
+    }
+
+    /// The version asked for; `None` for the newest.
+    ///
+    /// # Errors
+    /// [`Code::NoSuchVersion`] for an id this server never gives out.
+    pub fn version(&self) -> Result<Option<VersionId>, S3Error> {
+        match self.query.get("versionId") {
+            None | Some("") => Ok(None),
+            Some(id) => Ok(Some(id.parse()?)),
+        }
+    }
+
+    /// The object it is about, and which version of it.
+    ///
+    /// # Errors
+    /// Those of [`Request::object`] and [`Request::version`].
+    pub fn target(&self) -> Result<(BucketName, Target), S3Error> {
+        let (bucket, key) = self.object()?;
+        Ok((bucket, Target { key, version: self.version()? }))
     }
 
     /// Whose key signed it.

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use super::error::S3Error;
 use super::xml::Writer;
 use crate::http::Body;
-use crate::objects::{Checksum, Etag};
+use crate::objects::{Checksum, Etag, ObjectInfo};
 
 use super::checksum::Algorithm;
 
@@ -38,6 +38,9 @@ pub fn error(error: &S3Error, method: &Method, resource: &str, request_id: &str)
         document(xml)
     };
     *response.status_mut() = error.code.status();
+    for (name, value) in &error.headers {
+        set(response.headers_mut(), HeaderName::from_static(name), value);
+    }
     response
 }
 
@@ -51,6 +54,13 @@ pub fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 /// Sets `ETag`, quoted.
 pub fn set_etag(headers: &mut HeaderMap, etag: &Etag) {
     set(headers, header::ETAG, &format!("\"{etag}\""));
+}
+
+/// Sets `x-amz-version-id`, of an object stored where versions are kept.
+pub fn set_version(headers: &mut HeaderMap, info: &ObjectInfo) {
+    if info.versioned {
+        set(headers, HeaderName::from_static("x-amz-version-id"), &info.version.to_string());
+    }
 }
 
 /// Sets the header of a checksum, and whether it is one of the whole object or of its parts' checksums.

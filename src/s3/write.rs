@@ -11,16 +11,12 @@ use super::error::{Code, S3Error};
 use super::payload::SealedBody;
 use super::request::Request;
 use super::respond;
+use super::tags;
 use crate::http::Body;
-use crate::http::uri;
 use crate::objects::{BucketName, Condition, Metadata, ObjectKey, PutExpect};
 
 /// Most bytes of `x-amz-meta-*` names and values (S3 user guide, "User-defined object metadata").
 const USER_METADATA_MAX: usize = 2 << 10;
-/// Most tags of an object, and characters in a tag's key and value (S3 user guide, "Categorizing your storage").
-const TAGS_MAX: usize = 10;
-const TAG_KEY_MAX: usize = 128;
-const TAG_VALUE_MAX: usize = 256;
 
 /// `PutObject`.
 #[derive(Debug)]
@@ -64,6 +60,7 @@ impl PutObject {
         let mut response = respond::empty(StatusCode::OK);
         let headers = response.headers_mut();
         respond::set_etag(headers, &info.etag);
+        respond::set_version(headers, &info);
         respond::set_checksum(headers, info.metadata.checksum.as_ref());
         headers.insert(SEALED.0, SEALED.1);
         Ok(response)
@@ -96,7 +93,7 @@ pub fn metadata(request: &Request) -> Result<Metadata, S3Error> {
         content_language: text("content-language"),
         expires: text("expires"),
         user,
-        tags: request.field("x-amz-tagging").map(tags).transpose()?.unwrap_or_default(),
+        tags: request.field("x-amz-tagging").map(tags::parse_header).transpose()?.unwrap_or_default(),
         checksum: None,
     })
 }
@@ -106,24 +103,6 @@ fn without_aws_chunked(codings: &str) -> Option<String> {
     let kept: Vec<&str> =
         codings.split(',').map(str::trim).filter(|coding| !coding.is_empty() && *coding != "aws-chunked").collect();
     (!kept.is_empty()).then(|| kept.join(","))
-}
-
-/// Tags as `x-amz-tagging` writes them: a query.
-fn tags(text: &str) -> Result<Vec<(String, String)>, S3Error> {
-    let invalid = |problem: &'static str| S3Error::new(Code::InvalidArgument, problem);
-    let mut out: Vec<(String, String)> = Vec::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (key, value) = (uri::decode_query(key)?, uri::decode_query(value)?);
-        if key.is_empty() || key.chars().count() > TAG_KEY_MAX || value.chars().count() > TAG_VALUE_MAX {
-            return Err(invalid("a tag has a key of 1 to 128 and a value of at most 256 characters"));
-        }
-        if out.iter().any(|(known, _)| *known == key) {
-            return Err(invalid("a tag is given twice"));
-        }
-        out.push((key, value));
-    }
-    if out.len() > TAGS_MAX { Err(invalid("an object has at most 10 tags")) } else { Ok(out) }
 }
 
 /// What the key must hold for the write to happen: `If-None-Match: *` or `If-Match`.

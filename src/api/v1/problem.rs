@@ -138,7 +138,7 @@ impl From<ObjectError> for Problem {
     fn from(error: ObjectError) -> Self {
         use ObjectError as E;
         let status = match &error {
-            E::NoSuchBucket | E::NoSuchKey => StatusCode::NOT_FOUND,
+            E::NoSuchBucket | E::NoSuchKey | E::NoSuchVersion | E::DeleteMarker { .. } => StatusCode::NOT_FOUND,
             E::BucketNotEmpty | E::TooManyBuckets { .. } => StatusCode::CONFLICT,
             error if error.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             error if error.is_passing() => return not_now(error.to_string()),

@@ -7,6 +7,7 @@ mod memory;
 mod multipart;
 mod objects;
 mod sweeping;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,6 +110,11 @@ pub(super) fn bucket() -> BucketName {
 
 pub(super) fn key(text: &str) -> ObjectKey {
     text.parse().unwrap()
+}
+
+/// The newest version of an object.
+pub(super) fn newest(text: &str) -> Target {
+    Target { key: key(text), version: None }
 }
 
 pub(super) fn number(number: u64) -> PartNumber {

@@ -50,10 +50,10 @@ async fn parts_join_into_one_object_with_a_tag_of_tags() {
     assert_eq!(collect(middle.body).await.unwrap(), &whole[PART - 5..PART + 5]);
     let end = world.objects.get(&bucket(), &key("k"), Some(RangeSpec::Last(1_001))).await.unwrap();
     assert_eq!(collect(end.body).await.unwrap(), &whole[whole.len() - 1_001..]);
-    let part = world.objects.get_part(&bucket(), &key("k"), number(30)).await.unwrap();
+    let part = world.objects.get_part(&bucket(), &newest("k"), number(30)).await.unwrap();
     assert_eq!((part.parts, part.range.start), (2, PART as u64));
     assert!(collect(part.body).await.unwrap() == two);
-    let none = world.objects.get_part(&bucket(), &key("k"), number(7)).await;
+    let none = world.objects.get_part(&bucket(), &newest("k"), number(7)).await;
     assert!(matches!(none, Err(ObjectError::NoSuchPart { number: 7 })));
 
     world.put("k", b"over").await.unwrap();
@@ -131,7 +131,7 @@ async fn more_parts_than_one_row_of_the_manifest_read_from_anywhere() {
         let found = world.objects.get(&bucket(), &key("k"), Some(RangeSpec::From(first))).await.unwrap();
         assert_eq!(collect(found.body).await.unwrap(), &whole[first as usize..], "{first}");
     }
-    let part = world.objects.get_part(&bucket(), &key("k"), number(count)).await.unwrap();
+    let part = world.objects.get_part(&bucket(), &newest("k"), number(count)).await.unwrap();
     assert_eq!(collect(part.body).await.unwrap(), &whole[whole.len() - 3..]);
     world.objects.delete(&bucket(), &key("k"), Condition::Any).await.unwrap();
     world.collect_garbage().await;

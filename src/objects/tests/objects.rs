@@ -201,11 +201,11 @@ async fn many_keys_are_deleted_in_one_commit() {
     for at in 0..10 {
         world.put(&format!("k{at}"), &bytes(at, 10_000)).await.unwrap();
     }
-    let keys = (5..15).map(|at| key(&format!("k{at}"))).collect();
+    let keys = (5..15).map(|at| newest(&format!("k{at}"))).collect();
     world.objects.delete_many(&bucket(), keys).await.unwrap();
     world.collect_garbage().await;
     assert_eq!(world.files().len(), 5);
-    let too_many = vec![key("k"); DELETE_MANY_MAX + 1];
+    let too_many = vec![newest("k"); DELETE_MANY_MAX + 1];
     assert!(world.objects.delete_many(&bucket(), too_many).await.is_err());
 }
 
@@ -215,7 +215,7 @@ async fn copies_live_on_their_own() {
     let metadata = Metadata { content_type: Some("a/b".to_owned()), ..Metadata::default() };
     let sent = body(&bytes(1, 300_000));
     let first = world.objects.put(&bucket(), &key("a"), metadata, PutExpect::default(), sent).await.unwrap();
-    let source = CopySource { bucket: bucket(), key: key("a"), etag: Some(first.etag), range: None };
+    let source = CopySource { bucket: bucket(), target: newest("a"), etag: Some(first.etag), range: None };
     let copy = async |source: &CopySource, to: &str, metadata| {
         world.objects.copy(source, &bucket(), &key(to), metadata, Condition::Any).await
     };
@@ -228,7 +228,7 @@ async fn copies_live_on_their_own() {
     world.collect_garbage().await;
     assert_eq!(world.read("b").await.unwrap(), bytes(1, 300_000));
     assert!(matches!(copy(&source, "c", CopyMetadata::Keep).await, Err(ObjectError::NoSuchKey)));
-    let other = CopySource { key: key("b"), etag: Some(Etag { md5: [0; 16], parts: 0 }), ..source };
+    let other = CopySource { target: newest("b"), etag: Some(Etag { md5: [0; 16], parts: 0 }), ..source };
     assert!(matches!(copy(&other, "c", CopyMetadata::Keep).await, Err(ObjectError::PreconditionFailed)));
 }
 

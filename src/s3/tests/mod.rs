@@ -6,6 +6,7 @@ mod objects;
 mod pages;
 mod security;
 mod streaming;
+mod versions;
 
 use std::path::Path;
 use std::sync::Arc;
