@@ -27,8 +27,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use super::blob::{BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, open_inline};
 use super::error::ObjectError;
 use super::index::{
-    BLOBS, BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS, VersionRow, decode,
-    malformed_key, object_key, parse_version_key,
+    BLOBS, BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS, VersionRow,
+    decode, malformed_key, object_key, parse_version_key,
 };
 use super::keys::{BucketKeys, unwrap_with_master};
 use super::names::{BucketName, ObjectKey};

@@ -64,7 +64,7 @@ pub use put::DELETE_MANY_MAX;
 pub use service::Objects;
 pub use sweep::Swept;
 pub use types::{
-    Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Deleted, Etag, EtagError, Found, ListPage, ListQuery,
-    Metadata, ObjectInfo, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec, Target, UploadInfo,
-    UploadPage, UploadQuery, VersionPage, VersionQuery, VersionSummary, Versioning,
+    Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Deleted, Etag, EtagError, Found, ListPage,
+    ListQuery, Metadata, ObjectInfo, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec, Target,
+    UploadInfo, UploadPage, UploadQuery, VersionPage, VersionQuery, VersionSummary, Versioning,
 };

@@ -237,7 +237,9 @@ mod tests {
         for id in [VersionId::Null, made] {
             assert_eq!(id.to_string().parse(), Ok(id));
         }
-        for text in ["", "7", "NULL", &"+".repeat(32), &"F".repeat(32), &"0".repeat(33), "ü000000000000000000000000000000"] {
+        for text in
+            ["", "7", "NULL", &"+".repeat(32), &"F".repeat(32), &"0".repeat(33), "ü000000000000000000000000000000"]
+        {
             assert_eq!(text.parse::<VersionId>(), Err(NameError::Version), "{text}");
         }
     }

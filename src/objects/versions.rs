@@ -12,8 +12,8 @@ use std::ops::Bound;
 use super::error::ObjectError;
 use super::garbage::Garbage;
 use super::index::{
-    BLOBS, BucketRow, CURRENT, Content, INLINE, NULLS, ObjectRow, VERSIONS, VersionRow, VersionTag, decode, malformed_key,
-    object_key, row, version_key, versions_of,
+    BLOBS, BucketRow, CURRENT, Content, INLINE, NULLS, ObjectRow, VERSIONS, VersionRow, VersionTag, decode,
+    malformed_key, object_key, row, version_key, versions_of,
 };
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, VersionId};

@@ -16,8 +16,8 @@ use crate::http::conditional::{self, Verdict};
 use crate::http::range::{self, ByteRange};
 use crate::http::{Body, uri};
 use crate::objects::{
-    BucketName, Condition, CopyMetadata, CopySource, Metadata, ObjectError, ObjectInfo, ObjectKey, PartNumber, RangeSpec,
-    Target, UploadId, VersionId,
+    BucketName, Condition, CopyMetadata, CopySource, Metadata, ObjectError, ObjectInfo, ObjectKey, PartNumber,
+    RangeSpec, Target, UploadId, VersionId,
 };
 
 /// The conditions a copy sets on its source, and the ordinary headers they mean.

@@ -114,7 +114,9 @@ pub(super) fn bucket_name(text: &str) -> Result<BucketName, Fault> {
 pub(super) fn fault(error: ObjectError) -> Fault {
     match error {
         ObjectError::NoSuchBucket => Fault::not_found("bucket"),
-        ObjectError::NoSuchKey | ObjectError::NoSuchVersion | ObjectError::DeleteMarker { .. } => Fault::not_found("object"),
+        ObjectError::NoSuchKey | ObjectError::NoSuchVersion | ObjectError::DeleteMarker { .. } => {
+            Fault::not_found("object")
+        }
         ObjectError::Full { .. } | ObjectError::TooLarge { .. } | ObjectError::Body(_) => {
             Fault::bad_request(sentence(&error))
         }

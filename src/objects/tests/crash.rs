@@ -44,7 +44,9 @@ async fn run(world: &World, told: &mut Told) {
                 let done = multipart(world, key, &bytes).await;
                 (key, Some(bytes), done)
             }
-            Step::Delete(name) => (name, None, world.objects.delete(&bucket(), &key(name), Condition::Any).await.map(|_| ())),
+            Step::Delete(name) => {
+                (name, None, world.objects.delete(&bucket(), &key(name), Condition::Any).await.map(|_| ()))
+            }
         };
         if done.is_err() {
             told.open = Some((key, contents));

@@ -65,7 +65,8 @@ async fn many_versions_go_in_one_request() {
 async fn versioning_takes_two_states_and_no_second_factor() {
     let world = versioned().await;
     let put = async |document: &'static str| world.put("/photos?versioning", document).await;
-    let mfa = "<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>";
+    let mfa =
+        "<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Enabled</MfaDelete></VersioningConfiguration>";
     assert_eq!(put(mfa).await.error(), (StatusCode::NOT_IMPLEMENTED, "NotImplemented"));
     let other = put("<VersioningConfiguration><Status>On</Status></VersioningConfiguration>").await;
     assert_eq!(other.error().1, "IllegalVersioningConfigurationException");
@@ -86,7 +87,10 @@ async fn tags_are_set_read_and_taken_away_and_bad_ones_refused() {
     assert_eq!(world.put("/photos/a?tagging", tags).await.status, 200);
     assert_eq!(world.get("/photos/a?tagging").await.all("Key"), ["k &amp; l"]);
     let head = world.get("/photos/a").await;
-    assert_eq!((head.header("x-amz-tagging-count"), head.header("etag"), head.text.as_str()), ("1", etag.as_str(), "a"));
+    assert_eq!(
+        (head.header("x-amz-tagging-count"), head.header("etag"), head.text.as_str()),
+        ("1", etag.as_str(), "a")
+    );
     for bad in [
         "<Tagging><TagSet><Tag><Key></Key><Value>v</Value></Tag></TagSet></Tagging>",
         "<Tagging><TagSet><Tag><Key>a</Key><Value/></Tag><Tag><Key>a</Key><Value/></Tag></TagSet></Tagging>",
