@@ -161,8 +161,7 @@ fn let_go(tx: &mut dyn WriteTx, content: Content) -> Result<Option<Garbage>, Obj
 
 /// What tells a version from another in the same place: half of a random id.
 pub(super) fn nonce(id: Id128) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *id.as_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    id.as_bytes().iter().take(8).fold(0, |nonce, byte| nonce << 8 | u64::from(*byte))
 }
 
 impl Objects {
