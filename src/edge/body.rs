@@ -20,6 +20,7 @@ pub struct Progress {
     touched: AtomicBool,
     too_large: AtomicBool,
     timed_out: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl Progress {
@@ -31,6 +32,11 @@ impl Progress {
     /// Whether reading has begun, after which the body cannot be sent a second time.
     pub fn touched(&self) -> bool {
         self.touched.load(Ordering::Relaxed)
+    }
+
+    /// Whether the body broke off before its end, which is never the app's fault.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Why the body broke off through the client's fault.
@@ -99,11 +105,13 @@ impl http_body::Body for RequestBody {
                     this.left = left;
                     Some(Ok(frame))
                 } else {
+                    this.progress.failed.store(true, Ordering::Relaxed);
                     this.progress.too_large.store(true, Ordering::Relaxed);
                     Some(Err(BodyError::TooLarge))
                 }
             }
             Some(Err(error)) => {
+                this.progress.failed.store(true, Ordering::Relaxed);
                 this.progress.timed_out.store(is_timeout(&error), Ordering::Relaxed);
                 Some(Err(BodyError::Client(error)))
             }

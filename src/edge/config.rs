@@ -67,9 +67,13 @@ settings! {
         pub hosts: Vec<String> = Vec::new(),
         /// Path prefix, matched on whole segments: `/api` takes `/api` and `/api/x`, not `/apis`. It is not cut off.
         pub path: String = String::from("/"),
-        /// Where the requests go: `http://127.0.0.1:3000` or `127.0.0.1:3000`. A site has either this, or `root`, or
-        /// `redirect`.
+        /// Where the requests go: `http://127.0.0.1:3000`, `127.0.0.1:3000`, or a Unix socket, `unix:/run/app.sock`. A
+        /// site has either this, or `upstreams`, or `root`, or `redirect`.
         pub upstream: String = String::new(),
+        /// Several copies of one app. A request goes to the one with the fewest under way. One that does not take
+        /// connections, or breaks off or answers too late three times in a row, gets no requests for 10s; when all are
+        /// like that, all are tried. A request that reached none is sent to the next.
+        pub upstreams: Vec<String> = Vec::new(),
         /// Serve the files of this folder, such as `/srv/app`. Names that begin with a dot (but `/.well-known`) and
         /// symbolic links below the folder are not served; the folder itself may be a link. `name.br`, `name.zst` and
         /// `name.gz` beside a file are sent in its place to who takes them.
@@ -261,7 +265,7 @@ impl EdgeConfig {
     }
 }
 
-const UPSTREAM_SHAPE: &str = "http://host:port, such as http://127.0.0.1:3000";
+const UPSTREAM_SHAPE: &str = "http://host:port or unix:/path, such as http://127.0.0.1:3000";
 /// Connections from one address under `edge.hardened`.
 const HARDENED_CONNECTIONS: u32 = 10;
 /// Longest wait for a head or for more of a body under `edge.hardened`.
@@ -403,6 +407,10 @@ mod tests {
             ("[[sites]]\nroot = \"/srv\"\nindex = \"\"", "edge.sites.index"),
             ("[[sites]]\nroot = \"/srv\"\nfallback = \"/\"", "edge.sites.fallback"),
             ("[[sites]]\nroot = \"/srv\"\ncache = [\"7d\"]", "edge.sites.cache"),
+            ("[[sites]]\nupstreams = [\"x:1\", \"x\"]", "edge.sites.upstreams"),
+            ("[[sites]]\nupstreams = [\"x:1\", \"x:1\"]", "edge.sites.upstreams"),
+            ("[[sites]]\nupstreams = [\"x:1\"]\nroot = \"/srv\"", "edge.sites.root"),
+            ("[[sites]]\nupstream = \"x:1\"\nupstreams = [\"y:1\"]", "edge.sites.upstreams"),
             ("[[sites]]\nredirect = \"nowhere\"", "edge.sites.redirect"),
             ("[[sites]]\nredirect = \"/x\"\nredirect_status = 200", "edge.sites.redirect_status"),
             ("[[sites]]\nupstream = \"x:1\"\nmaintenance_except = [\"x\"]", "edge.sites.maintenance_except"),

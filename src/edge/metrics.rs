@@ -25,6 +25,8 @@ pub struct EdgeMetrics {
     pub upstream_seconds: Histogram,
     /// Requests sent a second time, on a fresh connection.
     pub upstream_retries: Counter,
+    /// Times a copy of an app was left out for a while.
+    pub upstream_ejections: Counter,
     /// WebSockets open now.
     pub upgraded: Gauge,
     /// Lines of the request log dropped because the disk was too slow.
@@ -65,6 +67,10 @@ impl EdgeMetrics {
             upstream_retries: counter(
                 "mainstay_edge_upstream_retries_total",
                 "Requests sent again because a kept connection had gone stale.",
+            ),
+            upstream_ejections: counter(
+                "mainstay_edge_upstream_ejections_total",
+                "Times a copy of an app got no requests for a while because it failed.",
             ),
             upgraded: metrics.gauge("mainstay_edge_upgraded", "WebSockets open now.", &[]),
             log_dropped: counter("mainstay_edge_log_dropped_total", "Request log lines dropped."),

@@ -1,12 +1,17 @@
-//! Connections to the apps, kept by each worker for itself: HTTP/1.1 over TCP.
+//! Connections to the apps, kept by each worker for itself: HTTP/1.1 over TCP and Unix sockets.
 //!
 //! A kept connection may have been closed by the app a moment ago (Node.js closes after 5 s of rest), so that a request
 //! sent on it finds nobody. Three things keep that from becoming a 502: connections rest for less than the app's limit
 //! (`edge.timeouts.upstream_idle`), closed ones are not handed out, and a request that certainly was not answered goes
 //! out once more on a fresh connection - if nothing of it was sent, or if its method is idempotent and it had no body.
+//!
+//! Of several copies of an app the one with the fewest requests under way is taken, as this worker sees it. A copy that
+//! takes no connection, or fails [`FAILURES`] times in a row, is left out for [`PENALTY`]; when all are, all are tried, so
+//! that the only one is never left out. A request that found no connection goes to the next copy.
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +20,8 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use super::body::RequestBody;
@@ -30,6 +36,11 @@ use crate::base::supervise::Role;
 const MAX_RESPONSE_HEAD: usize = 256 << 10;
 /// Most header lines in an app's response.
 const MAX_RESPONSE_HEADERS: usize = 200;
+
+/// Failures in a row that make a copy be left out.
+const FAILURES: u32 = 3;
+/// For how long.
+const PENALTY: Duration = Duration::from_secs(10);
 
 /// Why an app did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +64,26 @@ pub enum Failure {
 pub struct Pools {
     pools: Vec<Arc<Pool>>,
     response: Duration,
+    /// Where the next search for the least busy copy begins.
+    turn: AtomicUsize,
+}
+
+/// The copies of an app that an attempt was made at, by their place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tried(u64);
+
+impl Tried {
+    fn add(&mut self, at: usize) {
+        self.0 |= 1u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0);
+    }
+
+    fn has(self, at: usize) -> bool {
+        self.0 & 1u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0) != 0
+    }
+
+    const fn count(self) -> usize {
+        self.0.count_ones() as usize
+    }
 }
 
 struct Pool {
@@ -64,6 +95,18 @@ struct Pool {
     metrics: EdgeMetrics,
     /// Longest at rest first.
     idle: Mutex<Vec<Idle>>,
+    /// Connections on loan.
+    active: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+/// How a copy of an app has done lately.
+#[derive(Debug, Default)]
+struct Health {
+    /// In a row.
+    failures: u32,
+    /// Until when it is left out.
+    out: Option<Instant>,
 }
 
 struct Idle {
@@ -74,7 +117,23 @@ struct Idle {
 /// A connection on loan. Dropped, it is closed.
 pub struct Lease {
     sender: SendRequest<RequestBody>,
-    pool: Arc<Pool>,
+    loan: Loan,
+}
+
+/// Counts a connection as on loan until it is dropped.
+struct Loan(Arc<Pool>);
+
+impl Loan {
+    fn new(pool: &Arc<Pool>) -> Self {
+        pool.active.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(pool))
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pools {
@@ -89,9 +148,15 @@ impl Pools {
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),
                 idle: Mutex::new(Vec::new()),
+                active: AtomicUsize::new(0),
+                health: Mutex::default(),
             })
         };
-        Self { pools: sites.upstreams().into_iter().map(pool).collect(), response: config.timeouts.response.duration() }
+        Self {
+            pools: sites.upstreams().iter().cloned().map(pool).collect(),
+            response: config.timeouts.response.duration(),
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// Closes connections that have rested long enough.
@@ -101,7 +166,7 @@ impl Pools {
         }
     }
 
-    /// Sends `request` to upstream number `index` and waits for the response's head.
+    /// Sends `request` to one of `copies` (numbers of upstreams) and waits for the response's head.
     ///
     /// # Errors
     /// [`Failure`]; the request may have reached the app unless it is [`Failure::Connect`] or
@@ -111,25 +176,67 @@ impl Pools {
     /// Dropping it closes the connection; the request may have reached the app.
     pub async fn send(
         &self,
-        index: usize,
+        copies: &[usize],
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let pool = self.pools.get(index).ok_or_else(|| Failure::Connect(io::ErrorKind::NotFound.into()))?;
+        let body = (copies.len() > 1).then(|| request.body().progress());
+        let mut tried = Tried::default();
+        loop {
+            let (at, pool) =
+                self.choose(copies, tried).ok_or_else(|| Failure::Connect(io::ErrorKind::NotFound.into()))?;
+            let outcome = self.send_to(pool, request).await;
+            // A client that stops in the middle of its request says nothing about the app.
+            if body.as_ref().is_some_and(|body| !body.failed()) {
+                pool.judge(outcome.as_ref().err().map(|(failure, _)| failure));
+            }
+            tried.add(at);
+            match outcome {
+                Ok(answered) => return Ok(answered),
+                Err((_, Some(unsent))) if tried.count() < copies.len() => request = unsent,
+                Err((failure, _)) => return Err(failure),
+            }
+            pool.metrics.upstream_retries.inc();
+        }
+    }
+
+    /// The copy for the next attempt, with its place in `copies`: not tried yet, in good health if any is, fewest
+    /// requests under way; among equals the one after the last chosen.
+    fn choose(&self, copies: &[usize], tried: Tried) -> Option<(usize, &Arc<Pool>)> {
+        if let [only] = copies {
+            return self.pools.get(*only).map(|pool| (0, pool));
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let places = (0..copies.len()).map(|step| turn.wrapping_add(step) % copies.len());
+        let left = places.filter(|at| !tried.has(*at));
+        left.filter_map(|at| Some((at, self.pools.get(*copies.get(at)?)?)))
+            .min_by_key(|(_, pool)| (pool.is_out(now), pool.active.load(Ordering::Relaxed)))
+    }
+
+    /// Sends `request` to one copy. It comes back with the error when no connection came about.
+    async fn send_to(
+        &self,
+        pool: &Arc<Pool>,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
         if let Some(mut lease) = pool.take() {
             let spare = spare(&request);
             request = match self.exchange(&mut lease, request).await {
                 Ok(response) => return Ok((response, lease)),
                 Err((failure, unsent)) => match unsent.or(spare) {
                     Some(again) if matches!(failure, Failure::Broken(_)) => again,
-                    _ => return Err(failure),
+                    _ => return Err((failure, None)),
                 },
             };
             pool.metrics.upstream_retries.inc();
         }
-        let mut lease = pool.connect().await?;
+        let mut lease = match pool.connect().await {
+            Ok(lease) => lease,
+            Err(failure) => return Err((failure, Some(request))),
+        };
         match self.exchange(&mut lease, request).await {
             Ok(response) => Ok((response, lease)),
-            Err((failure, _)) => Err(failure),
+            Err((failure, _)) => Err((failure, None)),
         }
     }
 
@@ -180,7 +287,7 @@ impl Pool {
             if last.since.elapsed() >= self.keep {
                 idle.clear();
             } else if last.sender.is_ready() {
-                return Some(Lease { sender: last.sender, pool: Arc::clone(self) });
+                return Some(Lease { sender: last.sender, loan: Loan::new(self) });
             }
             // Else it is closed, or its last request is still being sent although the answer has come: no longer of use.
         }
@@ -191,14 +298,57 @@ impl Pool {
         idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < self.keep);
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Lease, Failure> {
-        let connecting = TcpStream::connect((self.upstream.host(), self.upstream.port()));
-        let stream = match timeout(self.connect, connecting).await {
-            Ok(stream) => stream.map_err(Failure::Connect)?,
-            Err(_) => return Err(Failure::ConnectTimeout),
+    /// Whether the copy is left out at `now`.
+    fn is_out(&self, now: Instant) -> bool {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).out.is_some_and(|until| now < until)
+    }
+
+    /// Takes note of how a request went. After a penalty, the first failure brings the next one.
+    fn judge(&self, failure: Option<&Failure>) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(failure) = failure else {
+            *health = Health::default();
+            return;
         };
-        // Heads and first chunks must not wait for the other side's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
+        health.failures = match failure {
+            Failure::Connect(_) | Failure::ConnectTimeout => FAILURES,
+            Failure::Broken(_) | Failure::ResponseTimeout => health.failures.saturating_add(1),
+        };
+        if health.failures >= FAILURES {
+            let now = Instant::now();
+            if health.out.is_none_or(|until| until <= now) {
+                self.metrics.upstream_ejections.inc();
+                tracing::warn!(upstream = %self.upstream, %failure, "a copy of an app gets no requests for 10s");
+            }
+            health.out = Some(now + PENALTY);
+        }
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Lease, Failure> {
+        let sender = match &self.upstream {
+            Upstream::Tcp { host, port } => {
+                let stream = self.in_time(TcpStream::connect((host.as_str(), *port))).await?;
+                // Heads and first chunks must not wait for the other side's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
+                self.speak(stream).await?
+            }
+            Upstream::Unix(path) => self.speak(self.in_time(UnixStream::connect(path)).await?).await?,
+        };
+        Ok(Lease { sender, loan: Loan::new(self) })
+    }
+
+    async fn in_time<S>(&self, connecting: impl Future<Output = io::Result<S>>) -> Result<S, Failure> {
+        match timeout(self.connect, connecting).await {
+            Ok(stream) => stream.map_err(Failure::Connect),
+            Err(_) => Err(Failure::ConnectTimeout),
+        }
+    }
+
+    /// Begins HTTP/1.1 on a connection.
+    async fn speak<S>(&self, stream: S) -> Result<SendRequest<RequestBody>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, connection) = Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
             .max_headers(MAX_RESPONSE_HEADERS)
@@ -210,15 +360,16 @@ impl Pool {
                 tracing::debug!(%error, "a connection to an app ended early");
             }
         });
-        Ok(Lease { sender, pool: Arc::clone(self) })
+        Ok(sender)
     }
 }
 
 impl Lease {
     /// Puts the connection back for the next request. Call it when the response's body has ended.
     pub fn give_back(self) {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.pool.most && !self.sender.is_closed() {
+        let pool = &self.loan.0;
+        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < pool.most && !self.sender.is_closed() {
             idle.push(Idle { sender: self.sender, since: Instant::now() });
         }
     }
@@ -226,7 +377,7 @@ impl Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("Lease").field("pool", &self.loan.0).finish_non_exhaustive()
     }
 }
 

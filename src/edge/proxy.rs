@@ -21,7 +21,6 @@ use super::security;
 use super::sites::{Miss, Site, Sites};
 use super::target::Target;
 use super::upgrade::Tunnels;
-use super::upstream::Upstream;
 use crate::base::Clock;
 use crate::http::handler::Answer;
 use crate::http::{Body, Handler, Peer};
@@ -132,8 +131,8 @@ impl Proxy {
         if body.size_hint().lower() > site.body {
             return self.refused(Refusal::TooLarge, form);
         }
-        let (pool, upstream) = match &site.target {
-            Target::App { pool, upstream } => (*pool, upstream),
+        let copies = match &site.target {
+            Target::App(copies) => copies,
             Target::Files(files) => {
                 // Boxed, so that requests to apps do not carry its state.
                 let mut response = Box::pin(files.answer(&parts, form, self.clock.monotonic())).await;
@@ -165,7 +164,7 @@ impl Proxy {
         // 5. The app.
         let progress = outgoing.body().progress();
         let asked = self.clock.monotonic();
-        let outcome = self.pools.send(pool, outgoing).await;
+        let outcome = self.pools.send(copies, outgoing).await;
         let took = self.clock.monotonic().saturating_sub(asked);
         if let Some(entry) = entry {
             entry.upstream = Some(took);
@@ -174,7 +173,7 @@ impl Proxy {
             Ok(answered) => answered,
             Err(failure) => match progress.refusal() {
                 Some(refusal) => return self.refused(refusal, form),
-                None => return self.failed(&failure, upstream, form),
+                None => return self.failed(&failure, form),
             },
         };
 
@@ -218,9 +217,9 @@ impl Proxy {
         pages::refusal(refusal, form)
     }
 
-    fn failed(&self, failure: &Failure, upstream: &Upstream, form: Form) -> Response<Body> {
+    fn failed(&self, failure: &Failure, form: Form) -> Response<Body> {
         self.metrics.failed(failure);
-        tracing::debug!(%upstream, %failure, "an app did not answer");
+        tracing::debug!(%failure, "an app did not answer");
         let status = match failure {
             Failure::Connect(_) | Failure::Broken(_) => StatusCode::BAD_GATEWAY,
             Failure::ConnectTimeout | Failure::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,

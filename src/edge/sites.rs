@@ -23,6 +23,7 @@ use super::upstream::Upstream;
 #[derive(Debug, Default)]
 pub struct Sites {
     sites: Vec<Site>,
+    upstreams: Vec<Upstream>,
     exact: HashMap<String, Vec<Route>>,
     /// Suffixes with their leading dot, longest first.
     below: Vec<(String, Vec<Route>)>,
@@ -108,17 +109,9 @@ impl Sites {
         self.sites.is_empty()
     }
 
-    /// The upstreams, each once, in the order of their pools.
-    pub fn upstreams(&self) -> Vec<Upstream> {
-        let mut out = Vec::new();
-        for site in &self.sites {
-            if let Target::App { pool, upstream } = &site.target
-                && *pool == out.len()
-            {
-                out.push(upstream.clone());
-            }
-        }
-        out
+    /// The upstreams, each once, by their numbers.
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
     }
 
     /// The site for `host` and the raw `path` of a request.
@@ -166,9 +159,12 @@ impl Sites {
     }
 
     fn add(&mut self, maker: &Maker<'_>, entry: &SiteConfig, key: &'static str) -> Result<usize, ConfigError> {
+        let upstreams = &mut self.upstreams;
         let target = Target::of(entry, maker.config, key, |upstream| {
-            let known = self.upstreams();
-            known.iter().position(|other| other == upstream).unwrap_or(known.len())
+            upstreams.iter().position(|known| *known == upstream).unwrap_or_else(|| {
+                upstreams.push(upstream);
+                upstreams.len().saturating_sub(1)
+            })
         })?;
         self.sites.push(maker.site(entry, target)?);
         Ok(self.sites.len().saturating_sub(1))
@@ -267,13 +263,16 @@ mod tests {
         Sites::new(&config).unwrap()
     }
 
-    fn app(site: &Site) -> (usize, u16) {
-        let Target::App { pool, upstream } = &site.target else { panic!("{site:?} is no app") };
-        (*pool, upstream.port())
+    fn copies(site: &Site) -> &[usize] {
+        let Target::App(copies) = &site.target else { panic!("{site:?} is no app") };
+        copies
     }
 
     fn port(host: &str, path: &str) -> Result<u16, Miss> {
-        table().find(&host.parse().unwrap(), path).map(|site| app(site).1)
+        let table = table();
+        let site = table.find(&host.parse().unwrap(), path)?;
+        let Upstream::Tcp { port, .. } = &table.upstreams()[copies(site)[0]] else { panic!("no port") };
+        Ok(*port)
     }
 
     #[test]
@@ -329,8 +328,8 @@ mod tests {
         .unwrap();
         let sites = Sites::new(&config).unwrap();
         assert_eq!(sites.upstreams().len(), 2);
-        let pools: Vec<usize> = sites.sites.iter().map(|site| app(site).0).collect();
-        assert_eq!(pools, [0, 1, 0]);
+        let numbers: Vec<&[usize]> = sites.sites.iter().map(copies).collect();
+        assert_eq!(numbers, [[0], [1], [0]]);
     }
 
     #[test]

@@ -14,16 +14,14 @@ use super::pages::{self, Form};
 use super::upstream::Upstream;
 use crate::http::Body;
 
+/// Most copies of one app.
+const MOST_COPIES: usize = 64;
+
 /// What answers.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// An app.
-    App {
-        /// The index of its upstream in [`super::sites::Sites::upstreams`], for the pools.
-        pool: usize,
-        /// Where it listens.
-        upstream: Upstream,
-    },
+    /// An app: the numbers of its copies in [`super::sites::Sites::upstreams`], at least one.
+    App(Box<[usize]>),
     /// A folder.
     Files(Arc<Files>),
     /// Another address.
@@ -44,7 +42,7 @@ pub struct Redirect {
 pub struct Maintenance(Vec<Network>);
 
 impl Target {
-    /// What `site` names; `key` is the setting an app comes from, and `pool` numbers its upstream.
+    /// What `site` names; `key` is the setting an app comes from, and `number` numbers an upstream.
     ///
     /// # Errors
     /// Nothing, more than one thing, or something that cannot be.
@@ -52,13 +50,25 @@ impl Target {
         site: &SiteConfig,
         config: &EdgeConfig,
         key: &'static str,
-        pool: impl FnOnce(&Upstream) -> usize,
+        mut number: impl FnMut(Upstream) -> usize,
     ) -> Result<Self, ConfigError> {
-        match (site.upstream.as_str(), site.root.as_str(), site.redirect.as_str()) {
+        let shape = "http://host:port or unix:/path, such as http://127.0.0.1:3000";
+        let mut copies = Vec::new();
+        for text in &site.upstreams {
+            let key = "edge.sites.upstreams";
+            let copy = number(text.parse().map_err(|_bad| wrong(key, text, shape))?);
+            if !site.upstream.is_empty() || copies.contains(&copy) || copies.len() >= MOST_COPIES {
+                return Err(wrong(key, text, "each copy once, 64 at most, and no `upstream` beside them"));
+            }
+            copies.push(copy);
+        }
+        let app = site.upstreams.first().unwrap_or(&site.upstream);
+        match (app.as_str(), site.root.as_str(), site.redirect.as_str()) {
             (upstream, "", "") => {
-                let shape = "http://host:port, such as http://127.0.0.1:3000";
-                let upstream: Upstream = upstream.parse().map_err(|_bad| wrong(key, upstream, shape))?;
-                Ok(Self::App { pool: pool(&upstream), upstream })
+                if copies.is_empty() {
+                    copies.push(number(upstream.parse().map_err(|_bad| wrong(key, upstream, shape))?));
+                }
+                Ok(Self::App(copies.into_boxed_slice()))
             }
             ("", _, "") => Ok(Self::Files(Arc::new(Files::new(site, config.limits.file_cache.bytes())?))),
             ("", "", _) => Ok(Self::Redirect(Arc::new(Redirect::of(site)?))),

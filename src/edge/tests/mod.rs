@@ -1,5 +1,6 @@
 //! The whole edge on real sockets: raw bytes in, and what an origin gets to see of them.
 
+mod balancing;
 mod files;
 mod guarding;
 mod proxying;
