@@ -1,0 +1,277 @@
+//! The one Lua state, the chunks it has compiled, and how one of them is run.
+
+use std::fmt;
+
+use mlua::{ChunkMode, Error, Function, HookTriggers, Integer, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
+
+use super::cache::Cache;
+use super::raise::{self, OUT_OF_MEMORY};
+use super::session::{BEAT, Rules, Session, beat};
+use super::{Host, Verdict, natives};
+use crate::base::{Random, random};
+use crate::kv::keyspace::Keyspace;
+
+/// Memory beyond twice what is in use for good at which the state is swept after a script.
+const SLACK: usize = 8 << 20;
+
+/// Scripts of all clients share one state: what it costs to make is paid once, and nothing that one script can reach
+/// outlives it.
+pub struct Engine {
+    lua: Lua,
+    run: Function,
+    env_meta: Table,
+    globals: Table,
+    library: Table,
+    chunks: Table,
+    keys: LuaString,
+    argv: LuaString,
+    free: Vec<Integer>,
+    slots: Integer,
+    /// Compiled scripts by their hash.
+    pub cache: Cache,
+    /// Bytes in use after the last full sweep.
+    rested: usize,
+}
+
+/// A compiled chunk or registered function, by its place in the state.
+pub type Slot = Integer;
+
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'a> {
+    /// The text of an `EVAL`, whose keys and arguments are the globals `KEYS` and `ARGV`.
+    Script(Slot),
+    /// A function of a library, by its name too.
+    Function(Slot, &'a str),
+}
+
+impl Engine {
+    /// A state that may use `memory` bytes; `random` is where `math.random` begins.
+    ///
+    /// # Errors
+    /// The memory is too little for the sandbox itself.
+    pub fn new(memory: usize, random: &dyn Random) -> Result<Self> {
+        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
+        let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
+        lua.set_memory_limit(memory)?;
+        lua.set_app_data(Session::new(u64::from_le_bytes(random::bytes(random)) | 1));
+        let natives = natives::all(&lua)?;
+        let prelude = lua.load(include_str!("prelude.lua")).set_name(raise::PRELUDE).set_mode(ChunkMode::Text);
+        let (env, env_meta, globals, library, run): (Table, Table, Table, Table, Function) = prelude.call(natives)?;
+        lua.set_globals(env)?;
+        lua.set_global_hook(HookTriggers::new().every_nth_instruction(BEAT), |lua, _| {
+            beat(lua)?;
+            Ok(VmState::Continue)
+        })?;
+        let (keys, argv) = (lua.create_string("KEYS")?, lua.create_string("ARGV")?);
+        let chunks = lua.create_table()?;
+        lua.gc_collect()?;
+        let rested = lua.used_memory();
+        let cache = Cache::default();
+        Ok(Self { lua, run, env_meta, globals, library, chunks, keys, argv, free: Vec::new(), slots: 0, cache, rested })
+    }
+
+    /// The state.
+    pub const fn lua(&self) -> &Lua {
+        &self.lua
+    }
+
+    /// Bytes the state uses.
+    pub fn used(&self) -> usize {
+        self.lua.used_memory()
+    }
+
+    /// Compiles `text`; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// What the compiler says, without a code word.
+    pub fn compile(&mut self, text: &[u8], name: &str) -> std::result::Result<Slot, String> {
+        let chunk = self.lua.load(text).set_name(name).set_mode(ChunkMode::Text);
+        let compiled = chunk.into_function().and_then(|function| self.keep(function));
+        compiled.map_err(|error| match error {
+            Error::SyntaxError { message, .. } => message,
+            Error::MemoryError(_) => OUT_OF_MEMORY.to_owned(),
+            other => other.to_string(),
+        })
+    }
+
+    /// Gives a function a place of its own: handles on this side are few.
+    ///
+    /// # Errors
+    /// Lua's memory is used up.
+    pub fn keep(&mut self, function: Function) -> Result<Slot> {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots
+        });
+        if let Err(error) = self.chunks.raw_set(slot, function) {
+            self.free.push(slot);
+            return Err(error);
+        }
+        Ok(slot)
+    }
+
+    /// Forgets what is at `slot`.
+    pub fn forget(&mut self, slot: Slot) {
+        // A false needs no memory that is not there already.
+        if self.chunks.raw_set(slot, false).is_ok() {
+            self.free.push(slot);
+        }
+    }
+
+    /// Runs `work` for a client on database `db`, on the keyspace it is lent for the while. What it returned, or the
+    /// error it ended with, code word and place included.
+    #[expect(clippy::too_many_arguments, reason = "who, what, on what, under which rules: each is its own")]
+    pub fn run(
+        &mut self,
+        keyspace: &mut Keyspace,
+        host: &mut dyn Host,
+        work: Work<'_>,
+        name: &str,
+        (keys, arguments): (&[&[u8]], &[&[u8]]),
+        db: u8,
+        rules: Rules,
+    ) -> std::result::Result<(Value, bool), String> {
+        let effects = keyspace.effects.mark();
+        if let Some(mut session) = self.lua.app_data_mut::<Session>() {
+            session.begin(db, rules, effects);
+        }
+        host.begin();
+        let done = self.run_scoped(keyspace, host, work, keys, arguments);
+        let (ended, resp3) = self.lua.app_data_mut::<Session>().map_or((None, false), |mut session| {
+            session.end();
+            (session.ended, session.resp3)
+        });
+        let outcome = match done {
+            // Whatever the script made of it: it was ended.
+            Ok((true, _)) if ended.is_some() => Err(ended.map_or("", raise::Ended::text).to_owned()),
+            Ok((true, value)) => Ok((value, resp3)),
+            Ok((false, problem)) => Err(told(&problem, name)),
+            Err(error) => Err(format!("ERR {}", raise::text_of(&error))),
+        };
+        self.rest();
+        outcome
+    }
+
+    fn run_scoped(
+        &self,
+        keyspace: &mut Keyspace,
+        host: &mut dyn Host,
+        work: Work<'_>,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+    ) -> Result<(bool, Value)> {
+        let keys = self.list(keys)?;
+        let arguments = self.list(arguments)?;
+        let (slot, tables) = match work {
+            Work::Script(slot) => {
+                self.globals.raw_set(&self.keys, keys)?;
+                self.globals.raw_set(&self.argv, arguments)?;
+                (slot, None)
+            }
+            Work::Function(slot, _) => (slot, Some((keys, arguments))),
+        };
+        let function: Function = self.chunks.raw_get(slot)?;
+        self.lua.scope(|scope| {
+            let lease = scope.create_any_userdata_ref_mut(keyspace)?;
+            let pulse = scope.create_function_mut(|lua: &Lua, ()| {
+                let progress = lua.app_data_ref::<Session>().map(|session| session.progress());
+                Ok(progress.map_or(Verdict::Go, |progress| host.pulse(progress)) as u8)
+            })?;
+            if let Some(mut session) = self.lua.app_data_mut::<Session>() {
+                session.lease = Some(lease);
+                session.pulse = Some(pulse);
+            }
+            match tables {
+                None => self.run.call(function),
+                Some((keys, arguments)) => self.run.call((function, keys, arguments)),
+            }
+        })
+    }
+
+    fn list(&self, items: &[&[u8]]) -> Result<Table> {
+        let table = self.lua.create_table_with_capacity(items.len(), 0)?;
+        for (index, item) in items.iter().enumerate() {
+            table.raw_seti(index + 1, self.lua.create_string(item)?)?;
+        }
+        Ok(table)
+    }
+
+    /// Gives memory back when a script has left much behind.
+    fn rest(&mut self) {
+        if self.lua.used_memory() > 2 * self.rested + SLACK {
+            self.sweep();
+        }
+    }
+
+    /// Sweeps the state.
+    pub fn sweep(&mut self) {
+        // Nothing of ours is collected with side effects, so it cannot fail; were it to, memory comes back later.
+        let _ = self.lua.gc_collect();
+        self.rested = self.lua.used_memory();
+    }
+
+    /// Runs the chunk of a library, which sees little but `redis.register_function`.
+    ///
+    /// # Errors
+    /// The error it ended with, code word included.
+    pub fn run_library(&mut self, slot: Slot) -> std::result::Result<(), String> {
+        let done = self.run_loading(slot);
+        if let Some(mut session) = self.lua.app_data_mut::<Session>() {
+            session.loading = false;
+            session.end();
+        }
+        self.rest();
+        match done {
+            Ok((true, _)) => Ok(()),
+            Ok((false, problem)) => Err(raw_error(&problem).0),
+            Err(error) => Err(format!("ERR {}", raise::text_of(&error))),
+        }
+    }
+
+    fn run_loading(&self, slot: Slot) -> Result<(bool, Value)> {
+        if let Some(mut session) = self.lua.app_data_mut::<Session>() {
+            session.begin(0, Rules::default(), 0);
+            session.loading = true;
+        }
+        let function: Function = self.chunks.raw_get(slot)?;
+        self.env_meta.raw_set("__index", &self.library)?;
+        let done = self.run.call(function);
+        self.env_meta.raw_set("__index", &self.globals)?;
+        done
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("used", &self.used()).finish_non_exhaustive()
+    }
+}
+
+/// The error reply of an uncaught problem of the script called `name`.
+fn told(problem: &Value, name: &str) -> String {
+    let (text, place) = raw_error(problem);
+    place.map_or_else(|| text.clone(), |place| format!("{text} script: {name}, on {place}."))
+}
+
+/// Text and place of an uncaught problem.
+fn raw_error(problem: &Value) -> (String, Option<String>) {
+    let table = match problem {
+        Value::Table(table) => table,
+        Value::String(text) => {
+            let text = text.to_string_lossy();
+            let memory = if text == OUT_OF_MEMORY { " (kv.script_memory)" } else { "" };
+            return (format!("ERR {text}{memory}"), None);
+        }
+        Value::Error(error) => return (format!("ERR {}", raise::text_of(error)), None),
+        _ => return ("ERR unknown error".to_owned(), None),
+    };
+    let text = match table.raw_get("err") {
+        Ok(Value::String(text)) => super::convert::error_text(&text.to_string_lossy()),
+        _ => "ERR unknown error".to_owned(),
+    };
+    let source = table.raw_get::<Option<LuaString>>("source").ok().flatten();
+    let line = table.raw_get::<Option<Integer>>("line").ok().flatten();
+    let place = source.zip(line).map(|(source, line)| format!("{}:{line}", source.to_string_lossy()));
+    (text, place)
+}

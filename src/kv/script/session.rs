@@ -1,0 +1,148 @@
+//! What a script under way may do, what it has done, and how its functions reach the keyspace.
+
+use mlua::{AnyUserData, Function, Lua};
+
+use super::raise::{Ended, Raised};
+use super::{Progress, Verdict};
+use crate::kv::client::Client;
+
+/// Instructions of the virtual machine between two looks at the clock.
+pub const BEAT: u32 = 50_000;
+/// Commands of a script between two looks at the clock: some take far longer than their instructions.
+const CALLS: u32 = 32;
+/// Beats a library may take to load, about a second.
+const LOADING: u32 = 2_000;
+
+/// What a script may do.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// It may change nothing.
+    pub read_only: bool,
+    /// It may add memory though there is too little.
+    pub allow_oom: bool,
+    /// There was too little memory when it began.
+    pub full: bool,
+    /// Why nothing can be written now, as the error a client gets.
+    pub refusal: Option<String>,
+    /// A function of a library, not the text of an `EVAL`.
+    pub function: bool,
+}
+
+/// The state of the one script that runs; Lua keeps it.
+#[derive(Debug)]
+pub struct Session {
+    /// The keyspace, while a script runs.
+    pub lease: Option<AnyUserData>,
+    /// Asks the door whether to go on, while a script runs.
+    pub pulse: Option<Function>,
+    /// The client its commands run as.
+    pub client: Client,
+    /// Whether replies to it come in the third version of the protocol (`redis.setresp`).
+    pub resp3: bool,
+    /// What it may do.
+    pub rules: Rules,
+    /// It has run a command that writes.
+    pub dirty: bool,
+    /// Why it is over.
+    pub ended: Option<Ended>,
+    /// A library is being loaded.
+    pub loading: bool,
+    /// Bytes of effects there were when it began.
+    pub effects: usize,
+    /// Arguments of the command being called.
+    pub arguments: Vec<u8>,
+    /// Where each ends.
+    pub ends: Vec<usize>,
+    /// State of `math.random`.
+    pub seed: u64,
+    beats: u32,
+    calls: u32,
+}
+
+impl Session {
+    /// No script runs. `seed` is where `math.random` begins.
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            lease: None,
+            pulse: None,
+            client: Client::new(0),
+            resp3: false,
+            rules: Rules { read_only: false, allow_oom: false, full: false, refusal: None, function: false },
+            dirty: false,
+            ended: None,
+            loading: false,
+            effects: 0,
+            arguments: Vec::new(),
+            ends: Vec::new(),
+            seed,
+            beats: 0,
+            calls: 0,
+        }
+    }
+
+    /// A script begins.
+    pub fn begin(&mut self, db: u8, rules: Rules, effects: usize) {
+        self.client.db = db;
+        self.resp3 = false;
+        self.rules = rules;
+        self.dirty = false;
+        self.ended = None;
+        self.effects = effects;
+        self.beats = 0;
+        self.calls = 0;
+    }
+
+    /// The script has come to its end.
+    pub fn end(&mut self) {
+        self.lease = None;
+        self.pulse = None;
+        self.rules.refusal = None;
+        // One large call must not hold its memory for ever.
+        self.arguments.shrink_to(64 << 10);
+        self.ends.shrink_to(1 << 10);
+    }
+
+    /// Counts a command; says whether it is time to look at the clock.
+    pub const fn is_call_due(&mut self) -> bool {
+        self.calls = self.calls.wrapping_add(1);
+        self.calls.is_multiple_of(CALLS)
+    }
+
+    /// What the door is told.
+    pub const fn progress(&self) -> Progress {
+        Progress { dirty: self.dirty, function: self.rules.function }
+    }
+}
+
+/// Asks whether the script may go on; called every so often while one runs.
+///
+/// # Errors
+/// The end of the script.
+pub fn beat(lua: &Lua) -> mlua::Result<()> {
+    let pulse = {
+        let Ok(Some(mut session)) = lua.try_app_data_mut::<Session>() else { return Ok(()) };
+        if let Some(ended) = session.ended {
+            return Err(Raised::Ended(ended).into());
+        }
+        session.beats = session.beats.saturating_add(1);
+        if session.loading && session.beats > LOADING {
+            session.ended = Some(Ended::Loading);
+            return Err(Raised::Ended(Ended::Loading).into());
+        }
+        let Some(pulse) = session.pulse.clone() else { return Ok(()) };
+        pulse
+    };
+    let ended = match pulse.call::<u8>(())? {
+        code if code == Verdict::Kill as u8 => true,
+        code if code == Verdict::Stop as u8 => false,
+        _ => return Ok(()),
+    };
+    let mut ended = if ended { Ended::Killed } else { Ended::TooLong };
+    if let Ok(Some(mut session)) = lua.try_app_data_mut::<Session>() {
+        if ended == Ended::Killed && session.rules.function {
+            ended = Ended::FunctionKilled;
+        }
+        session.ended = Some(ended);
+    }
+    Err(Raised::Ended(ended).into())
+}
