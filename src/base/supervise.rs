@@ -45,6 +45,10 @@ struct Inner {
     panics: AtomicU64,
 }
 
+/// Bytes of stack of a thread; only what is used takes memory. Twice the usual: a script's nested tables are written out by
+/// recursion, a thousand deep.
+const STACK: usize = 4 << 20;
+
 impl Supervisor {
     /// A supervisor whose critical parts end `shutdown` when they end.
     pub fn new(shutdown: Shutdown) -> Self {
@@ -95,7 +99,7 @@ impl Supervisor {
         work: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
         let inner = Arc::clone(&self.0);
-        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let handle = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
             if priority == Priority::Low {
                 // Linux keeps `nice` per thread; a refusal only costs the courtesy.
                 let _ = rustix::process::nice(10);

@@ -3,7 +3,7 @@
 use super::eviction::Eviction;
 use super::max_memory::MaxMemory;
 use super::persist::{OnDamage, SyncMode};
-use crate::base::ByteSize;
+use crate::base::{ByteSize, Span};
 
 /// Number of databases (`SELECT 0` to `SELECT 15`), as in Redis' default configuration.
 pub const DATABASES: u8 = 16;
@@ -37,6 +37,19 @@ crate::settings! {
         pub watched_keys: u32 = 100_000,
         /// Most keys and elements one call of the `SCAN` family looks at, whatever `COUNT` says.
         pub scan_count: u32 = 100_000,
+        /// Most bytes of memory that Lua may use, for all scripts together; a script that needs more fails, and what it
+        /// held is given back.
+        pub script_memory: ByteSize = ByteSize::mib(128),
+        /// Most compiled scripts that are kept. Those that came by `SCRIPT LOAD` stay until `SCRIPT FLUSH`; of the others
+        /// the one not used for longest makes room.
+        pub scripts: u32 = 10_000,
+        /// Most bytes of text of compiled scripts.
+        pub script_bytes: ByteSize = ByteSize::mib(16),
+        /// How long a script may run before other clients are answered `BUSY` and may end it by `SCRIPT KILL`.
+        pub script_busy: Span = Span::secs(5),
+        /// How long a script may run at all. What it has changed by then stays, as after any error in a script. `0s` sets
+        /// no limit.
+        pub script_limit: Span = Span::secs(60),
         /// When changes are made to survive a power cut: `always` (before the reply), `everysec` (within a second), `no`
         /// (when the operating system likes). In every mode they survive the end of the process.
         pub sync: SyncMode = SyncMode::EverySec,

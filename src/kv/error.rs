@@ -42,10 +42,20 @@ pub enum Fault {
     /// A queued command was refused, so nothing is run.
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     ExecAborted,
+    /// No script of that hash.
+    #[error("NOSCRIPT No matching script. Please use EVAL.")]
+    NoScript,
     /// Any other text, code word first.
     #[error("{0}")]
     Text(&'static str),
     /// Any other text that carries a value of the request, code word first.
     #[error("{0}")]
     Told(String),
+}
+
+impl Fault {
+    /// Whether it is about the number of arguments.
+    pub const fn is_arity(&self) -> bool {
+        matches!(self, Self::Arity(_))
+    }
 }

@@ -6,6 +6,7 @@ use super::error::Fault;
 use super::keyspace::Keyspace;
 use super::memory::Means;
 use super::reply::Reply;
+use super::script::{Alone, Host};
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub may_block: bool,
     /// What became of it.
     pub flow: Flow,
+    /// Whom a long script asks whether to go on.
+    pub host: &'a mut (dyn Host + 'a),
 }
 
 impl<'a> Call<'a> {
@@ -74,7 +77,19 @@ impl Keyspace {
         args: &[&[u8]],
         reply: &mut dyn Reply,
     ) -> Flow {
-        self.execute_with(command, client, args, reply, true)
+        self.execute_with(command, client, args, reply, true, &mut Alone::default())
+    }
+
+    /// As [`Keyspace::execute`]; a script that takes long asks `host` whether to go on.
+    pub fn execute_under(
+        &mut self,
+        command: &'static Command,
+        client: &mut Client,
+        args: &[&[u8]],
+        reply: &mut dyn Reply,
+        host: &mut dyn Host,
+    ) -> Flow {
+        self.execute_with(command, client, args, reply, true, host)
     }
 
     fn execute_with(
@@ -84,6 +99,7 @@ impl Keyspace {
         args: &[&[u8]],
         reply: &mut dyn Reply,
         may_block: bool,
+        host: &mut dyn Host,
     ) -> Flow {
         let room = if command.flags.contains(Flags::DENYOOM) { self.make_room_for_more(Means::Evict) } else { Ok(()) };
         let flow = match room.and_then(|()| self.admit(command, client, args, reply.resp3())) {
@@ -91,7 +107,7 @@ impl Keyspace {
                 reply.simple("QUEUED");
                 return Flow::Done;
             }
-            Ok(false) => match self.run(command, client, args, reply, may_block) {
+            Ok(false) => match self.run(command, client, args, reply, may_block, host) {
                 // The transaction is not over: nobody else may be served from its half.
                 Flow::Within => return Flow::Within,
                 flow => flow,
@@ -123,7 +139,7 @@ impl Keyspace {
         args: &[&[u8]],
         reply: &mut dyn Reply,
     ) -> Flow {
-        self.execute_with(command, client, args, reply, false)
+        self.execute_with(command, client, args, reply, false, &mut Alone::default())
     }
 
     /// Notes that `client` sent something that is no command, so that its transaction, if any, must not run.
@@ -178,9 +194,10 @@ impl Keyspace {
         args: &[&[u8]],
         reply: &mut dyn Reply,
         may_block: bool,
+        host: &mut dyn Host,
     ) -> Flow {
         let Some(run) = command.run else { return Flow::Door };
-        let mut call = Call { keyspace: self, client, args, reply, may_block, flow: Flow::Done };
+        let mut call = Call { keyspace: self, client, args, reply, may_block, flow: Flow::Done, host };
         match run(&mut call) {
             Ok(()) => call.flow,
             Err(fault) => {

@@ -46,6 +46,8 @@ pub struct Keyspace {
     pub(super) memory: Memory,
     /// Where values go that do not fit into memory.
     pub(super) cold: Option<Cold>,
+    /// Lua, once a client has asked for it.
+    pub(super) scripts: Option<Box<super::script::Engine>>,
 }
 
 /// The moment of the current loop turn.
@@ -193,7 +195,13 @@ impl Keyspace {
             sweep: super::expiry::Sweep::default(),
             counts: Counts::default(),
             dying: Vec::new(),
+            scripts: None,
         }
+    }
+
+    /// An empty one with the same settings, to stand where this one is taken from for a while.
+    pub fn stand_in(&self) -> Self {
+        Self::new(self.config.clone(), Arc::clone(&self.random))
     }
 
     /// Sets the time of this loop turn: the wall clock for expiry, a clock that never goes back for waits.

@@ -36,6 +36,7 @@ mod packed;
 pub mod persist;
 mod pubsub;
 mod reply;
+pub mod script;
 mod table;
 mod transaction;
 mod value;
@@ -53,6 +54,7 @@ pub use execute::Flow;
 pub use handle::{CallError, Handle};
 pub use keyspace::{Counts, DatabaseInfo, Keyspace};
 pub use reply::{Reply, Value};
+pub use script::{Host, Progress, Verdict};
 pub use walk::Walk;
 
 #[cfg(test)]

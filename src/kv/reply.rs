@@ -34,6 +34,15 @@ pub trait Reply {
     fn boolean(&mut self, value: bool);
     /// A text meant for people.
     fn verbatim(&mut self, text: &[u8]);
+    /// The same, of a kind that three letters name (`txt`, `mkd`).
+    fn verbatim_as(&mut self, kind: [u8; 3], text: &[u8]) {
+        let _ = kind;
+        self.verbatim(text);
+    }
+    /// The digits of an integer of any size.
+    fn big_number(&mut self, digits: &[u8]) {
+        self.bulk(digits);
+    }
 }
 
 /// A reply kept for later: what a blocked client gets, and what tests look at.

@@ -6,10 +6,16 @@ use super::execute::Flow;
 use super::keyspace::Keyspace;
 use super::memory::Means;
 use super::reply::Reply;
+use super::script::Host;
 
 impl Keyspace {
     /// Runs what `client` queued, or refuses to. Its effects stand between a begin and an end mark.
-    pub(super) fn exec(&mut self, client: &mut Client, reply: &mut dyn Reply) -> Result<Flow, Fault> {
+    pub(super) fn exec(
+        &mut self,
+        client: &mut Client,
+        reply: &mut dyn Reply,
+        host: &mut dyn Host,
+    ) -> Result<Flow, Fault> {
         let Some(queue) = client.queue.take() else { return Err(Fault::Text("ERR EXEC without MULTI")) };
         let broken = self.is_broken(client);
         self.unwatch(client);
@@ -25,20 +31,20 @@ impl Keyspace {
         let begun = self.effects.mark();
         reply.array(queue.commands.len());
         client.running = Some(Running { commands: queue.commands.into_iter(), due: None, before, begun });
-        Ok(self.steps(client, reply))
+        Ok(self.steps(client, reply, host))
     }
 
     /// Goes on with the transaction of `client` after the door has run a command of its own in it ([`Flow::Within`]).
     /// Between the two calls nothing else may use the keyspace, and nothing may take its effects.
-    pub fn proceed(&mut self, client: &mut Client, reply: &mut dyn Reply) -> Flow {
-        let flow = self.steps(client, reply);
+    pub fn proceed(&mut self, client: &mut Client, reply: &mut dyn Reply, host: &mut dyn Host) -> Flow {
+        let flow = self.steps(client, reply, host);
         if flow != Flow::Within {
             self.serve_waits();
         }
         flow
     }
 
-    fn steps(&mut self, client: &mut Client, reply: &mut dyn Reply) -> Flow {
+    fn steps(&mut self, client: &mut Client, reply: &mut dyn Reply, host: &mut dyn Host) -> Flow {
         let Some(mut running) = client.running.take() else { return Flow::Done };
         for (command, args) in running.commands.by_ref() {
             if command.run.is_none() {
@@ -56,7 +62,7 @@ impl Keyspace {
                 && let Err(fault) = self.make_room_for_more(Means::Move)
             {
                 reply.error(&fault.to_string());
-            } else if self.run(command, client, &args, reply, false) != Flow::Done {
+            } else if self.run(command, client, &args, reply, false, host) != Flow::Done {
                 // Nothing may block here; keep the reply well-formed.
                 reply.null();
             }

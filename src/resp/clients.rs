@@ -63,12 +63,12 @@ impl Server {
     }
 
     pub(super) fn drop_connection(&mut self, slot: usize, mut connection: Box<Connection>) {
-        self.keyspace.disconnect(&mut connection.client);
         if connection.watches {
             self.watchers.retain(|id| *id != connection.client.id);
         }
         connection.stream.close(self.poll.registry());
         self.by_id.remove(&connection.client.id);
+        self.depart(std::mem::replace(&mut connection.client, Client::new(0)));
         if let Some(place) = self.connections.get_mut(slot) {
             *place = None;
         }

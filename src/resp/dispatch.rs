@@ -147,6 +147,9 @@ impl Server {
         if !connection.authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return self.refuse(connection, "NOAUTH Authentication required.");
         }
+        if self.script.active {
+            return self.command_while_busy(connection, command, arguments);
+        }
         if let Some(denied) = self.denies(connection, command, arguments) {
             return self.refuse(connection, &denied.to_string());
         }
@@ -157,8 +160,7 @@ impl Server {
                 return self.refuse_write(connection, executes, &text);
             }
         }
-        let mut encoder = super::encoder::Encoder::new(&mut connection.out, connection.protocol);
-        match self.keyspace.execute(command, &mut connection.client, arguments, &mut encoder) {
+        match self.execute(connection, command, arguments) {
             Flow::Done => {}
             Flow::Blocked => connection.blocked = true,
             Flow::Door => commands::run(self, connection, command, arguments),
@@ -176,13 +178,12 @@ impl Server {
                 // `CLIENT REPLY OFF` says nothing, but the head of the array has counted it.
                 connection.encoder().null();
             }
-            let mut encoder = super::encoder::Encoder::new(&mut connection.out, connection.protocol);
-            self.keyspace.proceed(&mut connection.client, &mut encoder);
+            self.proceed(connection);
         }
     }
 
     /// Refuses a command that would change keys; a transaction is discarded.
-    fn refuse_write(&mut self, connection: &mut Connection, executes: bool, text: &str) {
+    pub(super) fn refuse_write(&mut self, connection: &mut Connection, executes: bool, text: &str) {
         if !executes {
             return self.refuse(connection, text);
         }

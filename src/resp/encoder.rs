@@ -124,9 +124,24 @@ impl Reply for Encoder<'_> {
     }
 
     fn verbatim(&mut self, text: &[u8]) {
+        self.verbatim_as(*b"txt", text);
+    }
+
+    fn big_number(&mut self, digits: &[u8]) {
+        if self.resp3() {
+            self.out.push(b'(');
+            self.out.extend_from_slice(digits);
+            self.out.extend_from_slice(b"\r\n");
+        } else {
+            self.bulk(digits);
+        }
+    }
+
+    fn verbatim_as(&mut self, kind: [u8; 3], text: &[u8]) {
         if self.resp3() {
             self.length(b'=', text.len().saturating_add(4));
-            self.out.extend_from_slice(b"txt:");
+            self.out.extend_from_slice(&kind);
+            self.out.push(b':');
             self.out.extend_from_slice(text);
             self.out.extend_from_slice(b"\r\n");
         } else {

@@ -7,8 +7,10 @@
 //! - errors have Redis' own words, since libraries match on them; what does not exist is an unknown command.
 //!
 //! Start reading at [`server`] (a turn of the loop), then [`dispatch`] (one request) and [`commands`] (those the door
-//! runs itself; the others are in [`kv::commands`](crate::kv::commands)). [`protocol`] and [`encoder`] are the wire.
+//! runs itself; the others are in [`kv::commands`](crate::kv::commands)). [`busy`] is what happens while a script takes
+//! long. [`protocol`] and [`encoder`] are the wire.
 
+pub mod busy;
 pub mod clients;
 pub mod commands;
 pub mod config;

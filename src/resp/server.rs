@@ -12,6 +12,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use mio::{Events, Poll, Token, Waker};
 
+use super::busy::Script;
 use super::commands::acl::AclLog;
 use super::config::RedisConfig;
 use super::connection::{Cold, Connection, READ, Received, Sent};
@@ -63,7 +64,11 @@ pub struct Server {
     pub(super) free: Vec<usize>,
     pub(super) by_id: HashMap<ClientId, usize>,
     pub(super) next_id: ClientId,
-    pub(super) keyspace: Keyspace,
+    pub(super) keyspace: Box<Keyspace>,
+    /// Takes the keyspace's place while a script has it.
+    pub(super) stand_in: Option<Box<Keyspace>>,
+    /// The script that runs.
+    pub(super) script: Script,
     pub(super) persistence: Persistence,
     pub(super) config: RedisConfig,
     pub(super) password: Option<Secret<String>>,
@@ -93,7 +98,7 @@ pub struct Server {
     pub(super) now: Duration,
     /// Clients to serve in this turn, and those whose turn comes next.
     pub(super) ready: VecDeque<usize>,
-    next: VecDeque<usize>,
+    pub(super) next: VecDeque<usize>,
     /// Clients with replies to send.
     dirty: Vec<usize>,
     /// Replies of this turn that tell of changes: client, start and end in its buffer.
@@ -101,7 +106,7 @@ pub struct Server {
     /// Why changes of this turn could not be written before its end (`SAVE`).
     failed: Option<Refusal>,
     deliveries: Vec<Delivery>,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
     pub(super) arguments: Vec<&'static [u8]>,
     pub(super) pool: Vec<Vec<u8>>,
     next_tick: Duration,
@@ -157,7 +162,9 @@ impl Server {
             free: Vec::new(),
             by_id: HashMap::new(),
             next_id: 1,
-            keyspace: parts.keyspace,
+            keyspace: Box::new(parts.keyspace),
+            stand_in: None,
+            script: Script::default(),
             persistence: parts.persistence,
             config: parts.config,
             password: parts.password,
@@ -270,7 +277,7 @@ impl Server {
     }
 
     /// The kernel has news of a connection.
-    fn notice(&mut self, slot: usize, ended: bool, writable: bool) {
+    pub(super) fn notice(&mut self, slot: usize, ended: bool, writable: bool) {
         let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
         connection.readable = true;
         connection.ended |= ended;
@@ -285,7 +292,7 @@ impl Server {
     }
 
     /// Reads a client once and runs what it has sent.
-    fn serve(&mut self, slot: usize) {
+    pub(super) fn serve(&mut self, slot: usize) {
         let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { return };
         connection.listed = false;
         let alive = self.serve_taken(&mut connection);
@@ -464,10 +471,19 @@ impl Server {
         self.stats.refused_turns.inc();
     }
 
-    fn send_all(&mut self) {
+    pub(super) fn send_all(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
+        let mut held = Vec::new();
         for slot in dirty.drain(..) {
             let Some(mut connection) = self.connections.get_mut(slot).and_then(Option::take) else { continue };
+            if self.script.active && self.tells.iter().any(|tell| tell.0 == connection.client.id) {
+                // Its change is not in the journal before the end of the turn.
+                held.push(slot);
+                if let Some(place) = self.connections.get_mut(slot) {
+                    *place = Some(connection);
+                }
+                continue;
+            }
             connection.dirty = false;
             let before = connection.pending();
             let sent = connection.send(self.poll.registry());
@@ -492,6 +508,7 @@ impl Server {
                 *place = Some(connection);
             }
         }
+        dirty.append(&mut held);
         self.dirty = dirty;
     }
 

@@ -380,3 +380,34 @@ fn a_unix_socket_that_was_handed_over_is_served_and_left() {
     drop(server);
     assert!(path.exists());
 }
+
+#[test]
+fn while_a_script_runs_for_long_others_are_told_and_may_end_it() {
+    let server = Setup::default().start().unwrap();
+    assert_eq!(server.say("CONFIG SET busy-reply-threshold 0\r\nSCRIPT KILL\r\n"), "+OK|-NOTBUSY No scripts in execution right now.|+OK|");
+    let mut idle = server.connect();
+    send(&mut idle, "SET a 1\r\n");
+    expect(&mut idle, "+OK\r\n");
+    let mut running = server.connect();
+    send(&mut running, "EVAL \"while true do pcall(function() while true do end end) end\" 0\r\n");
+    let busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
+    // Until the script has begun, the others are answered as ever.
+    let told = (0..1_000_000).any(|_| {
+        send(&mut idle, "GET a\r\n");
+        let mut first = [0];
+        idle.read_exact(&mut first).unwrap();
+        let rest = if first == *b"-" { &busy[1..] } else { "1\r\n1\r\n" };
+        expect(&mut idle, rest);
+        first == *b"-"
+    });
+    assert!(told);
+    send(&mut idle, "MULTI\r\nGET a\r\nEXEC\r\n");
+    expect(&mut idle, "+OK\r\n");
+    expect(&mut idle, busy);
+    expect(&mut idle, &format!("-EXECABORT Transaction discarded because of: {}", &busy[1..]));
+    assert_eq!(server.say("SCRIPT KILL\r\n"), "+OK|+OK|");
+    let mut answer = [0; 43];
+    running.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"-ERR Script killed by user with SCRIPT KILL");
+    assert_eq!(server.say("GET a\r\n"), "$1|1|+OK|");
+}

@@ -15,6 +15,7 @@ pub mod keys_of;
 mod lists;
 mod pubsub;
 mod scan;
+pub mod scripting;
 mod server;
 mod sets;
 mod strings;
@@ -119,6 +120,8 @@ impl Flags {
     pub const SUBSCRIBED: Self = Self(1 << 12);
     /// Answered while the server loads, and by stale replicas; neither happens here, but clients see the flags.
     pub const LOADING: Self = Self(1 << 13);
+    /// May run a script.
+    pub const SCRIPT: Self = Self(1 << 14);
     /// No flag.
     pub const NONE: Self = Self(0);
 
@@ -189,6 +192,7 @@ static FAMILIES: &[&[Command]] = &[
     lists::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,

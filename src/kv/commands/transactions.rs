@@ -9,7 +9,7 @@ const CONTROL: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::FAST).and(
 
 pub(super) const COMMANDS: &[Command] = &[
     keyless("discard", 1, CONTROL, discard),
-    keyless("exec", 1, Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::AT_ONCE), exec),
+    keyless("exec", 1, Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::AT_ONCE).and(Flags::SCRIPT), exec),
     keyless("multi", 1, CONTROL, multi),
     keyless("unwatch", 1, Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::FAST), unwatch),
     keyed("watch", -2, CONTROL, -1, watch),
@@ -25,7 +25,7 @@ fn multi(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 fn exec(call: &mut Call<'_>) -> Result<(), Fault> {
-    call.flow = call.keyspace.exec(call.client, call.reply)?;
+    call.flow = call.keyspace.exec(call.client, call.reply, call.host)?;
     Ok(())
 }
 

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use mlua::{ChunkMode, Error, Function, HookTriggers, Integer, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
+use mlua::chunk::ChunkMode;
+use mlua::{Error, Function, HookTriggers, Integer, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
 
-use super::cache::Cache;
+use super::cache::{Cache, Sha};
+use super::json::{self, Shared};
 use super::raise::{self, OUT_OF_MEMORY};
 use super::session::{BEAT, Rules, Session, beat};
 use super::{Host, Verdict, natives};
@@ -19,12 +21,11 @@ const SLACK: usize = 8 << 20;
 pub struct Engine {
     lua: Lua,
     run: Function,
-    env_meta: Table,
     globals: Table,
-    library: Table,
     chunks: Table,
     keys: LuaString,
     argv: LuaString,
+    json: Shared,
     free: Vec<Integer>,
     slots: Integer,
     /// Compiled scripts by their hash.
@@ -33,17 +34,8 @@ pub struct Engine {
     rested: usize,
 }
 
-/// A compiled chunk or registered function, by its place in the state.
+/// A compiled chunk, by its place in the state.
 pub type Slot = Integer;
-
-/// What is run.
-#[derive(Clone, Copy, Debug)]
-pub enum Work<'a> {
-    /// The text of an `EVAL`, whose keys and arguments are the globals `KEYS` and `ARGV`.
-    Script(Slot),
-    /// A function of a library, by its name too.
-    Function(Slot, &'a str),
-}
 
 impl Engine {
     /// A state that may use `memory` bytes; `random` is where `math.random` begins.
@@ -55,9 +47,10 @@ impl Engine {
         let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
         lua.set_memory_limit(memory)?;
         lua.set_app_data(Session::new(u64::from_le_bytes(random::bytes(random)) | 1));
-        let natives = natives::all(&lua)?;
+        let json = Shared::default();
+        let natives = natives::all(&lua, &json)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name(raise::PRELUDE).set_mode(ChunkMode::Text);
-        let (env, env_meta, globals, library, run): (Table, Table, Table, Table, Function) = prelude.call(natives)?;
+        let (env, globals, run): (Table, Table, Function) = prelude.call(natives)?;
         lua.set_globals(env)?;
         lua.set_global_hook(HookTriggers::new().every_nth_instruction(BEAT), |lua, _| {
             beat(lua)?;
@@ -68,12 +61,7 @@ impl Engine {
         lua.gc_collect()?;
         let rested = lua.used_memory();
         let cache = Cache::default();
-        Ok(Self { lua, run, env_meta, globals, library, chunks, keys, argv, free: Vec::new(), slots: 0, cache, rested })
-    }
-
-    /// The state.
-    pub const fn lua(&self) -> &Lua {
-        &self.lua
+        Ok(Self { lua, run, globals, chunks, keys, json, argv, free: Vec::new(), slots: 0, cache, rested })
     }
 
     /// Bytes the state uses.
@@ -126,8 +114,8 @@ impl Engine {
         &mut self,
         keyspace: &mut Keyspace,
         host: &mut dyn Host,
-        work: Work<'_>,
-        name: &str,
+        slot: Slot,
+        name: &Sha,
         (keys, arguments): (&[&[u8]], &[&[u8]]),
         db: u8,
         rules: Rules,
@@ -136,8 +124,9 @@ impl Engine {
         if let Some(mut session) = self.lua.app_data_mut::<Session>() {
             session.begin(db, rules, effects);
         }
+        json::reset(&self.json);
         host.begin();
-        let done = self.run_scoped(keyspace, host, work, keys, arguments);
+        let done = self.run_scoped(keyspace, host, slot, keys, arguments);
         let (ended, resp3) = self.lua.app_data_mut::<Session>().map_or((None, false), |mut session| {
             session.end();
             (session.ended, session.resp3)
@@ -146,7 +135,7 @@ impl Engine {
             // Whatever the script made of it: it was ended.
             Ok((true, _)) if ended.is_some() => Err(ended.map_or("", raise::Ended::text).to_owned()),
             Ok((true, value)) => Ok((value, resp3)),
-            Ok((false, problem)) => Err(told(&problem, name)),
+            Ok((false, problem)) => Err(told(&problem, &super::hex(name))),
             Err(error) => Err(format!("ERR {}", raise::text_of(&error))),
         };
         self.rest();
@@ -157,20 +146,14 @@ impl Engine {
         &self,
         keyspace: &mut Keyspace,
         host: &mut dyn Host,
-        work: Work<'_>,
+        slot: Slot,
         keys: &[&[u8]],
         arguments: &[&[u8]],
     ) -> Result<(bool, Value)> {
         let keys = self.list(keys)?;
         let arguments = self.list(arguments)?;
-        let (slot, tables) = match work {
-            Work::Script(slot) => {
-                self.globals.raw_set(&self.keys, keys)?;
-                self.globals.raw_set(&self.argv, arguments)?;
-                (slot, None)
-            }
-            Work::Function(slot, _) => (slot, Some((keys, arguments))),
-        };
+        self.globals.raw_set(&self.keys, keys)?;
+        self.globals.raw_set(&self.argv, arguments)?;
         let function: Function = self.chunks.raw_get(slot)?;
         self.lua.scope(|scope| {
             let lease = scope.create_any_userdata_ref_mut(keyspace)?;
@@ -182,10 +165,7 @@ impl Engine {
                 session.lease = Some(lease);
                 session.pulse = Some(pulse);
             }
-            match tables {
-                None => self.run.call(function),
-                Some((keys, arguments)) => self.run.call((function, keys, arguments)),
-            }
+            self.run.call(function)
         })
     }
 
@@ -209,36 +189,6 @@ impl Engine {
         // Nothing of ours is collected with side effects, so it cannot fail; were it to, memory comes back later.
         let _ = self.lua.gc_collect();
         self.rested = self.lua.used_memory();
-    }
-
-    /// Runs the chunk of a library, which sees little but `redis.register_function`.
-    ///
-    /// # Errors
-    /// The error it ended with, code word included.
-    pub fn run_library(&mut self, slot: Slot) -> std::result::Result<(), String> {
-        let done = self.run_loading(slot);
-        if let Some(mut session) = self.lua.app_data_mut::<Session>() {
-            session.loading = false;
-            session.end();
-        }
-        self.rest();
-        match done {
-            Ok((true, _)) => Ok(()),
-            Ok((false, problem)) => Err(raw_error(&problem).0),
-            Err(error) => Err(format!("ERR {}", raise::text_of(&error))),
-        }
-    }
-
-    fn run_loading(&self, slot: Slot) -> Result<(bool, Value)> {
-        if let Some(mut session) = self.lua.app_data_mut::<Session>() {
-            session.begin(0, Rules::default(), 0);
-            session.loading = true;
-        }
-        let function: Function = self.chunks.raw_get(slot)?;
-        self.env_meta.raw_set("__index", &self.library)?;
-        let done = self.run.call(function);
-        self.env_meta.raw_set("__index", &self.globals)?;
-        done
     }
 }
 

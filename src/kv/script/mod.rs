@@ -15,8 +15,7 @@
 //!
 //! Start reading at [`engine`] (one state, one run), then [`call`] (a command from a script) and [`session`] (the script
 //! under way). `prelude.lua` is the sandbox, [`natives`] what Rust adds to it, [`raise`] how errors travel, [`convert`]
-//! replies to values and back, [`library`] functions that are kept. [`json`], [`msgpack`], [`structure`] and [`bits`] are
-//! the libraries `cjson`, `cmsgpack`, `struct` and `bit`.
+//! replies to values and back. [`json`], [`msgpack`], [`structure`] and [`bits`] are the libraries `cjson`, `cmsgpack`, `struct` and `bit`.
 
 mod bits;
 mod cache;
@@ -25,7 +24,7 @@ mod convert;
 mod engine;
 mod format;
 mod json;
-mod library;
+mod json_read;
 mod msgpack;
 mod natives;
 mod raise;
@@ -35,10 +34,8 @@ mod structure;
 
 pub(super) use cache::{Room, Sha};
 pub(super) use convert::answer;
-pub(super) use engine::{Engine, Work};
-pub(super) use library::{Libraries, Policy};
+pub(super) use engine::Engine;
 pub(super) use session::Rules;
-pub(super) use shebang::Declared;
 
 /// The door, as a running script sees it.
 pub trait Host {
@@ -59,8 +56,6 @@ pub trait Host {
 pub struct Progress {
     /// It has run a command that writes.
     pub dirty: bool,
-    /// It is a function of a library, not an `EVAL`.
-    pub function: bool,
 }
 
 /// What the door thinks of a running script.

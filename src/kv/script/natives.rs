@@ -16,9 +16,16 @@ const VERSION_NUMBER: u32 = 0x0007_0204;
 ///
 /// # Errors
 /// Lua's memory is used up.
-pub fn all(lua: &Lua) -> Result<Table> {
+pub fn all(lua: &Lua, shared: &json::Shared) -> Result<Table> {
     let natives = lua.create_table()?;
-    let redis = common(lua)?;
+    let redis = lua.create_table()?;
+    redis.raw_set("log", lua.create_function(log)?)?;
+    redis.raw_set("setresp", lua.create_function(set_resp)?)?;
+    redis.raw_set("REDIS_VERSION", VERSION)?;
+    redis.raw_set("REDIS_VERSION_NUM", VERSION_NUMBER)?;
+    for (value, name) in ["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"].into_iter().enumerate() {
+        redis.raw_set(name, value)?;
+    }
     redis.raw_set("call", lua.create_function(call::call)?)?;
     redis.raw_set("pcall", lua.create_function(call::pcall)?)?;
     redis.raw_set("error_reply", lua.create_function(error_reply)?)?;
@@ -33,10 +40,7 @@ pub fn all(lua: &Lua) -> Result<Table> {
         redis.raw_set(name, value)?;
     }
     natives.raw_set("redis", redis)?;
-    let loading = common(lua)?;
-    loading.raw_set("register_function", lua.create_function(super::library::register)?)?;
-    natives.raw_set("loading", loading)?;
-    natives.raw_set("cjson", json::library(lua, json::Settings::default())?)?;
+    natives.raw_set("cjson", json::library(lua, shared)?)?;
     natives.raw_set("cmsgpack", msgpack::library(lua)?)?;
     natives.raw_set("struct", structure::library(lua)?)?;
     natives.raw_set("bit", bits::library(lua)?)?;
@@ -48,19 +52,6 @@ pub fn all(lua: &Lua) -> Result<Table> {
     natives.raw_set("is_end", lua.create_function(|_, problem: Value| Ok(raise::is_end(&problem).is_some()))?)?;
     natives.raw_set("check", lua.create_function(check)?)?;
     Ok(natives)
-}
-
-/// What `redis` has in scripts and while a library loads.
-fn common(lua: &Lua) -> Result<Table> {
-    let redis = lua.create_table()?;
-    redis.raw_set("log", lua.create_function(log)?)?;
-    redis.raw_set("setresp", lua.create_function(set_resp)?)?;
-    redis.raw_set("REDIS_VERSION", VERSION)?;
-    redis.raw_set("REDIS_VERSION_NUM", VERSION_NUMBER)?;
-    for (value, name) in ["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"].into_iter().enumerate() {
-        redis.raw_set(name, value)?;
-    }
-    Ok(redis)
 }
 
 /// Raises the end of the script again, behind an `xpcall`.

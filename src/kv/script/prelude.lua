@@ -126,8 +126,6 @@ getmetatable('').__metatable = false
 
 local redis = {}
 for name, value in pairs(native.redis) do redis[name] = value end
-local loading = {}
-for name, value in pairs(native.loading) do loading[name] = value end
 
 globals.string = guard(string)
 globals.table = guard(table)
@@ -144,21 +142,16 @@ local function missing(_, name)
 end
 
 setmetatable(globals, { __index = missing })
-local library = setmetatable({}, { __index = missing })
-setmetatable(loading, { __index = missing })
-library.redis = guard(loading)
 
-local env_meta = { __index = globals, __newindex = refuse, __metatable = false }
-local env = setmetatable({}, env_meta)
+local env = setmetatable({}, { __index = globals, __newindex = refuse, __metatable = false })
 real_of[env] = globals
 globals._G = env
 
 local on_error = native.on_error
 
--- Runs a script, or a function with its two tables; what went wrong is a table as `redis.call` raises it.
-local function run(work, keys, arguments)
-  if keys == nil then return xpcall(work, on_error) end
-  return xpcall(function() return work(keys, arguments) end, on_error)
+-- Runs a script; what went wrong is a table as `redis.call` raises it.
+local function run(work)
+  return xpcall(work, on_error)
 end
 
-return env, env_meta, globals, library, run
+return env, globals, run

@@ -30,12 +30,8 @@ pub enum Raised {
 pub enum Ended {
     /// `SCRIPT KILL`.
     Killed,
-    /// `FUNCTION KILL`.
-    FunctionKilled,
     /// It ran for longer than a setting allows, or the server stops.
     TooLong,
-    /// A library did not come to an end while it was loaded.
-    Loading,
 }
 
 impl Ended {
@@ -43,9 +39,7 @@ impl Ended {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Killed => "ERR Script killed by user with SCRIPT KILL...",
-            Self::FunctionKilled => "ERR Script killed by user with FUNCTION KILL...",
             Self::TooLong => "ERR Script ended: it ran for longer than kv.script_limit, or the server stops...",
-            Self::Loading => "ERR FUNCTION LOAD timeout",
         }
     }
 }
@@ -99,7 +93,7 @@ fn raised(error: &Error) -> Option<&Raised> {
 }
 
 /// The text of an error of any kind.
-fn text_of(error: &Error) -> String {
+pub fn text_of(error: &Error) -> String {
     raised(error).map_or_else(
         || match error {
             Error::MemoryError(_) => OUT_OF_MEMORY.to_owned(),

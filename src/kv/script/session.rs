@@ -10,8 +10,6 @@ use crate::kv::client::Client;
 pub const BEAT: u32 = 50_000;
 /// Commands of a script between two looks at the clock: some take far longer than their instructions.
 const CALLS: u32 = 32;
-/// Beats a library may take to load, about a second.
-const LOADING: u32 = 2_000;
 
 /// What a script may do.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +22,6 @@ pub struct Rules {
     pub full: bool,
     /// Why nothing can be written now, as the error a client gets.
     pub refusal: Option<String>,
-    /// A function of a library, not the text of an `EVAL`.
-    pub function: bool,
 }
 
 /// The state of the one script that runs; Lua keeps it.
@@ -45,8 +41,6 @@ pub struct Session {
     pub dirty: bool,
     /// Why it is over.
     pub ended: Option<Ended>,
-    /// A library is being loaded.
-    pub loading: bool,
     /// Bytes of effects there were when it began.
     pub effects: usize,
     /// Arguments of the command being called.
@@ -55,7 +49,6 @@ pub struct Session {
     pub ends: Vec<usize>,
     /// State of `math.random`.
     pub seed: u64,
-    beats: u32,
     calls: u32,
 }
 
@@ -67,15 +60,13 @@ impl Session {
             pulse: None,
             client: Client::new(0),
             resp3: false,
-            rules: Rules { read_only: false, allow_oom: false, full: false, refusal: None, function: false },
+            rules: Rules { read_only: false, allow_oom: false, full: false, refusal: None },
             dirty: false,
             ended: None,
-            loading: false,
             effects: 0,
             arguments: Vec::new(),
             ends: Vec::new(),
             seed,
-            beats: 0,
             calls: 0,
         }
     }
@@ -88,7 +79,6 @@ impl Session {
         self.dirty = false;
         self.ended = None;
         self.effects = effects;
-        self.beats = 0;
         self.calls = 0;
     }
 
@@ -110,7 +100,7 @@ impl Session {
 
     /// What the door is told.
     pub const fn progress(&self) -> Progress {
-        Progress { dirty: self.dirty, function: self.rules.function }
+        Progress { dirty: self.dirty }
     }
 }
 
@@ -120,28 +110,19 @@ impl Session {
 /// The end of the script.
 pub fn beat(lua: &Lua) -> mlua::Result<()> {
     let pulse = {
-        let Ok(Some(mut session)) = lua.try_app_data_mut::<Session>() else { return Ok(()) };
+        let Ok(Some(session)) = lua.try_app_data_ref::<Session>() else { return Ok(()) };
         if let Some(ended) = session.ended {
             return Err(Raised::Ended(ended).into());
-        }
-        session.beats = session.beats.saturating_add(1);
-        if session.loading && session.beats > LOADING {
-            session.ended = Some(Ended::Loading);
-            return Err(Raised::Ended(Ended::Loading).into());
         }
         let Some(pulse) = session.pulse.clone() else { return Ok(()) };
         pulse
     };
     let ended = match pulse.call::<u8>(())? {
-        code if code == Verdict::Kill as u8 => true,
-        code if code == Verdict::Stop as u8 => false,
+        code if code == Verdict::Kill as u8 => Ended::Killed,
+        code if code == Verdict::Stop as u8 => Ended::TooLong,
         _ => return Ok(()),
     };
-    let mut ended = if ended { Ended::Killed } else { Ended::TooLong };
     if let Ok(Some(mut session)) = lua.try_app_data_mut::<Session>() {
-        if ended == Ended::Killed && session.rules.function {
-            ended = Ended::FunctionKilled;
-        }
         session.ended = Some(ended);
     }
     Err(Raised::Ended(ended).into())

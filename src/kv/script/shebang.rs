@@ -1,4 +1,4 @@
-//! The first line of a script, `#!lua flags=…`, and of a library, `#!lua name=…`.
+//! The first line of a script, `#!lua flags=…`.
 
 /// What a script's first line declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Declared {
     }
 
     /// Takes a flag; `false` when there is none of that name. What is about clusters and replicas changes nothing here.
-    pub fn note(&mut self, flag: &str) -> bool {
+    fn note(&mut self, flag: &str) -> bool {
         match flag {
             "no-writes" => self.no_writes = true,
             "allow-oom" => self.allow_oom = true,
@@ -52,48 +52,4 @@ impl Declared {
         }
         true
     }
-}
-
-/// Reads the first line of a library: its name, and the code as in [`Declared::read`].
-///
-/// # Errors
-/// The reply.
-pub fn library(text: &[u8]) -> Result<(String, &[u8]), String> {
-    if !text.starts_with(b"#!") {
-        return Err("ERR Missing library metadata".to_owned());
-    }
-    let end = memchr::memchr(b'\n', text).ok_or("ERR Invalid library metadata")?;
-    let (line, code) = text.split_at(end);
-    let line = String::from_utf8_lossy(line);
-    let mut words = line.split_ascii_whitespace();
-    let engine = words.next().and_then(|word| word.strip_prefix("#!")).unwrap_or_default();
-    let mut name = None;
-    for word in words {
-        match word.split_once('=') {
-            Some((field, value)) if field.eq_ignore_ascii_case("name") => {
-                if name.is_some() {
-                    return Err("ERR Invalid metadata value, name argument was given multiple times".to_owned());
-                }
-                name = Some(value.trim_matches(['"', '\'']).to_owned());
-            }
-            _ => return Err(format!("ERR Invalid metadata value given: {word}")),
-        }
-    }
-    let name = name.ok_or("ERR Library name was not given")?;
-    if !is_name(&name) {
-        return Err(BAD_NAME.to_owned());
-    }
-    if !engine.eq_ignore_ascii_case("lua") {
-        return Err(format!("ERR Engine '{engine}' not found"));
-    }
-    Ok((name, code))
-}
-
-/// Redis' answer to a name of a library or function that is none.
-pub const BAD_NAME: &str =
-    "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
-
-/// Whether `name` may be one of a library or function.
-pub fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

@@ -2,6 +2,7 @@
 
 mod families;
 mod replay;
+mod scripts;
 mod sessions;
 mod spilling;
 

@@ -1,6 +1,7 @@
 //! `CONFIG`: the knobs of Redis that clients look at, answered from our settings. What can be changed while running is
-//! `maxmemory`, `maxmemory-policy` (of the database the client has selected), `appendfsync`, `timeout`, `maxclients`, the
-//! slow log's and the latency monitor's; knobs that tune encodings are accepted and have no effect.
+//! `maxmemory`, `maxmemory-policy` (of the database the client has selected), `appendfsync`, `timeout`, `maxclients`,
+//! `busy-reply-threshold`, the slow log's and the latency monitor's; knobs that tune encodings are accepted and have no
+//! effect.
 
 use super::{lower, ok, unknown_subcommand, wrong_arguments};
 use crate::base::{ByteSize, Span};
@@ -61,8 +62,10 @@ fn values(server: &Server, db: u8) -> Vec<(&'static str, String)> {
     out.extend([
         ("appendfsync", server.persistence.mode().word().to_owned()),
         ("appendonly", "yes".to_owned()),
+        ("busy-reply-threshold", keyspace.script_busy.duration().as_millis().to_string()),
         ("client-query-buffer-limit", config.max_query.bytes().to_string()),
         ("databases", crate::kv::config::DATABASES.to_string()),
+        ("lua-time-limit", keyspace.script_busy.duration().as_millis().to_string()),
         ("maxclients", config.max_clients.to_string()),
         ("maxmemory", keyspace.memory_limit().to_string()),
         ("maxmemory-policy", keyspace.policy(db).name().to_owned()),
@@ -103,6 +106,7 @@ enum Change {
     SlowerThan(i64),
     SlowLength(usize),
     Spike(u64),
+    Busy(Span),
 }
 
 /// All or none of the changes are made.
@@ -130,6 +134,7 @@ fn set(server: &mut Server, connection: &mut Connection, pairs: &[&[u8]]) {
                 server.timing.slow.truncate(most);
             }
             Change::Spike(millis) => server.timing.spike = millis,
+            Change::Busy(span) => server.keyspace.config_mut().script_busy = span,
         }
     }
     ok(connection);
@@ -152,6 +157,10 @@ fn change(server: &Server, db: u8, name: &str, value: &str) -> Result<Change, St
         "timeout" => value
             .parse()
             .map(|seconds| Change::Timeout(Span::secs(seconds)))
+            .map_err(|_no_number| failed("argument couldn't be parsed into an integer")),
+        "busy-reply-threshold" | "lua-time-limit" => value
+            .parse()
+            .map(|millis| Change::Busy(Span::millis(millis)))
             .map_err(|_no_number| failed("argument couldn't be parsed into an integer")),
         "maxclients" => match value.parse() {
             Ok(count) if count > 0 => Ok(Change::Clients(count)),

@@ -85,6 +85,7 @@ fn about_clients(out: &mut String, server: &Server, connection: &Connection) -> 
 fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> std::fmt::Result {
     let keyspace = &server.keyspace;
     let used = keyspace.used();
+    let (scripts, texts, lua) = keyspace.script_info();
     let most = keyspace.memory_limit();
     let resident = resident_bytes().map_or(used as u64, |bytes| bytes as u64);
     let total = machine_memory().map_or(0, |(total, _)| total);
@@ -94,7 +95,9 @@ fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> s
         out,
         "# Memory\nused_memory:{used}\nused_memory_human:{}\nused_memory_rss:{resident}\nused_memory_rss_human:{}\n\
          used_memory_peak:{peak}\nused_memory_peak_human:{}\nused_memory_dataset:{used}\nused_memory_database:{}\n\
-         total_system_memory:{total}\ntotal_system_memory_human:{}\nused_memory_lua:0\nmaxmemory:{most}\n\
+         total_system_memory:{total}\ntotal_system_memory_human:{}\nused_memory_lua:{lua}\nused_memory_lua_human:{}\nused_memory_vm_eval:{lua}\n\
+         used_memory_scripts:{texts}\nnumber_of_cached_scripts:{scripts}\nnumber_of_functions:0\nnumber_of_libraries:0\n\
+         maxmemory:{most}\n\
          maxmemory_human:{}\nmaxmemory_policy:{}\nmem_fragmentation_ratio:{:.2}\nmem_fragmentation_bytes:{}\n\
          mem_allocator:jemalloc\nactive_defrag_running:0",
         human(used as u64),
@@ -102,6 +105,7 @@ fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> s
         human(peak as u64),
         own.memory,
         human(total),
+        human(lua as u64),
         human(most as u64),
         keyspace.policy(connection.client.db).name(),
         resident as f64 / used.max(1) as f64,

@@ -1,0 +1,101 @@
+//! Scripts, beside the comparison with Redis that `tests/clients/compare_redis.py` makes.
+
+use std::sync::Arc;
+
+use super::{Session, text};
+use crate::base::ByteSize;
+use crate::kv::{Effect, Keyspace, KvConfig, effect};
+use crate::testing::TestRandom;
+
+fn eval(session: &mut Session, script: &str) -> String {
+    text(&session.say(0, &[b"EVAL", script.as_bytes(), b"1", b"key", b"value"]).expect("scripts never block"))
+}
+
+#[test]
+fn a_script_reads_and_changes_keys() {
+    let mut session = Session::new(KvConfig::default());
+    assert_eq!(eval(&mut session, "return redis.call('SET', KEYS[1], ARGV[1])"), "OK");
+    assert_eq!(eval(&mut session, "return {redis.call('GET', 'key'), 1.9, false, {err = 'E x'}}"), "[\"value\" 1 nil (error) E x]");
+    assert_eq!(eval(&mut session, "return redis.call('BLPOP', 'none', 0)"), "nil");
+}
+
+#[test]
+fn errors_name_the_script_and_its_line() {
+    let mut session = Session::new(KvConfig::default());
+    let script = "\nredis.call('SET', 'key', 'x') return redis.call('LPUSH', 'key', 1)";
+    let name = crate::kv::script::hex(&crate::crypto::mac::sha1(script.as_bytes()));
+    assert_eq!(
+        eval(&mut session, script),
+        format!("(error) WRONGTYPE Operation against a key holding the wrong kind of value script: {name}, on @user_script:2.")
+    );
+    assert_eq!(eval(&mut session, "return pcall(error, 'x')"), "nil");
+    assert!(eval(&mut session, "nothing = 1").starts_with("(error) ERR user_script:1: Attempt to modify a readonly table"));
+}
+
+#[test]
+fn the_world_outside_is_not_there() {
+    let mut session = Session::new(KvConfig::default());
+    for name in ["io", "os.execute", "require", "dofile", "loadfile", "debug", "coroutine", "package", "getfenv", "newproxy", "print"] {
+        let found = eval(&mut session, &format!("return {name} == nil"));
+        assert!(found == "1" || found.contains("nonexistent global variable"), "{name}: {found}");
+    }
+    assert_eq!(eval(&mut session, "return (loadstring(string.dump(function() end))) == nil"), "1");
+    assert_eq!(eval(&mut session, "return pcall(rawset, redis, 'call', 1) and 1 or 0"), "0");
+    assert_eq!(eval(&mut session, "return getmetatable('') == false and getmetatable(_G) == false"), "1");
+}
+
+#[test]
+fn changes_of_a_script_stand_between_marks_and_replay() {
+    let mut session = Session::new(KvConfig::default());
+    eval(&mut session, "redis.call('SET', 'a', 1) redis.call('RPUSH', 'l', 'x', 'y') error('late')");
+    let bytes = session.keyspace.effects().bytes().to_vec();
+    let effects: Vec<_> = effect::read(&bytes).map(Result::unwrap).collect();
+    assert!(matches!(effects.first(), Some(Effect::Begin)) && matches!(effects.last(), Some(Effect::End)));
+    let mut again = Keyspace::new(KvConfig::default(), Arc::new(TestRandom::new(1)));
+    effects.iter().for_each(|effect| again.apply(effect));
+    assert_eq!(again.database_info(0).keys, 2);
+    session.keyspace.effects().clear();
+    eval(&mut session, "return redis.call('GET', 'a')");
+    assert!(session.keyspace.effects().is_empty());
+}
+
+#[test]
+fn a_script_without_end_is_ended_though_it_catches_everything() {
+    let mut session = Session::new(KvConfig::default());
+    let told = eval(&mut session, "while true do pcall(function() while true do end end) end");
+    assert!(told.starts_with("(error) ERR Script ended"), "{told}");
+    assert_eq!(eval(&mut session, "return 1"), "1");
+}
+
+#[test]
+fn memory_ends_at_its_cap_and_comes_back() {
+    let mut session = Session::new(KvConfig { script_memory: ByteSize::mib(8), ..KvConfig::default() });
+    let told = eval(&mut session, "local t = {} while true do t[#t + 1] = string.rep('x', 1000) .. #t end");
+    assert!(told.contains("not enough memory"), "{told}");
+    assert!(eval(&mut session, "return string.rep('x', 1e9)").contains("not enough memory"));
+    assert_eq!(eval(&mut session, "return 'fine'"), "\"fine\"");
+}
+
+#[test]
+fn loaded_scripts_stay_and_others_make_room() {
+    let mut session = Session::new(KvConfig { scripts: 4, ..KvConfig::default() });
+    let loaded = text(&session.say(0, &[b"SCRIPT", b"LOAD", b"return 42"]).unwrap());
+    for number in 0..20 {
+        assert_eq!(eval(&mut session, &format!("return {number}")), number.to_string());
+    }
+    let name = loaded.trim_matches('"').to_owned();
+    assert_eq!(text(&session.say(0, &[b"EVALSHA", name.as_bytes(), b"0"]).unwrap()), "42");
+    for number in 0..3 {
+        session.say(0, &[b"SCRIPT", b"LOAD", format!("return 'l{number}'").as_bytes()]).unwrap();
+    }
+    let full = text(&session.say(0, &[b"SCRIPT", b"LOAD", b"return 'one too many'"]).unwrap());
+    assert!(full.starts_with("(error) ERR no room for another script"), "{full}");
+    session.expect(&[("SCRIPT FLUSH", "OK"), (&format!("SCRIPT EXISTS {name}"), "[0]")]);
+}
+
+#[test]
+fn many_arguments_reach_a_command() {
+    let mut session = Session::new(KvConfig::default());
+    let script = "local t = {} for i = 1, 7000 do t[i] = i end return redis.call('RPUSH', KEYS[1], unpack(t))";
+    assert_eq!(eval(&mut session, script), "7000");
+}
