@@ -246,7 +246,7 @@ impl Writer<'_> {
 
     fn table(&mut self, table: &Table, depth: usize) -> Result<()> {
         if depth > self.settings.encode_depth {
-            return Err(complain(self.lua, &format!("Cannot serialise, excessive depth ({depth})")));
+            return Err(complain(self.lua, &format!("Cannot serialise, excessive nesting ({depth})")));
         }
         match self.array_len(table)? {
             Some(len) if len > 0 => {
@@ -303,10 +303,10 @@ impl Writer<'_> {
             Value::String(text) => self.text(&text.as_bytes()),
             Value::Integer(_) | Value::Number(_) => {
                 self.out.push(b'"');
-                self.number(key.as_number().unwrap_or(0.0))?;
+                self.number(key.as_f64().unwrap_or(0.0))?;
                 self.out.push(b'"');
             }
-            _ => return Err(self.refuse("table", "table key must be a number or string")),
+            other => return Err(self.refuse(type_name(other), "table key must be a number or string")),
         }
         self.out.push(b':');
         Ok(())

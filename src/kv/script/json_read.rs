@@ -98,7 +98,9 @@ impl Reader<'_> {
                     let array = matches!(token, Token::ArrayBegin);
                     let depth = open.len().saturating_add(1);
                     if depth > self.settings.decode_depth {
-                        return Err(complain(self.lua, &format!("Found too many nested data structures ({depth})")));
+                        let at = self.at;
+                        let text = format!("Found too many nested data structures ({depth}) at character {at}");
+                        return Err(complain(self.lua, &text));
                     }
                     let table = self.lua.create_table()?;
                     token = self.token();

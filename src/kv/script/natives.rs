@@ -209,7 +209,7 @@ fn random(lua: &Lua, arguments: MultiValue) -> Result<f64> {
 
 /// `math.randomseed(n)`.
 fn seed(lua: &Lua, arguments: MultiValue) -> Result<()> {
-    let Some(value) = arguments.front().and_then(Value::as_number) else {
+    let Some(value) = arguments.front().and_then(Value::as_f64) else {
         return Err(raise::bad_type(lua, 1, "randomseed", "number", arguments.front()));
     };
     if let Some(mut session) = lua.app_data_mut::<Session>() {

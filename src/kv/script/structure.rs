@@ -52,14 +52,16 @@ impl Field {
 
 /// Reads a format.
 struct Format<'a> {
+    /// Whose format it is, for errors.
+    name: &'static str,
     rest: &'a [u8],
     little: bool,
     align: usize,
 }
 
 impl<'a> Format<'a> {
-    const fn new(text: &'a [u8]) -> Self {
-        Self { rest: text, little: cfg!(target_endian = "little"), align: 1 }
+    const fn new(name: &'static str, text: &'a [u8]) -> Self {
+        Self { name, rest: text, little: cfg!(target_endian = "little"), align: 1 }
     }
 
     /// Digits at the front, or `default`.
@@ -115,7 +117,7 @@ impl<'a> Format<'a> {
                 }
                 other => {
                     let text = format!("invalid format option '{}'", char::from(*other));
-                    return Err(complain(lua, &text));
+                    return Err(raise::bad_argument(lua, 1, self.name, &text));
                 }
             }
         }
@@ -142,7 +144,7 @@ fn format_of(lua: &Lua, arguments: &MultiValue, name: &str) -> Result<LuaString>
 fn pack(lua: &Lua, arguments: MultiValue) -> Result<LuaString> {
     let text = format_of(lua, &arguments, "pack")?;
     let text = text.as_bytes();
-    let mut format = Format::new(&text);
+    let mut format = Format::new("pack", &text);
     let mut out: Vec<u8> = Vec::new();
     let mut index = 0usize;
     while let Some(field) = format.next(lua)? {
@@ -213,7 +215,7 @@ fn put(
             };
             let part = text
                 .get(..len)
-                .ok_or_else(|| raise::bad_argument(lua, index.saturating_add(1), "pack", "string too short"))?;
+                .ok_or_else(|| raise::bad_argument(lua, index.saturating_add(2), "pack", "string too short"))?;
             out.extend_from_slice(part);
             if field == Field::Text {
                 out.push(0);
@@ -241,7 +243,7 @@ fn unpack(lua: &Lua, arguments: MultiValue) -> Result<MultiValue> {
     let start = usize::try_from(start).ok().filter(|start| *start > 0);
     let mut at =
         start.ok_or_else(|| raise::bad_argument(lua, 3, "unpack", "offset must be 1 or greater"))?.saturating_sub(1);
-    let mut format = Format::new(&text);
+    let mut format = Format::new("unpack", &text);
     let mut out: Vec<Value> = Vec::new();
     let short = || raise::bad_argument(lua, 2, "unpack", "data string too short");
     while let Some(field) = format.next(lua)? {
@@ -308,13 +310,13 @@ fn integer(bytes: &[u8], little: bool, width: usize, signed: bool) -> f64 {
 fn size(lua: &Lua, arguments: MultiValue) -> Result<Integer> {
     let text = format_of(lua, &arguments, "size")?;
     let text = text.as_bytes();
-    let mut format = Format::new(&text);
+    let mut format = Format::new("size", &text);
     let mut at = 0usize;
     while let Some(field) = format.next(lua)? {
         at = at.saturating_add(format.padding(field, at));
         match field {
-            Field::Text => return Err(raise::bad_argument(lua, 1, "size", "variable-size format in 'size'")),
-            Field::Chars(0) => return Err(raise::bad_argument(lua, 1, "size", "variable-length format in 'size'")),
+            Field::Text => return Err(raise::bad_argument(lua, 1, "size", "option 's' has no fixed size")),
+            Field::Chars(0) => return Err(raise::bad_argument(lua, 1, "size", "option 'c0' has no fixed size")),
             _ => at = at.saturating_add(field.bytes()),
         }
     }

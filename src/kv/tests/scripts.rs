@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Session, text};
+use super::{Recorder, Session, text};
 use crate::base::ByteSize;
-use crate::kv::{Effect, Keyspace, KvConfig, effect};
+use crate::kv::{Client, Effect, Host, Keyspace, KvConfig, Progress, Verdict, commands, effect};
 use crate::testing::TestRandom;
 
 fn eval(session: &mut Session, script: &str) -> String {
@@ -59,11 +59,35 @@ fn changes_of_a_script_stand_between_marks_and_replay() {
     assert!(session.keyspace.effects().is_empty());
 }
 
+/// A door that loses patience at the third look.
+struct Impatient(u32, Verdict);
+
+impl Host for Impatient {
+    fn pulse(&mut self, _script: Progress) -> Verdict {
+        self.0 += 1;
+        if self.0 > 2 { self.1 } else { Verdict::Go }
+    }
+}
+
 #[test]
 fn a_script_without_end_is_ended_though_it_catches_everything() {
     let mut session = Session::new(KvConfig::default());
-    let told = eval(&mut session, "while true do pcall(function() while true do end end) end");
-    assert!(told.starts_with("(error) ERR Script ended"), "{told}");
+    let endless = [
+        "while true do pcall(function() while true do end end) end",
+        "local function again() return xpcall(function() while true do end end, again) end while true do again() end",
+        "while true do redis.pcall('GET', 'x') end",
+    ];
+    for script in endless {
+        for (verdict, said) in [(Verdict::Stop, "ERR Script ended"), (Verdict::Kill, "ERR Script killed by user")] {
+            let mut recorder = Recorder { resp3: false, tokens: Vec::new() };
+            let command = commands::lookup(b"eval").unwrap();
+            let request = [&b"EVAL"[..], script.as_bytes(), b"0"];
+            let host = &mut Impatient(0, verdict);
+            session.keyspace.execute_under(command, &mut Client::new(9), &request, &mut recorder, host);
+            let told = text(&recorder.value());
+            assert!(told.starts_with(&format!("(error) {said}")), "{told}");
+        }
+    }
     assert_eq!(eval(&mut session, "return 1"), "1");
 }
 
