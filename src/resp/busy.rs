@@ -41,7 +41,12 @@ pub struct Script {
 
 impl Server {
     /// Runs a command on the keyspace; if it may run a script, with this server as its host.
-    pub(super) fn execute(&mut self, connection: &mut Connection, command: &'static Command, arguments: &[&[u8]]) -> Flow {
+    pub(super) fn execute(
+        &mut self,
+        connection: &mut Connection,
+        command: &'static Command,
+        arguments: &[&[u8]],
+    ) -> Flow {
         let Connection { client, out, protocol, .. } = connection;
         let mut encoder = super::encoder::Encoder::new(out, *protocol);
         if !command.flags.contains(Flags::SCRIPT) || client.queued().is_some() && command.name != "exec" {

@@ -384,7 +384,10 @@ fn a_unix_socket_that_was_handed_over_is_served_and_left() {
 #[test]
 fn while_a_script_runs_for_long_others_are_told_and_may_end_it() {
     let server = Setup::default().start().unwrap();
-    assert_eq!(server.say("CONFIG SET busy-reply-threshold 0\r\nSCRIPT KILL\r\n"), "+OK|-NOTBUSY No scripts in execution right now.|+OK|");
+    assert_eq!(
+        server.say("CONFIG SET busy-reply-threshold 0\r\nSCRIPT KILL\r\n"),
+        "+OK|-NOTBUSY No scripts in execution right now.|+OK|"
+    );
     let mut idle = server.connect();
     send(&mut idle, "SET a 1\r\n");
     expect(&mut idle, "+OK\r\n");

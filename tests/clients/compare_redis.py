@@ -19,6 +19,8 @@ import tempfile
 import threading
 import time
 
+import compare_scripts
+
 
 class Error(str):
     """An error reply."""
@@ -478,7 +480,10 @@ def main():
             ours.call("HELLO", "3")
         for link in (theirs, ours):
             link.call("FLUSHALL")
-        good = compare(theirs, ours, Player(options.seed), options.steps)
+        good = compare_scripts.run(theirs, ours, options.seed)
+        for link in (theirs, ours):
+            link.call("FLUSHALL")
+        good = compare(theirs, ours, Player(options.seed), options.steps) and good
         return 0 if good else 1
     finally:
         if process is not None:

@@ -1,6 +1,6 @@
 //! `EVAL`, `EVALSHA`, their read-only forms, and `SCRIPT`.
 
-use super::{Command, Flags, Fault, answer_help, keyless, unknown_subcommand};
+use super::{Command, Fault, Flags, answer_help, keyless, unknown_subcommand};
 use crate::crypto::mac;
 use crate::kv::execute::Call;
 use crate::kv::keyspace::Keyspace;
@@ -53,8 +53,7 @@ fn evalsha(call: &mut Call<'_>, access: Access) -> Result<(), Fault> {
 /// Keys a script is given, by its second argument.
 fn key_count(args: &[&[u8]]) -> Result<usize, Fault> {
     let count = args.get(2).and_then(|count| number::integer(count)).ok_or(Fault::NotInteger)?;
-    let count =
-        usize::try_from(count).map_err(|_negative| Fault::Text("ERR Number of keys can't be negative"))?;
+    let count = usize::try_from(count).map_err(|_negative| Fault::Text("ERR Number of keys can't be negative"))?;
     if count > args.len().saturating_sub(3) {
         return Err(Fault::Text("ERR Number of keys can't be greater than number of args"));
     }
@@ -216,8 +215,6 @@ impl Keyspace {
 
     /// What `INFO` tells about scripts: how many are kept, bytes of their texts, bytes Lua uses.
     pub fn script_info(&self) -> (usize, usize, usize) {
-        self.scripts
-            .as_ref()
-            .map_or((0, 0, 0), |engine| (engine.cache.len(), engine.cache.bytes(), engine.used()))
+        self.scripts.as_ref().map_or((0, 0, 0), |engine| (engine.cache.len(), engine.cache.bytes(), engine.used()))
     }
 }

@@ -73,7 +73,8 @@ fn run(lua: &Lua, arguments: MultiValue) -> Result<std::result::Result<Value, St
         many = split(&flat, &ends).collect();
         &many
     };
-    let done = lease.borrow_mut_scoped(|keyspace: &mut Keyspace| keyspace.call_from_script(&mut session, list, &mut reply));
+    let done =
+        lease.borrow_mut_scoped(|keyspace: &mut Keyspace| keyspace.call_from_script(&mut session, list, &mut reply));
     session.arguments = flat;
     session.ends = ends;
     done?;

@@ -302,7 +302,11 @@ fn write_pairs(table: &Table, reply: &mut dyn Reply, resp3: bool, depth: usize, 
         pair?;
         count += 1;
     }
-    if values { reply.map(count) } else { reply.set(count) }
+    if values {
+        reply.map(count)
+    } else {
+        reply.set(count)
+    }
     for pair in table.pairs::<Value, Value>() {
         let (key, value) = pair?;
         write(&key, reply, resp3, depth)?;

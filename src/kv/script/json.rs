@@ -133,14 +133,7 @@ fn size(number: i64) -> usize {
     usize::try_from(number).unwrap_or(0)
 }
 
-fn number(
-    lua: &Lua,
-    arguments: &MultiValue,
-    index: usize,
-    name: &str,
-    least: i64,
-    most: i64,
-) -> Result<Option<i64>> {
+fn number(lua: &Lua, arguments: &MultiValue, index: usize, name: &str, least: i64, most: i64) -> Result<Option<i64>> {
     let place = index.saturating_add(1);
     let value = match arguments.get(index) {
         None | Some(Value::Nil) => return Ok(None),

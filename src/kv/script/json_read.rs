@@ -146,7 +146,9 @@ impl Reader<'_> {
                     Token::ArrayEnd if array => {}
                     Token::ObjectEnd if !array => {}
                     other => {
-                        return Err(self.wrong(if array { "comma or array end" } else { "comma or object end" }, &other));
+                        return Err(
+                            self.wrong(if array { "comma or array end" } else { "comma or object end" }, &other)
+                        );
                     }
                 }
                 let Some(full) = open.pop() else { return Ok(Value::Nil) };

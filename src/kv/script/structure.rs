@@ -28,7 +28,10 @@ pub fn library(lua: &Lua) -> Result<Table> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Pad,
-    Integer { bytes: usize, signed: bool },
+    Integer {
+        bytes: usize,
+        signed: bool,
+    },
     Float,
     Double,
     /// A text that ends with a zero.
@@ -206,8 +209,7 @@ fn put(
                 }
                 _ => None,
             };
-            let text =
-                text.ok_or_else(|| raise::bad_type(lua, index.saturating_add(1), "pack", "string", given))?;
+            let text = text.ok_or_else(|| raise::bad_type(lua, index.saturating_add(1), "pack", "string", given))?;
             let text = text.as_bytes();
             let len = match field {
                 Field::Chars(len) if len > 0 => len,

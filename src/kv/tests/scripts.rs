@@ -15,7 +15,10 @@ fn eval(session: &mut Session, script: &str) -> String {
 fn a_script_reads_and_changes_keys() {
     let mut session = Session::new(KvConfig::default());
     assert_eq!(eval(&mut session, "return redis.call('SET', KEYS[1], ARGV[1])"), "OK");
-    assert_eq!(eval(&mut session, "return {redis.call('GET', 'key'), 1.9, false, {err = 'E x'}}"), "[\"value\" 1 nil (error) E x]");
+    assert_eq!(
+        eval(&mut session, "return {redis.call('GET', 'key'), 1.9, false, {err = 'E x'}}"),
+        "[\"value\" 1 nil (error) E x]"
+    );
     assert_eq!(eval(&mut session, "return redis.call('BLPOP', 'none', 0)"), "nil");
 }
 
@@ -26,16 +29,32 @@ fn errors_name_the_script_and_its_line() {
     let name = crate::kv::script::hex(&crate::crypto::mac::sha1(script.as_bytes()));
     assert_eq!(
         eval(&mut session, script),
-        format!("(error) WRONGTYPE Operation against a key holding the wrong kind of value script: {name}, on @user_script:2.")
+        format!(
+            "(error) WRONGTYPE Operation against a key holding the wrong kind of value script: {name}, on @user_script:2."
+        )
     );
     assert_eq!(eval(&mut session, "return pcall(error, 'x')"), "nil");
-    assert!(eval(&mut session, "nothing = 1").starts_with("(error) ERR user_script:1: Attempt to modify a readonly table"));
+    assert!(
+        eval(&mut session, "nothing = 1").starts_with("(error) ERR user_script:1: Attempt to modify a readonly table")
+    );
 }
 
 #[test]
 fn the_world_outside_is_not_there() {
     let mut session = Session::new(KvConfig::default());
-    for name in ["io", "os.execute", "require", "dofile", "loadfile", "debug", "coroutine", "package", "getfenv", "newproxy", "print"] {
+    for name in [
+        "io",
+        "os.execute",
+        "require",
+        "dofile",
+        "loadfile",
+        "debug",
+        "coroutine",
+        "package",
+        "getfenv",
+        "newproxy",
+        "print",
+    ] {
         let found = eval(&mut session, &format!("return {name} == nil"));
         assert!(found == "1" || found.contains("nonexistent global variable"), "{name}: {found}");
     }
