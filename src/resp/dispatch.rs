@@ -147,11 +147,11 @@ impl Server {
         if !connection.authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return self.refuse(connection, "NOAUTH Authentication required.");
         }
-        if self.script.active {
-            return self.command_while_busy(connection, command, arguments);
-        }
         if let Some(denied) = self.denies(connection, command, arguments) {
             return self.refuse(connection, &denied.to_string());
+        }
+        if self.script.active {
+            return self.command_while_busy(connection, command, arguments);
         }
         if let Some(refusal) = &self.refusal {
             let executes = command.name == "exec" && connection.client.queued().is_some_and(|count| count > 0);

@@ -15,7 +15,7 @@ pub mod keys_of;
 mod lists;
 mod pubsub;
 mod scan;
-pub mod scripting;
+mod scripting;
 mod server;
 mod sets;
 mod strings;

@@ -60,15 +60,6 @@ fn key_count(args: &[&[u8]]) -> Result<usize, Fault> {
     Ok(count)
 }
 
-/// The keys of a command that names their number in its second argument (`COMMAND GETKEYS`).
-///
-/// # Errors
-/// As the command itself.
-pub fn counted_keys<'a>(args: &[&'a [u8]]) -> Result<Vec<&'a [u8]>, Fault> {
-    let count = key_count(args)?;
-    Ok(args.iter().skip(3).take(count).copied().collect())
-}
-
 fn run(call: &mut Call<'_>, access: Access, name: Sha, text: Option<&[u8]>) -> Result<(), Fault> {
     let count = key_count(call.args)?;
     let mut engine = call.keyspace.take_scripts()?;
@@ -97,6 +88,7 @@ fn run_in(
         allow_oom: declared.allow_oom,
         full: call.keyspace.is_full(),
         refusal: call.host.refusal(),
+        acl: call.client.acl.clone(),
     };
     if declared.any && !declared.no_writes {
         if access == Access::Read {

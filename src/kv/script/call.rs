@@ -1,6 +1,6 @@
 //! `redis.call` and `redis.pcall`: a command run from a script.
 
-use mlua::{Error, Lua, MultiValue, Result, Value};
+use mlua::{Lua, MultiValue, Result, Value};
 
 use super::convert::LuaReply;
 use super::raise::{self, Raised};
@@ -128,6 +128,13 @@ impl Keyspace {
         if flags.contains(Flags::NOSCRIPT) || command.run.is_none() {
             return reply.error(NOT_ALLOWED);
         }
+        if let Some(acl) = &session.client.acl
+            && let Err(denied) = acl.check(command, session.client.db, args)
+        {
+            let denied = denied.to_string();
+            let why = denied.strip_prefix("NOPERM ").unwrap_or(&denied);
+            return reply.error(&format!("NOPERM ACL failure in script: {why}"));
+        }
         let writes = flags.contains(Flags::WRITE);
         if session.rules.read_only && (writes || matches!(command.name, "publish" | "spublish")) {
             return reply.error(READ_ONLY);
@@ -153,15 +160,23 @@ impl Keyspace {
     }
 }
 
-/// `redis.acl_check_cmd(name, …)`: whether the script's user may run it. There is one user, who may.
+/// `redis.acl_check_cmd(name, …)`: whether the script's user may run it.
 ///
 /// # Errors
 /// There is no such command.
-pub fn acl_check(_lua: &Lua, arguments: MultiValue) -> Result<bool> {
-    let invalid = || -> Error { raise::reply("ERR Invalid command passed to redis.acl_check_cmd()") };
-    match arguments.front() {
-        None => Err(raise::reply("ERR Please specify at least one argument for this redis lib call")),
-        Some(Value::String(name)) => lookup(&name.as_bytes()).map(|_| true).ok_or_else(invalid),
-        Some(_) => Err(invalid()),
+pub fn acl_check(lua: &Lua, arguments: MultiValue) -> Result<bool> {
+    if arguments.is_empty() {
+        return Err(raise::reply(NO_ARGUMENTS));
     }
+    let Some(mut session) = lua.app_data_mut::<Session>() else { return Err(raise::reply(NO_KEYSPACE)) };
+    if !collect(&mut session, &arguments) {
+        return Err(raise::reply(BAD_ARGUMENTS));
+    }
+    let list: Vec<&[u8]> = split(&session.arguments, &session.ends).collect();
+    let command = list
+        .first()
+        .and_then(|name| lookup(name))
+        .ok_or_else(|| raise::reply("ERR Invalid command passed to redis.acl_check_cmd()"))?;
+    let acl = session.client.acl.as_ref();
+    Ok(acl.is_none_or(|acl| acl.check(command, session.client.db, &list).is_ok()))
 }

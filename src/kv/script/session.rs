@@ -1,9 +1,12 @@
 //! What a script under way may do, what it has done, and how its functions reach the keyspace.
 
+use std::sync::Arc;
+
 use mlua::{AnyUserData, Function, Lua};
 
 use super::raise::{Ended, Raised};
 use super::{Progress, Verdict};
+use crate::kv::acl::Acl;
 use crate::kv::client::Client;
 
 /// Instructions of the virtual machine between two looks at the clock.
@@ -22,6 +25,8 @@ pub struct Rules {
     pub full: bool,
     /// Why nothing can be written now, as the error a client gets.
     pub refusal: Option<String>,
+    /// What its user may do; `None` for everything.
+    pub acl: Option<Arc<Acl>>,
 }
 
 /// The state of the one script that runs; Lua keeps it.
@@ -60,7 +65,7 @@ impl Session {
             pulse: None,
             client: Client::new(0),
             resp3: false,
-            rules: Rules { read_only: false, allow_oom: false, full: false, refusal: None },
+            rules: Rules { read_only: false, allow_oom: false, full: false, refusal: None, acl: None },
             dirty: false,
             ended: None,
             effects: 0,
@@ -75,6 +80,7 @@ impl Session {
     pub fn begin(&mut self, db: u8, rules: Rules, effects: usize) {
         self.client.db = db;
         self.resp3 = false;
+        self.client.acl.clone_from(&rules.acl);
         self.rules = rules;
         self.dirty = false;
         self.ended = None;
@@ -86,7 +92,8 @@ impl Session {
     pub fn end(&mut self) {
         self.lease = None;
         self.pulse = None;
-        self.rules.refusal = None;
+        self.rules = Rules::default();
+        self.client.acl = None;
         // One large call must not hold its memory for ever.
         self.arguments.shrink_to(64 << 10);
         self.ends.shrink_to(1 << 10);
