@@ -4,6 +4,7 @@ use super::{Command, Fault, Flags, answer_help, keyless, unknown_subcommand};
 use crate::crypto::mac;
 use crate::kv::execute::Call;
 use crate::kv::keyspace::Keyspace;
+use crate::kv::memory::Means;
 use crate::kv::number;
 use crate::kv::script::{Engine, Room, Rules, Sha, answer, hex, sha};
 
@@ -86,7 +87,7 @@ fn run_in(
     let mut rules = Rules {
         read_only: access == Access::Read || declared.no_writes,
         allow_oom: declared.allow_oom,
-        full: call.keyspace.is_full(),
+        full: call.keyspace.make_room_for_more(Means::Evict).is_err(),
         refusal: call.host.refusal(),
         acl: call.client.acl.clone(),
     };

@@ -7,6 +7,7 @@ use super::raise::{self, Raised};
 use super::session::{Session, beat};
 use crate::kv::commands::{Flags, lookup};
 use crate::kv::keyspace::Keyspace;
+use crate::kv::memory::Means;
 use crate::kv::reply::Reply;
 
 /// Arguments of a command that need no list of their own.
@@ -150,6 +151,10 @@ impl Keyspace {
         let growing = flags.contains(Flags::DENYOOM) && session.rules.full;
         if growing && !session.dirty && !session.rules.allow_oom {
             return reply.error(&crate::kv::Fault::Full.to_string());
+        }
+        if flags.contains(Flags::DENYOOM) {
+            // A script that is half done goes on; what it adds may still push other values to disk.
+            self.keep_within(Means::Move);
         }
         session.dirty |= writes;
         let host = &mut super::Alone::default();
