@@ -14,9 +14,9 @@ use crate::kv::reply::Value;
 use crate::kv::value::Kind;
 use crate::kv::wait::{Wait, Want};
 
-const WAIT: Flags = Flags::WRITE.and(Flags::NOSCRIPT).and(Flags::BLOCKING);
+const WAIT: Flags = Flags::WRITE.and(Flags::BLOCKING);
 const WAIT_FAST: Flags = WAIT.and(Flags::FAST);
-const WAIT_GROW: Flags = GROW.and(Flags::NOSCRIPT).and(Flags::BLOCKING);
+const WAIT_GROW: Flags = GROW.and(Flags::BLOCKING);
 
 pub(super) const COMMANDS: &[Command] = &[
     keyed("blmove", 6, WAIT_GROW, 2, blmove),

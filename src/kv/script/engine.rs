@@ -32,6 +32,8 @@ pub struct Engine {
     pub cache: Cache,
     /// Bytes in use after the last full sweep.
     rested: usize,
+    /// Bytes it may use.
+    limit: usize,
 }
 
 /// A compiled chunk, by its place in the state.
@@ -61,7 +63,20 @@ impl Engine {
         lua.gc_collect()?;
         let rested = lua.used_memory();
         let cache = Cache::default();
-        Ok(Self { lua, run, globals, chunks, keys, json, argv, free: Vec::new(), slots: 0, cache, rested })
+        Ok(Self {
+            lua,
+            run,
+            globals,
+            chunks,
+            keys,
+            json,
+            argv,
+            free: Vec::new(),
+            slots: 0,
+            cache,
+            rested,
+            limit: memory,
+        })
     }
 
     /// Bytes the state uses.
@@ -179,7 +194,7 @@ impl Engine {
 
     /// Gives memory back when a script has left much behind.
     fn rest(&mut self) {
-        if self.lua.used_memory() > 2 * self.rested + SLACK {
+        if self.lua.used_memory() > (2 * self.rested + SLACK).min(self.limit / 2) {
             self.sweep();
         }
     }
