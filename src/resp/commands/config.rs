@@ -62,10 +62,10 @@ fn values(server: &Server, db: u8) -> Vec<(&'static str, String)> {
     out.extend([
         ("appendfsync", server.persistence.mode().word().to_owned()),
         ("appendonly", "yes".to_owned()),
-        ("busy-reply-threshold", keyspace.script_busy.duration().as_millis().to_string()),
+        ("busy-reply-threshold", keyspace.config().script_busy.duration().as_millis().to_string()),
         ("client-query-buffer-limit", config.max_query.bytes().to_string()),
         ("databases", crate::kv::config::DATABASES.to_string()),
-        ("lua-time-limit", keyspace.script_busy.duration().as_millis().to_string()),
+        ("lua-time-limit", keyspace.config().script_busy.duration().as_millis().to_string()),
         ("maxclients", config.max_clients.to_string()),
         ("maxmemory", keyspace.memory_limit().to_string()),
         ("maxmemory-policy", keyspace.policy(db).name().to_owned()),
