@@ -200,6 +200,7 @@ impl Keyspace {
     }
 
     /// An empty one with the same settings, to stand where this one is taken from for a while.
+    #[must_use]
     pub fn stand_in(&self) -> Self {
         Self::new(self.config.clone(), Arc::clone(&self.random))
     }

@@ -93,7 +93,7 @@ impl Server {
         let mut events = self.script.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
         // Whatever fails here fails in the next whole turn too, and is told there.
         if self.poll.poll(&mut events, Some(Duration::ZERO)).is_ok() {
-            for event in events.iter() {
+            for event in &events {
                 match event.token() {
                     WAKER => {}
                     Token(token) if token < FIRST => self.accept(token - 1),

@@ -1,5 +1,6 @@
-//! `bit`: operations on 32 bits, as LuaBitOp has them ("Lua BitOp semantics"): any number counts modulo 2^32, results are
+//! `bit`: operations on 32 bits, as `LuaBitOp` has them (its page "Operational semantics"): any number counts modulo 2^32, results are
 //! signed.
+#![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 
 use mlua::{Lua, MultiValue, Result, Table, Value};
 

@@ -1,4 +1,5 @@
 //! `redis.call` and `redis.pcall`: a command run from a script.
+#![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 
 use mlua::{Lua, MultiValue, Result, Value};
 

@@ -239,10 +239,9 @@ fn write(value: &Value, reply: &mut dyn Reply, resp3: bool, depth: usize) -> Res
 }
 
 /// A number without its fraction; what does not fit is the least integer, as processors have it.
-#[expect(clippy::float_cmp, reason = "the bounds are exact")]
 fn truncated(value: f64) -> i64 {
     let whole = value.trunc();
-    let fits = whole >= -(2f64.powi(63)) && whole < 2f64.powi(63) && whole == whole;
+    let fits = whole >= -(2f64.powi(63)) && whole < 2f64.powi(63);
     if fits { whole as i64 } else { i64::MIN }
 }
 
@@ -303,9 +302,9 @@ fn write_pairs(table: &Table, reply: &mut dyn Reply, resp3: bool, depth: usize, 
         count += 1;
     }
     if values {
-        reply.map(count)
+        reply.map(count);
     } else {
-        reply.set(count)
+        reply.set(count);
     }
     for pair in table.pairs::<Value, Value>() {
         let (key, value) = pair?;

@@ -123,12 +123,11 @@ impl Reader<'_> {
             // The value is whole: put it where it belongs, and close what ends with it.
             loop {
                 let Some(top) = open.last_mut() else { return Ok(value) };
-                match top.key.take() {
-                    Some(key) => top.table.raw_set(key, value)?,
-                    None => {
-                        top.table.raw_set(top.next, value)?;
-                        top.next = top.next.saturating_add(1);
-                    }
+                if let Some(key) = top.key.take() {
+                    top.table.raw_set(key, value)?;
+                } else {
+                    top.table.raw_set(top.next, value)?;
+                    top.next = top.next.saturating_add(1);
                 }
                 let array = top.array;
                 match self.token() {

@@ -1,4 +1,5 @@
-//! `cmsgpack`: MessagePack ("MessagePack specification", the formats without extensions), as Redis' scripts know it.
+//! `cmsgpack`: `MessagePack` (its specification, the formats without extensions), as Redis' scripts know it.
+#![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use mlua::{Integer, Lua, LuaString, MultiValue, Result, Table, Value};
@@ -62,16 +63,15 @@ fn put_head(out: &mut Vec<u8>, len: usize, small: [Option<(u8, usize)>; 2], two:
     match (fixed, one) {
         (Some((mark, most)), _) if len <= most => out.push(mark | len as u8),
         (_, Some((mark, most))) if len <= most => out.extend_from_slice(&[mark, len as u8]),
-        _ => match u16::try_from(len) {
-            Ok(len) => {
+        _ => {
+            if let Ok(len) = u16::try_from(len) {
                 out.push(two);
                 out.extend_from_slice(&len.to_be_bytes());
-            }
-            Err(_) => {
+            } else {
                 out.push(four);
                 out.extend_from_slice(&(len as u32).to_be_bytes());
             }
-        },
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! What the sandbox gets from Rust: the `redis` table and the libraries.
+#![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 
 use mlua::{Lua, MultiValue, Result, Table, Value};
 

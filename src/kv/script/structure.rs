@@ -1,4 +1,5 @@
 //! `struct`: numbers and texts in fixed binary forms, as Roberto Ierusalimschy's struct library for Lua has them.
+#![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use mlua::{Integer, Lua, LuaString, MultiValue, Result, Table, Value};

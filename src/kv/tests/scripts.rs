@@ -71,7 +71,9 @@ fn changes_of_a_script_stand_between_marks_and_replay() {
     let effects: Vec<_> = effect::read(&bytes).map(Result::unwrap).collect();
     assert!(matches!(effects.first(), Some(Effect::Begin)) && matches!(effects.last(), Some(Effect::End)));
     let mut again = Keyspace::new(KvConfig::default(), Arc::new(TestRandom::new(1)));
-    effects.iter().for_each(|effect| again.apply(effect).unwrap());
+    for effect in &effects {
+        again.apply(effect).unwrap();
+    }
     assert_eq!(again.database_info(0).keys, 2);
     session.keyspace.effects().clear();
     eval(&mut session, "return redis.call('GET', 'a')");
