@@ -22,8 +22,18 @@ use crate::store::{ReadTx, WriteTx};
 /// How long a link works.
 pub const LINK_LIFE: Duration = Duration::from_hours(24);
 
+/// How long a link works that somebody asked for who says to be its user.
+pub const FORGOT_LIFE: Duration = Duration::from_hours(1);
+
+/// How long after such a link the next one is made, so that nobody's mailbox is filled.
+pub const FORGOT_PAUSE: Duration = Duration::from_mins(5);
+
 /// Stands in place of a user's number in the set-up link.
 const SETUP: u64 = 0;
+
+/// Set in a user's number for the link that anybody can ask for: it must not void an invitation, or a link the operator
+/// made.
+const FORGOT: u64 = 1 << 63;
 
 impl Users {
     /// Makes the link that sets the server up, and voids the one before; returns what goes behind `/setup?token=`.
@@ -173,6 +183,42 @@ impl Users {
         Ok(link.text())
     }
 
+    /// Makes a link for whoever says to have forgotten the password of `email`, to be sent to that address and shown
+    /// nowhere else; with it, when it ends. `None` when there is no such user, and within [`FORGOT_PAUSE`] of the last
+    /// one; who asks must not be told which.
+    ///
+    /// # Errors
+    /// [`AccountsError::Throttled`] when this client has asked too often.
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the link before may be void.
+    pub async fn forgot(
+        &self,
+        email: &str,
+        client: &Client,
+    ) -> Result<Option<(Secret<String>, Timestamp)>, AccountsError> {
+        let Ok(email) = email.parse::<Email>() else { return Ok(None) };
+        // Never taken back: each time counts.
+        let _counted = self.throttle().begin(Some(&format!("forgot/{}", email.as_str())), client.address)?;
+        let Some(account) = self.account_of(&email).await? else { return Ok(None) };
+        let name = account.user.id | FORGOT;
+        let link = Bearer::new(name.to_be_bytes(), self.random());
+        let (hash, by, now) = (link.hash(), By::nobody(client), self.now());
+        let expires = now.after(FORGOT_LIFE);
+        let write = move |tx: &mut dyn WriteTx| {
+            let before: Option<LinkRow> = rows::get(tx, LINKS, &name.to_be_bytes())?;
+            let again = now.after(FORGOT_LIFE.saturating_sub(FORGOT_PAUSE)).millis();
+            if before.is_some_and(|before| before.expires_ms > again) {
+                return Ok(false);
+            }
+            let row = LinkRow { hash, expires_ms: expires.millis() };
+            rows::put(tx, LINKS, &name.to_be_bytes(), &row)?;
+            audit::write(tx, now, &by, action::LINK, email.as_str())?;
+            Ok::<_, AccountsError>(true)
+        };
+        Ok(self.store().write(write).await?.then(|| (link.text(), expires)))
+    }
+
     /// Sets a new password through a link. All sessions of the user end. A second factor stays: `code` goes with it
     /// where there is one, so that who gets hold of a link alone does not come in.
     ///
@@ -191,7 +237,7 @@ impl Users {
     ) -> Result<NewSession, AccountsError> {
         self.check_link(token, client).await?;
         let link = Bearer::<8>::parse(token.expose()).ok_or(AccountsError::BadLink)?;
-        let id = u64::from_be_bytes(link.name);
+        let id = u64::from_be_bytes(link.name) & !FORGOT;
         let account = self.store().read(move |tx| rows::account(tx, id)).await?.ok_or(AccountsError::BadLink)?;
         password::check(password, &account.user.email)?;
         let attempt = self.throttle().begin(Some(&format!("code/{id}")), client.address)?;
@@ -204,7 +250,9 @@ impl Users {
                 let code = code.as_ref().ok_or(AccountsError::WrongCredentials)?;
                 second_factor::take(tx, id, code, now)?;
             }
-            tx.delete(LINKS, &link.name)?;
+            // Whichever link it was, the other one is of no use any more, and void.
+            tx.delete(LINKS, &id.to_be_bytes())?;
+            tx.delete(LINKS, &(id | FORGOT).to_be_bytes())?;
             account.row.password.clone_from(&hash);
             account.row.password_set_ms = now.millis();
             rows::put(tx, USERS, &id.to_be_bytes(), &account.row)?;

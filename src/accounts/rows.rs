@@ -5,7 +5,7 @@
 //! | `accounts.users` | the user's number, big-endian | [`UserRow`] |
 //! | `accounts.emails` | the e-mail address in lower case | the user's number, big-endian |
 //! | `accounts.sessions` | the user's number, big-endian, then 16 random bytes | [`SessionRow`] |
-//! | `accounts.links` | 0 for the set-up link, else the number of the user who may set a password, big-endian | [`LinkRow`] |
+//! | `accounts.links` | 0 for the set-up link, else the number of the user who may set a password, big-endian; with the highest bit set, the link somebody asked for | [`LinkRow`] |
 //! | `accounts.second_factors` | the user's number, big-endian | [`SecondFactorRow`] |
 //! | `accounts.tokens` | the token's id | [`TokenRow`] |
 //! | `accounts.audit`, `accounts.failures` | a sequence number, big-endian, of both tables together | [`AuditRow`] |

@@ -434,6 +434,26 @@ async fn a_storm_of_failures_pushes_no_change_out_of_the_audit_log() {
 }
 
 #[tokio::test]
+async fn a_forgotten_password_is_set_through_a_link_of_its_own() {
+    let world = world();
+    world.claim().await;
+    let printed = world.users.new_reset_link(EMAIL, &By::command_line()).await.unwrap();
+    assert!(world.users.forgot("nobody@example.com", &client()).await.unwrap().is_none());
+    let (link, _) = world.users.forgot(EMAIL, &client()).await.unwrap().unwrap();
+    assert!(world.users.forgot(EMAIL, &elsewhere()).await.unwrap().is_none(), "not again within minutes");
+    for link in [&printed, &link] {
+        world.users.check_link(link, &client()).await.unwrap();
+    }
+    world.clock.advance(links::FORGOT_LIFE);
+    assert!(matches!(world.users.check_link(&link, &client()).await, Err(AccountsError::BadLink)));
+    let (link, _) = world.users.forgot(EMAIL, &client()).await.unwrap().unwrap();
+    world.users.reset_password(&link, &secret("difference engine no 2"), None, &client()).await.unwrap();
+    for link in [&printed, &link] {
+        assert!(matches!(world.users.check_link(link, &client()).await, Err(AccountsError::BadLink)));
+    }
+}
+
+#[tokio::test]
 async fn the_audit_log_tells_what_happened_and_no_secret() {
     let world = world();
     world.claim().await;

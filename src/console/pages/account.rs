@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 
+use super::letters;
 use crate::accounts::{SessionSummary, User};
 use crate::base::{Id128, Secret, Timestamp};
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, entry, format, page};
@@ -41,6 +42,7 @@ pub async fn change_password(State(console): State<Console>, Form { page, fields
     };
     match changed {
         Ok(fresh) => {
+            letters::tell_changed(&console, fresh.session.user.email.as_str(), page.entry().origin()).await;
             // The message is bound to the session there is from now on.
             let mut response = page::enter(page.entry(), &fresh, "/account");
             let flash = Flash::good("Your password is changed. All your other sessions have ended.");

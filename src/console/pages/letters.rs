@@ -4,7 +4,9 @@ use askama::Template;
 use axum::extract::{Path, State};
 
 use super::mail::{fault, sentence};
+use crate::console::entry::Origin;
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, foreign, page};
+use crate::mail::templates::Seen;
 use crate::mail::templates::Written;
 use crate::mail::{Letter, MailError};
 
@@ -45,6 +47,20 @@ pub async fn send(State(console): State<Console>, Path(name): Path<String>, form
             form.page.redirect_saying("/mail/letters", &Flash::bad(sentence(&error)))
         }
         Err(error) => Err(fault(error)),
+    }
+}
+
+/// Tells the owner of an account that its password was changed, from where. A letter that cannot be sent undoes nothing.
+pub async fn tell_changed(console: &Console, email: &str, origin: &Origin) {
+    let world = console.world();
+    let letter = Letter::PasswordChanged(Seen {
+        at: world.clock.now(),
+        from: origin.address,
+        agent: origin.agent.clone(),
+        link: format!("{}/forgot", world.brand.url.trim_end_matches('/')),
+    });
+    if let Err(error) = world.outbox.send(&letter, &world.brand, "", email).await {
+        tracing::error!(%error, "a letter about a changed password cannot be sent");
     }
 }
 

@@ -5,6 +5,7 @@ mod backups;
 mod buckets;
 mod dashboard;
 mod docs;
+mod forgot;
 mod home;
 mod issues;
 mod keys;
@@ -29,6 +30,7 @@ pub fn router(console: &Console) -> Router {
         .route("/theme", post(theme::choose))
         .route("/setup", get(setup::show).post(setup::claim))
         .route("/reset", get(setup::show_reset).post(setup::reset))
+        .route("/forgot", get(forgot::show).post(forgot::ask))
         .route("/login", get(login::show).post(login::submit))
         .route("/login/code", post(login::submit_code))
         .route("/logout", post(login::leave))

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::State;
 
+use super::letters;
 use crate::accounts::AccountsError;
 use crate::base::Secret;
 use crate::console::{Answer, Console, Fault, Frame, OpenForm, Section, Visitor, page};
@@ -73,7 +74,10 @@ pub async fn reset(State(console): State<Console>, OpenForm { visitor, fields }:
         Err(fault) => Err(fault),
     };
     match answer {
-        Ok(fresh) => Ok(page::enter(visitor.entry(), &fresh, "/dashboard")),
+        Ok(fresh) => {
+            letters::tell_changed(&console, fresh.session.user.email.as_str(), visitor.entry().origin()).await;
+            Ok(page::enter(visitor.entry(), &fresh, "/dashboard"))
+        }
         Err(fault) if fault.status.is_server_error() => Err(fault),
         Err(fault) => {
             let frame = visitor.frame("Choose a password", Section::None);
