@@ -78,6 +78,8 @@ class Link:
             return int(rest)
         if kind == b",":
             return float(rest)
+        if kind == b"(":
+            return ("big number", rest)
         if kind == b"#":
             return rest == b"t"
         if kind == b"_":

@@ -58,7 +58,8 @@ fn bits(lua: &Lua, arguments: &MultiValue, index: usize, name: &str) -> Result<u
         _ => None,
     };
     let number = number.ok_or_else(|| raise::bad_type(lua, index + 1, name, "number", arguments.get(index)))?;
-    Ok(number.round_ties_even().rem_euclid(4_294_967_296.0) as u32)
+    // Adding 2^52 + 2^51 brings the integer to the lowest bits, whatever becomes of larger numbers.
+    Ok((number + 6_755_399_441_055_744.0).to_bits() as u32)
 }
 
 /// `bit.tohex(x [, digits])`: as many digits from the right; negative for capitals.

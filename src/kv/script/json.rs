@@ -294,9 +294,14 @@ impl Writer<'_> {
     fn key(&mut self, key: &Value) -> Result<()> {
         match key {
             Value::String(text) => self.text(&text.as_bytes()),
-            Value::Integer(_) | Value::Number(_) => {
+            Value::Integer(number) => {
                 self.out.push(b'"');
-                self.number(key.as_f64().unwrap_or(0.0))?;
+                self.number(*number as f64)?;
+                self.out.push(b'"');
+            }
+            Value::Number(number) => {
+                self.out.push(b'"');
+                self.number(*number)?;
                 self.out.push(b'"');
             }
             other => return Err(self.refuse(type_name(other), "table key must be a number or string")),

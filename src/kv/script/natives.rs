@@ -210,8 +210,10 @@ fn random(lua: &Lua, arguments: MultiValue) -> Result<f64> {
 
 /// `math.randomseed(n)`.
 fn seed(lua: &Lua, arguments: MultiValue) -> Result<()> {
-    let Some(value) = arguments.front().and_then(Value::as_f64) else {
-        return Err(raise::bad_type(lua, 1, "randomseed", "number", arguments.front()));
+    let value = match arguments.front() {
+        Some(Value::Integer(value)) => *value as f64,
+        Some(Value::Number(value)) => *value,
+        given => return Err(raise::bad_type(lua, 1, "randomseed", "number", given)),
     };
     if let Some(mut session) = lua.app_data_mut::<Session>() {
         // Spread over all bits, and never zero.

@@ -57,18 +57,21 @@ pub fn reply(text: impl Into<String>) -> Error {
 
 /// A complaint of a library function about its caller.
 pub fn complain(lua: &Lua, text: &str) -> Error {
-    let place = lua.inspect_stack(1, |frame| {
-        let source = frame.source();
-        match (source.short_src, frame.current_line()) {
-            (Some(source), Some(line)) => format!("{source}:{line}: "),
-            _ => String::new(),
-        }
-    });
-    Raised::Text(format!("{}{text}", place.unwrap_or_default())).into()
+    Raised::Text(format!("{}{text}", caller(lua).unwrap_or_default())).into()
+}
+
+/// The place in the script that has called the running function; `None` when no script has (`pcall` itself, for one).
+fn caller(lua: &Lua) -> Option<String> {
+    lua.inspect_stack(1, |frame| {
+        let line = frame.current_line()?;
+        frame.source().short_src.map(|source| format!("{source}:{line}: "))
+    })?
 }
 
 /// The standard library's complaint about argument `index` (from 1) of `function`.
 pub fn bad_argument(lua: &Lua, index: usize, function: &str, why: &str) -> Error {
+    // Lua finds a function's name where it is called, so only there.
+    let function = if caller(lua).is_some() { function } else { "?" };
     complain(lua, &format!("bad argument #{index} to '{function}' ({why})"))
 }
 

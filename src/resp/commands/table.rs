@@ -2,7 +2,7 @@
 
 use super::{lower, unknown_subcommand, wrong_arguments};
 use crate::kv::commands::{all, keys_of, lookup};
-use crate::kv::{Command, Reply};
+use crate::kv::{Command, Flags, Reply};
 use crate::resp::connection::Connection;
 use crate::resp::server::Server;
 
@@ -94,5 +94,7 @@ fn keys<'a>(name: &[u8], request: &[&'a [u8]]) -> Result<Vec<&'a [u8]>, &'static
         return Err("ERR Invalid number of arguments specified for command");
     }
     let found = keys_of::keys(command, request);
-    if found.is_empty() { Err("ERR The command has no key arguments") } else { Ok(found) }
+    // A script may have none.
+    let may_have_none = command.flags.contains(Flags::SCRIPT) && command.arity == -3;
+    if found.is_empty() && !may_have_none { Err("ERR The command has no key arguments") } else { Ok(found) }
 }
