@@ -482,6 +482,7 @@ def main():
             ours.call("HELLO", "3")
         for link in (theirs, ours):
             link.call("FLUSHALL")
+            link.call("SCRIPT", "FLUSH")
         good = compare_scripts.run(theirs, ours, options.seed)
         for link in (theirs, ours):
             link.call("FLUSHALL")
