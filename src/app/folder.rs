@@ -30,7 +30,7 @@ impl Folder {
     /// # Errors
     /// [`StartError::Locked`] when another process has it, [`StartError::Folder`] when it cannot be used.
     pub fn create(disk: &dyn Disk, path: &Path) -> Result<Self, StartError> {
-        disk.create_dir(path).map_err(|source| unusable(path, "cannot make the data folder", source))?;
+        make(disk, path).map_err(|source| unusable(path, "cannot make the data folder", source))?;
         Self::take(disk, path)
     }
 
@@ -50,7 +50,7 @@ impl Folder {
     /// # Errors
     /// As [`Folder::create`]; [`StartError::NotEmpty`] when anything is in it.
     pub fn for_restore(disk: &dyn Disk, path: &Path) -> Result<Self, StartError> {
-        disk.create_dir(path).map_err(|source| unusable(path, "cannot make the data folder", source))?;
+        make(disk, path).map_err(|source| unusable(path, "cannot make the data folder", source))?;
         let found = disk.list(path).map_err(|source| unusable(path, "cannot read the folder", source))?;
         let names = found.iter().filter_map(|entry| entry.path.file_name());
         if let Some(name) = names.filter(|name| *name != "lock").min() {
@@ -88,6 +88,21 @@ impl Folder {
         }
         Ok(Self { path: path_taken, has_data, _lock: lock })
     }
+}
+
+/// Makes the folder where it is missing, and what is missing above it, so that none of them is gone after a power cut:
+/// what is synced inside of a folder is lost with the folder's own name.
+fn make(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let mut missing = Vec::new();
+    for folder in path.ancestors() {
+        if disk.entry(folder)?.is_some() {
+            break;
+        }
+        missing.push(folder);
+    }
+    disk.create_dir(&path)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| disk.sync_dir(parent))
 }
 
 fn lock(folder: &Path) -> Result<File, StartError> {
@@ -140,6 +155,17 @@ mod tests {
     use super::*;
     use crate::base::LocalDisk;
     use crate::base::disk::replace_file;
+    use crate::testing::FaultyDisk;
+
+    #[test]
+    fn a_fresh_data_folder_outlives_a_power_cut() {
+        let (disk, path) = (FaultyDisk::new(), Path::new("/srv/apps/data"));
+        make(&disk, path).unwrap();
+        make(&disk, path).unwrap();
+        for seed in 0..20 {
+            assert!(disk.crash(seed).entry(path).unwrap().is_some());
+        }
+    }
 
     #[test]
     fn a_second_user_of_the_folder_is_told_who_has_it() {
