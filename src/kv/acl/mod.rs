@@ -215,17 +215,12 @@ impl Acl {
     }
 
     fn check_keys(&self, command: &'static Command, args: &[&[u8]]) -> Result<(), Denied> {
-        let (read, write) = (true, command.flags.contains(Flags::WRITE));
+        let writes = command.flags.contains(Flags::WRITE);
         let is_allowed = |key: &[u8]| {
-            let fits = |pattern: &&KeyPattern| glob::matches(&pattern.pattern, key);
-            let mut fitting = self.keys.iter().filter(fits);
-            if write {
-                fitting.any(|pattern| pattern.read && pattern.write)
-                    || self.keys.iter().filter(fits).any(|pattern| pattern.read)
-                        && self.keys.iter().filter(fits).any(|pattern| pattern.write)
-            } else {
-                read && fitting.any(|pattern| pattern.read)
-            }
+            let fitting = self.keys.iter().filter(|pattern| glob::matches(&pattern.pattern, key));
+            let both = |(read, write), pattern: &KeyPattern| (read | pattern.read, write | pattern.write);
+            let (read, write) = fitting.fold((false, false), both);
+            read && (write || !writes)
         };
         if let Some(key) = keys_of::keys(command, args).into_iter().find(|key| !is_allowed(key)) {
             return Err(Denied::Key(key.to_vec()));
