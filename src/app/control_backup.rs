@@ -46,7 +46,17 @@ pub(super) async fn exchange(stream: UnixStream, ask: Ask, backups: &Backups) ->
             let (sender, frames) = mpsc::channel(FRAMES);
             let piped = Piped { frames, buffer: Vec::new(), at: 0, ended: false };
             match backups.add(&name, target, Box::new(piped)) {
-                Ok(outcome) => follow(&mut to, backups, outcome, Some(feed(from, sender))).await,
+                Ok(outcome) => {
+                    let feeding = async {
+                        tokio::select! {
+                            () = feed(from, &sender) => {}
+                            // A full channel has a reader that is busy, and hears of it by itself.
+                            () = backups.stopping() => drop(sender.try_send(Piece::Stopping)),
+                        }
+                        drop(sender);
+                    };
+                    follow(&mut to, backups, outcome, Some(feeding)).await
+                }
                 Err(error) => refuse(&mut to, &error).await,
             }
         }
@@ -94,20 +104,29 @@ async fn follow<T: serde::Serialize>(
     to.shutdown().await
 }
 
-/// Hands frames on until the end mark, which is `None`; returns early when the connection ends or nobody takes them.
-async fn feed(mut from: OwnedReadHalf, to: mpsc::Sender<Option<Vec<u8>>>) {
+/// What comes through the pipe.
+enum Piece {
+    Bytes(Vec<u8>),
+    /// That was all.
+    End,
+    /// The server stops; more will not come.
+    Stopping,
+}
+
+/// Hands frames on until the end mark; returns early when the connection ends or nobody takes them.
+async fn feed(mut from: OwnedReadHalf, to: &mpsc::Sender<Piece>) {
     loop {
         let Ok(length) = from.read_u32().await.map(|length| length as usize) else { return };
         if length == 0 {
             // Whoever reads may have given up; it says why itself.
-            let _ = to.send(None).await;
+            let _ = to.send(Piece::End).await;
             return;
         }
         if length > FRAME {
             return;
         }
         let mut frame = vec![0; length];
-        if from.read_exact(&mut frame).await.is_err() || to.send(Some(frame)).await.is_err() {
+        if from.read_exact(&mut frame).await.is_err() || to.send(Piece::Bytes(frame)).await.is_err() {
             return;
         }
     }
@@ -115,7 +134,7 @@ async fn feed(mut from: OwnedReadHalf, to: mpsc::Sender<Option<Vec<u8>>>) {
 
 /// The stream that frames make, for a thread that may block.
 struct Piped {
-    frames: mpsc::Receiver<Option<Vec<u8>>>,
+    frames: mpsc::Receiver<Piece>,
     buffer: Vec<u8>,
     at: usize,
     ended: bool,
@@ -125,11 +144,12 @@ impl Read for Piped {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         while self.at >= self.buffer.len() && !self.ended {
             match self.frames.blocking_recv() {
-                Some(Some(frame)) => {
+                Some(Piece::Bytes(frame)) => {
                     self.buffer = frame;
                     self.at = 0;
                 }
-                Some(None) => self.ended = true,
+                Some(Piece::End) => self.ended = true,
+                Some(Piece::Stopping) => return Err(io::Error::other("the server is stopping")),
                 None => {
                     let what = "the command that sent it ended before it said that this was all";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
@@ -220,5 +240,37 @@ fn lines<T: DeserializeOwned>(
                 return Err(failed(error));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::config::BackupConfig;
+    use crate::backup::server_tests;
+    use crate::base::{Shutdown, Supervisor};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pipe_that_says_nothing_does_not_hold_a_stop_up() {
+        let (folder, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let supervisor = Supervisor::new(Shutdown::default());
+        let backups = server_tests::on(folder.path(), BackupConfig::default(), &supervisor);
+        backups.start().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let target = Some(target.path().display().to_string());
+        let ask = Ask::BackupAdd { name: String::from("db.sql"), target };
+        let answering = tokio::spawn(async move { exchange(ours, ask, &backups).await });
+        let (from, mut to) = theirs.into_split();
+        let mut lines = tokio::io::BufReader::new(from);
+        let mut line = String::new();
+        tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line).await.unwrap();
+        to.write_all(&3_u32.to_be_bytes()).await.unwrap();
+        to.write_all(b"abc").await.unwrap();
+        supervisor.shutdown().drain();
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).await.unwrap();
+        answering.await.unwrap().unwrap();
+        let last: Reply = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+        assert!(last.error.unwrap().contains("stopping"), "{rest}");
     }
 }

@@ -318,7 +318,11 @@ impl Backups {
         let target = target.map(str::to_owned).or_else(|| self.scheduled()).ok_or(ServiceError::NoTarget)?;
         let added = run::add(self, name, &target, stream);
         self.now().running = None;
-        added
+        // Nobody but a stop calls a stream off.
+        added.map_err(|error| match error {
+            ServiceError::Backup(BackupError::Cancelled) => ServiceError::Stopping,
+            error => error,
+        })
     }
 
     fn ask(&self, work: Work) -> Result<(), ServiceError> {
@@ -326,6 +330,14 @@ impl Backups {
             TrySendError::Full(_) => ServiceError::Busy,
             TrySendError::Disconnected(_) => ServiceError::Stopping,
         })
+    }
+
+    /// Waits until the server stops.
+    ///
+    /// # Cancel safety
+    /// Without effects.
+    pub async fn stopping(&self) {
+        self.0.world.supervisor.shutdown().draining().await;
     }
 
     /// The thread.
