@@ -26,6 +26,8 @@ pub struct Connect {
     pub redis_is_open: bool,
     /// The S3 door.
     pub s3: Option<SocketAddr>,
+    /// The domain the edge serves the doors below; `localhost` when none is set.
+    pub domain: String,
     /// The region S3 requests name.
     pub region: String,
     /// The console door.
@@ -56,6 +58,7 @@ impl Connect {
         Self {
             redis_socket: redis::socket(config, folder),
             redis_is_open: !config.redis.require_auth,
+            domain: config.edge.domain.clone(),
             region: config.s3.region.clone(),
             mail_from: config.mail.from.clone(),
             ..Self::default()
@@ -71,6 +74,16 @@ impl Connect {
     pub fn console_url(&self, path: &str) -> String {
         let base = self.console.map(reachable).map(|address| format!("http://{address}"));
         base.unwrap_or_default() + path
+    }
+
+    /// The console's address as people elsewhere open it: below the domain while there is one, else as from this machine.
+    pub fn console_for_people(&self) -> String {
+        let domain = &self.domain;
+        match (self.edge_https.filter(|_| domain != "localhost"), self.console) {
+            (Some(edge), _) => format!("https://console.{domain}{}", https_port(edge)),
+            (None, Some(console)) => format!("http://{}", reachable(console)),
+            (None, None) => format!("https://console.{domain}"),
+        }
     }
 
     /// `KEY`, `value`, with the first API `token` while it works. Full of secrets: for the operator's eyes alone.
@@ -131,6 +144,11 @@ impl Connect {
     }
 }
 
+/// The port of `edge` as addresses name it: not at all when it is 443.
+pub(super) fn https_port(edge: SocketAddr) -> String {
+    if edge.port() == 443 { String::new() } else { format!(":{}", edge.port()) }
+}
+
 /// The address a program on this machine reaches a listener at: one that listens everywhere is reached at loopback.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -165,6 +183,7 @@ mod tests {
             redis_socket: Some(PathBuf::from("/data/redis.sock")),
             s3: Some("127.0.0.1:9000".parse().unwrap()),
             console: Some("[::]:8000".parse().unwrap()),
+            domain: String::from("example.com"),
             region: String::from("us-east-1"),
             redis_is_open: false,
             smtp: Some("127.0.0.1:2525".parse().unwrap()),
@@ -197,6 +216,19 @@ mod tests {
         let redis = "127.0.0.1:6379".parse().ok();
         let connect = Connect { redis, redis_is_open: true, ..Connect::default() };
         assert_eq!(connect.lines(&keys(), None)[0].1, "redis://127.0.0.1:6379");
+    }
+
+    #[test]
+    fn people_elsewhere_get_the_console_below_the_domain() {
+        let (edge, console) = ("0.0.0.0:443".parse().ok(), "127.0.0.1:8000".parse().ok());
+        let connect = Connect { domain: String::from("example.com"), console, ..Connect::default() };
+        assert_eq!(connect.console_for_people(), "http://127.0.0.1:8000");
+        let connect = Connect { edge_https: edge, ..connect };
+        assert_eq!(connect.console_for_people(), "https://console.example.com");
+        let connect = Connect { edge_https: "0.0.0.0:8443".parse().ok(), ..connect };
+        assert_eq!(connect.console_for_people(), "https://console.example.com:8443");
+        let connect = Connect { domain: String::from("localhost"), ..connect };
+        assert_eq!(connect.console_for_people(), "http://127.0.0.1:8000");
     }
 
     #[test]

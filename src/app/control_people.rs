@@ -43,7 +43,8 @@ pub(super) async fn answer(asked: Ask, facts: &Facts) -> Result<Value, AccountsE
     })
 }
 
-/// Makes a one-time link: the address of a page of the console, as far as this machine knows it.
+/// Makes a one-time link: the address of a page of the console. The set-up link is for whoever sits at this machine,
+/// before there is a certificate; the others are passed on to people elsewhere.
 ///
 /// # Errors
 /// As [`Users::new_setup_link`], [`Users::invite`] and [`Users::new_reset_link`].
@@ -56,12 +57,15 @@ pub async fn make_link(
     wanted: &LinkWanted,
     by: &By,
 ) -> Result<String, AccountsError> {
-    let (page, token) = match wanted {
-        LinkWanted::SetUp => ("setup", users.new_setup_link(by).await?),
-        LinkWanted::Invite { email } => ("reset", users.invite(email, by).await?.1),
-        LinkWanted::Reset { email } => ("reset", users.new_reset_link(email, by).await?),
+    let token = match wanted {
+        LinkWanted::SetUp => {
+            let token = users.new_setup_link(by).await?;
+            return Ok(connect.console_url(&format!("/setup?token={}", token.expose())));
+        }
+        LinkWanted::Invite { email } => users.invite(email, by).await?.1,
+        LinkWanted::Reset { email } => users.new_reset_link(email, by).await?,
     };
-    Ok(connect.console_url(&format!("/{page}?token={}", token.expose())))
+    Ok(format!("{}/reset?token={}", connect.console_for_people(), token.expose()))
 }
 
 async fn user_lines(users: &Users) -> Result<Vec<String>, AccountsError> {

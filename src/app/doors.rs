@@ -166,7 +166,7 @@ pub fn table(connect: &Connect) -> Vec<DoorStatus> {
     let tcp = [
         ("edge.http", connect.edge_http, "HTTP, to your app"),
         ("edge.https", connect.edge_https, "HTTPS, to your app"),
-        ("console.listen", connect.console, "HTTP: health, metrics, SES"),
+        ("console.listen", connect.console, "HTTP: console, API, SES, errors"),
         ("smtp.listen", connect.smtp, "SMTP submission"),
         ("s3.listen", connect.s3, "S3"),
         ("redis.listen", connect.redis, "Redis"),
