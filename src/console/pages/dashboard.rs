@@ -7,6 +7,7 @@ use askama::Template;
 use axum::extract::State;
 
 use crate::accounts::AuditEntry;
+use crate::backup::status::BackupStatus;
 use crate::base::process;
 use crate::base::{Space, Timestamp};
 use crate::console::chart::{Chart, Drawing, Kind, Series, Unit};
@@ -48,6 +49,7 @@ struct Dashboard {
     report: Report,
     doors: Vec<Door>,
     facts: Facts,
+    backup: BackupStatus,
     range: Range,
     charts: Vec<Drawing>,
     audit: Vec<AuditEntry>,
@@ -98,6 +100,7 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
         report: world.checks.report().await,
         doors: world.doors.clone(),
         facts,
+        backup: world.backups.status(),
         range,
         charts: CHARTS.iter().map(|plan| draw(&console, plan, range)).collect(),
         audit,
