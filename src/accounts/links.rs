@@ -14,7 +14,7 @@ use super::password;
 use super::rows::{self, LINKS, LinkRow, USERS};
 use super::second_factor;
 use super::sessions;
-use super::types::{By, Client, Email, NewSession, User};
+use super::types::{By, Client, Email, NewSession, PasswordSet, User};
 use super::users::Users;
 use crate::base::{Secret, Timestamp};
 use crate::store::{ReadTx, WriteTx};
@@ -234,12 +234,13 @@ impl Users {
         password: &Secret<String>,
         code: Option<&Secret<String>>,
         client: &Client,
-    ) -> Result<NewSession, AccountsError> {
+    ) -> Result<PasswordSet, AccountsError> {
         self.check_link(token, client).await?;
         let link = Bearer::<8>::parse(token.expose()).ok_or(AccountsError::BadLink)?;
         let id = u64::from_be_bytes(link.name) & !FORGOT;
         let account = self.store().read(move |tx| rows::account(tx, id)).await?.ok_or(AccountsError::BadLink)?;
         password::check(password, &account.user.email)?;
+        let first = account.user.password_set == Timestamp(0);
         let attempt = self.throttle().begin(Some(&format!("code/{id}")), client.address)?;
         let hash = self.hasher().hash(password).await?;
         let (code, now, by) = (code.map(second_factor::normal), self.now(), By::user(&account.user, client));
@@ -255,6 +256,7 @@ impl Users {
             tx.delete(LINKS, &(id | FORGOT).to_be_bytes())?;
             account.row.password.clone_from(&hash);
             account.row.password_set_ms = now.millis();
+            account.user.password_set = now;
             rows::put(tx, USERS, &id.to_be_bytes(), &account.row)?;
             sessions::end_all(tx, id, None)?;
             audit::write(tx, now, &by, action::PASSWORD_RESET, account.user.email.as_str())?;
@@ -262,7 +264,7 @@ impl Users {
         };
         let account = self.store().write(write).await?;
         attempt.succeeded();
-        self.enter(account, client, action::LOGIN).await
+        Ok(PasswordSet { session: self.enter(account, client, action::LOGIN).await?, first })
     }
 }
 

@@ -222,7 +222,7 @@ impl Users {
         let fresh = Fresh::new(self, account.user.id, client);
         let (stored, config, now) = (fresh.stored(), self.config().clone(), self.now());
         let (by, user, old) = (By::user(&account.user, client), account.user.clone(), session.id);
-        let checked = account.row.password.clone();
+        let (checked, changed) = (account.row.password.clone(), new_password.is_some());
         let write = move |tx: &mut dyn WriteTx| {
             let Some(mut account) = rows::account(tx, user.id)? else { return Err(AccountsError::NoSuchUser) };
             // Changed by another request since it was checked: then it was not the password.
@@ -242,7 +242,11 @@ impl Users {
             audit::write(tx, now, &by, action, user.email.as_str())
         };
         self.store().write(write).await?;
-        Ok(fresh.into_session(account.user))
+        let mut user = account.user;
+        if changed {
+            user.password_set = now;
+        }
+        Ok(fresh.into_session(user))
     }
 
     fn wait_for_code(&self, bearer: &Bearer<16>, account: &Account) {

@@ -40,5 +40,7 @@ pub use password::PasswordFault;
 pub use redis_users::RedisUsers;
 pub use second_factor::NewSecondFactor;
 pub use tokens::{Scopes, Token};
-pub use types::{Actor, By, Client, Email, LABEL_MAX, Login, NewSession, Role, Session, SessionSummary, User};
+pub use types::{
+    Actor, By, Client, Email, LABEL_MAX, Login, NewSession, PasswordSet, Role, Session, SessionSummary, User,
+};
 pub use users::Users;

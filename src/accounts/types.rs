@@ -213,6 +213,15 @@ pub struct NewSession {
     pub session: Session,
 }
 
+/// What a one-time link with a new password leads to.
+#[derive(Debug)]
+pub struct PasswordSet {
+    /// In.
+    pub session: NewSession,
+    /// Whether it is the account's first password: its owner was invited.
+    pub first: bool,
+}
+
 /// What a right password leads to.
 #[derive(Debug)]
 pub enum Login {

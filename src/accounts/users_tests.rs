@@ -282,8 +282,16 @@ async fn an_invited_user_sets_a_password_and_comes_in() {
     let (user, link) = world.users.invite("grace@example.com", &By::command_line()).await.unwrap();
     let taken = world.users.invite("Grace@example.com", &By::command_line()).await;
     assert!(matches!(taken, Err(AccountsError::EmailTaken)));
-    let entered = world.users.reset_password(&link, &secret("compile the first one"), None, &client()).await.unwrap();
+    let set = world.users.reset_password(&link, &secret("compile the first one"), None, &client()).await.unwrap();
+    assert!(set.first, "an invited account had no password");
+    let entered = set.session;
     assert_eq!(entered.session.user.id, user.id);
+    let stored = world.users.session(&entered.token, &client()).await.unwrap().unwrap();
+    assert_eq!(entered.session.user.password_set, stored.user.password_set);
+    let link = world.users.new_reset_link("grace@example.com", &By::command_line()).await.unwrap();
+    let set = world.users.reset_password(&link, &secret("compile the other one"), None, &client()).await.unwrap();
+    assert!(!set.first, "a further password is a change");
+    let entered = set.session;
     world.users.remove(user.id, &By::command_line()).await.unwrap();
     assert!(!world.lives(&entered.token).await);
     let last = world.users.users().await.unwrap()[0].id;

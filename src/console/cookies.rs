@@ -20,6 +20,8 @@ pub enum Cookie {
     Theme,
     /// One message for the next page.
     Flash,
+    /// Marks of the users who logged in with this browser.
+    Known,
 }
 
 impl Cookie {
@@ -34,6 +36,8 @@ impl Cookie {
             (Self::Theme, false) => "mainstay-theme",
             (Self::Flash, true) => "__Host-mainstay-flash",
             (Self::Flash, false) => "mainstay-flash",
+            (Self::Known, true) => "__Host-mainstay-known",
+            (Self::Known, false) => "mainstay-known",
         }
     }
 

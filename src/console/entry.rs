@@ -39,6 +39,8 @@ struct Known {
     fresh_visitor: bool,
     theme: Theme,
     flash: Option<Flash>,
+    /// The marks of [`Seals::known_mark`](super::seals::Seals::known_mark), as the browser sent them.
+    known: String,
     secure: bool,
     origin: Origin,
     target: String,
@@ -90,6 +92,7 @@ impl Entry {
             fresh_visitor,
             theme: Cookie::Theme.read(headers, secure).map(Theme::from_name).unwrap_or_default(),
             flash: flash.as_deref().and_then(Flash::read),
+            known: Cookie::Known.read(headers, secure).unwrap_or_default().to_owned(),
             secure,
             origin,
             target: request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
@@ -115,6 +118,11 @@ impl Entry {
     /// The message for this page.
     pub fn flash(&self) -> Option<&Flash> {
         self.0.flash.as_ref()
+    }
+
+    /// The marks of users who logged in with this browser before, the last first.
+    pub fn known_marks(&self) -> impl Iterator<Item = &str> {
+        self.0.known.split('.').filter(|mark| !mark.is_empty())
     }
 
     /// Whether the browser's own connection is encrypted.

@@ -12,11 +12,18 @@ use super::cookies::Cookie;
 use super::entry::{self, Entry};
 use super::session::Session;
 use super::{Answer, Console, Fault, Flash, Frame, Section};
-use crate::accounts::{By, NewSession};
+use crate::accounts::{By, NewSession, User};
+use crate::crypto::mac;
 use crate::http::query::Query;
 
 /// How long a browser keeps a session's token, in seconds: 30 days. When the session ends is the server's to say.
 const SESSION_SECONDS: u64 = 30 * 86_400;
+
+/// How long a browser is known, in seconds: a year.
+const KNOWN_SECONDS: u64 = 365 * 86_400;
+
+/// Most users a browser is known by.
+const KNOWN_MAX: usize = 5;
 
 /// How long a message waits for its page, in seconds.
 const FLASH_SECONDS: u64 = 60;
@@ -178,16 +185,30 @@ where
 }
 
 /// As a redirect to `path`, with the cookie of `fresh`: what follows a login, or a password given again.
-pub fn enter(entry: &Entry, fresh: &NewSession, path: &str) -> Response {
+pub fn enter(console: &Console, entry: &Entry, fresh: &NewSession, path: &str) -> Response {
     let mut response = redirect(path);
-    keep(entry, fresh, &mut response);
+    keep(console, entry, fresh, &mut response);
     response
 }
 
-/// Gives the browser the session `fresh`.
-pub fn keep(entry: &Entry, fresh: &NewSession, response: &mut Response) {
+/// Gives the browser the session `fresh`, and the mark by which it is known from now on.
+pub fn keep(console: &Console, entry: &Entry, fresh: &NewSession, response: &mut Response) {
     let secure = entry.is_secure();
+    let mark = mark(console, &fresh.session.user);
+    let others = entry.known_marks().filter(|other| *other != mark).take(KNOWN_MAX - 1);
+    let known: Vec<&str> = std::iter::once(mark.as_str()).chain(others).collect();
+    entry::set(response, Cookie::Known.set(&known.join("."), Some(KNOWN_SECONDS), secure));
     entry::set(response, Cookie::Session.set(fresh.token.expose(), Some(SESSION_SECONDS), secure));
+}
+
+/// Whether `user` logged in with this browser since their password was set.
+pub fn is_known(console: &Console, entry: &Entry, user: &User) -> bool {
+    let mark = mark(console, user);
+    entry.known_marks().any(|known| mac::equal(known.as_bytes(), mark.as_bytes()))
+}
+
+fn mark(console: &Console, user: &User) -> String {
+    console.seals().known_mark(user.id, user.password_set)
 }
 
 /// The cookie that shows `flash` to the session `fresh`.

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::base::Timestamp;
 use crate::crypto::{Key, mac};
 
 /// The console's own key.
@@ -40,6 +41,13 @@ impl Seals {
         String::from_utf8(text).ok().filter(|_| genuine)
     }
 
+    /// The mark a browser keeps of `user`, whose password was set at `password_set`: with a new password every browser is
+    /// new.
+    pub fn known_mark(&self, user: u64, password_set: Timestamp) -> String {
+        let subject = format!("{user}/{}", password_set.millis());
+        URL_SAFE_NO_PAD.encode(self.mac(b"known/v1", &subject, b""))
+    }
+
     fn mac(&self, purpose: &[u8], subject: &str, text: &[u8]) -> [u8; 32] {
         let length = (subject.len() as u64).to_be_bytes();
         mac::hmac_sha256(self.0.expose(), &[purpose, &length, subject.as_bytes(), text])
@@ -63,6 +71,14 @@ mod tests {
         assert!(!seals.form_token_holds("session b", &token));
         assert!(!seals.form_token_holds("session a", ""));
         assert!(!Seals::new(Key::random(&TestRandom::new(2))).form_token_holds("session a", &token));
+    }
+
+    #[test]
+    fn a_mark_is_of_one_user_and_one_password() {
+        let (seals, set) = (seals(), Timestamp(1000));
+        assert_eq!(seals.known_mark(1, set), seals.known_mark(1, set));
+        assert_ne!(seals.known_mark(1, set), seals.known_mark(2, set));
+        assert_ne!(seals.known_mark(1, set), seals.known_mark(1, Timestamp(1001)));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub async fn change_password(State(console): State<Console>, Form { page, fields
         Ok(fresh) => {
             letters::tell_changed(&console, fresh.session.user.email.as_str(), page.entry().origin()).await;
             // The message is bound to the session there is from now on.
-            let mut response = page::enter(page.entry(), &fresh, "/account");
+            let mut response = page::enter(&console, page.entry(), &fresh, "/account");
             let flash = Flash::good("Your password is changed. All your other sessions have ended.");
             entry::set(&mut response, page::flash_for(&console, page.entry(), &fresh, &flash));
             Ok(response)

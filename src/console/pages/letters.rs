@@ -4,11 +4,17 @@ use askama::Template;
 use axum::extract::{Path, State};
 
 use super::mail::{fault, sentence};
-use crate::console::entry::Origin;
+use crate::accounts::NewSession;
+use crate::console::entry::{Entry, Origin};
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, foreign, page};
 use crate::mail::templates::Seen;
 use crate::mail::templates::Written;
 use crate::mail::{Letter, MailError};
+
+/// Most letters about logins to a user in an hour.
+const SIGN_INS: usize = 10;
+
+const HOUR_MS: u64 = 3_600_000;
 
 #[derive(Template)]
 #[template(path = "letters.html", whitespace = "preserve")]
@@ -53,14 +59,49 @@ pub async fn send(State(console): State<Console>, Path(name): Path<String>, form
 /// Tells the owner of an account that its password was changed, from where. A letter that cannot be sent undoes nothing.
 pub async fn tell_changed(console: &Console, email: &str, origin: &Origin) {
     let world = console.world();
-    let letter = Letter::PasswordChanged(Seen {
+    let letter = Letter::PasswordChanged(seen(console, origin));
+    if let Err(error) = world.outbox.send(&letter, &world.brand, "", email).await {
+        tracing::error!(%error, "a letter about a changed password cannot be sent");
+    }
+}
+
+/// Welcomes the owner of an account that can be used from now on.
+pub async fn welcome(console: &Console, email: &str) {
+    let world = console.world();
+    let letter = Letter::Welcome { link: format!("{}/login", world.brand.url.trim_end_matches('/')) };
+    if let Err(error) = world.outbox.send(&letter, &world.brand, "", email).await {
+        tracing::error!(%error, "a letter of welcome cannot be sent");
+    }
+}
+
+/// Tells the owner of an account of the login `fresh`, unless they logged in with this browser before. Each browser is
+/// told of once; of [`SIGN_INS`] an hour at most, so that a script that logs in for ever sends no letters for ever.
+pub async fn tell_signed_in(console: &Console, entry: &Entry, fresh: &NewSession) {
+    let (world, session) = (console.world(), &fresh.session);
+    if page::is_known(console, entry, &session.user) {
+        return;
+    }
+    let hour = world.clock.now().millis().saturating_sub(HOUR_MS);
+    let lately = match world.users.sessions(session.user.id).await {
+        Ok(sessions) => sessions.iter().filter(|other| other.created.millis() >= hour).count(),
+        Err(error) => return tracing::error!(%error, "a letter about a login cannot be sent"),
+    };
+    if lately > SIGN_INS {
+        return tracing::warn!(email = %session.user.email, lately, "many logins from new browsers; no letter about this one");
+    }
+    let letter = Letter::NewSignIn(seen(console, entry.origin()));
+    if let Err(error) = world.outbox.send(&letter, &world.brand, "", session.user.email.as_str()).await {
+        tracing::error!(%error, "a letter about a login cannot be sent");
+    }
+}
+
+fn seen(console: &Console, origin: &Origin) -> Seen {
+    let world = console.world();
+    Seen {
         at: world.clock.now(),
         from: origin.address,
         agent: origin.agent.clone(),
         link: format!("{}/forgot", world.brand.url.trim_end_matches('/')),
-    });
-    if let Err(error) = world.outbox.send(&letter, &world.brand, "", email).await {
-        tracing::error!(%error, "a letter about a changed password cannot be sent");
     }
 }
 

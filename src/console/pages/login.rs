@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 
+use super::letters;
 use crate::accounts::{AccountsError, Login};
 use crate::base::Secret;
 use crate::console::cookies::Cookie;
@@ -55,7 +56,10 @@ pub async fn submit(State(console): State<Console>, OpenForm { visitor, fields }
     let password = Secret::new(fields.text("password").to_owned());
     let login = console.world().users.login(email, &password, &visitor.entry().origin().client()).await;
     match login {
-        Ok(Login::Done(fresh)) => Ok(page::enter(visitor.entry(), &fresh, next)),
+        Ok(Login::Done(fresh)) => {
+            letters::tell_signed_in(&console, visitor.entry(), &fresh).await;
+            Ok(page::enter(&console, visitor.entry(), &fresh, next))
+        }
         Ok(Login::Code(pending)) => {
             let frame = visitor.frame("Your code", Section::None);
             page::show(&CodePage { frame, pending: pending.expose(), next })
@@ -74,7 +78,10 @@ pub async fn submit_code(State(console): State<Console>, OpenForm { visitor, fie
     let (pending, code) = (fields.text("pending").to_owned(), fields.trimmed("code").to_owned());
     let (pending, code, client) = (Secret::new(pending), Secret::new(code), visitor.entry().origin().client());
     match console.world().users.login_with_code(&pending, &code, &client).await {
-        Ok(fresh) => Ok(page::enter(visitor.entry(), &fresh, local(fields.text("next")))),
+        Ok(fresh) => {
+            letters::tell_signed_in(&console, visitor.entry(), &fresh).await;
+            Ok(page::enter(&console, visitor.entry(), &fresh, local(fields.text("next"))))
+        }
         Err(error) => {
             let fault = refused(&error)?;
             let (frame, next, plain) =
@@ -109,7 +116,7 @@ pub async fn confirm(State(console): State<Console>, Form { page, fields }: Form
     let password = Secret::new(fields.text("password").to_owned());
     let (client, next) = (page.entry().origin().client(), local(fields.text("next")));
     match console.world().users.confirm(page.session().account(), &password, &client).await {
-        Ok(fresh) => Ok(page::enter(page.entry(), &fresh, next)),
+        Ok(fresh) => Ok(page::enter(&console, page.entry(), &fresh, next)),
         Err(error) => {
             let fault = refused(&error)?;
             let frame = page.frame("Confirm that it is you", Section::None);

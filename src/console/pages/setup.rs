@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 
 use super::letters;
-use crate::accounts::AccountsError;
+use crate::accounts::{AccountsError, PasswordSet};
 use crate::base::Secret;
 use crate::console::{Answer, Console, Fault, Frame, OpenForm, Section, Visitor, page};
 
@@ -46,7 +46,10 @@ pub async fn claim(State(console): State<Console>, OpenForm { visitor, fields }:
         Err(fault) => Err(fault),
     };
     match answer {
-        Ok(fresh) => Ok(page::enter(visitor.entry(), &fresh, "/dashboard")),
+        Ok(fresh) => {
+            letters::welcome(&console, fresh.session.user.email.as_str()).await;
+            Ok(page::enter(&console, visitor.entry(), &fresh, "/dashboard"))
+        }
         Err(fault) if fault.status.is_server_error() => Err(fault),
         Err(fault) => {
             let frame = visitor.frame("Set up this server", Section::None);
@@ -74,9 +77,14 @@ pub async fn reset(State(console): State<Console>, OpenForm { visitor, fields }:
         Err(fault) => Err(fault),
     };
     match answer {
-        Ok(fresh) => {
-            letters::tell_changed(&console, fresh.session.user.email.as_str(), visitor.entry().origin()).await;
-            Ok(page::enter(visitor.entry(), &fresh, "/dashboard"))
+        Ok(PasswordSet { session: fresh, first }) => {
+            let email = fresh.session.user.email.as_str();
+            if first {
+                letters::welcome(&console, email).await;
+            } else {
+                letters::tell_changed(&console, email, visitor.entry().origin()).await;
+            }
+            Ok(page::enter(&console, visitor.entry(), &fresh, "/dashboard"))
         }
         Err(fault) if fault.status.is_server_error() => Err(fault),
         Err(fault) => {
