@@ -259,17 +259,19 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let target = Some(target.path().display().to_string());
         let ask = Ask::BackupAdd { name: String::from("db.sql"), target };
-        let answering = tokio::spawn(async move { exchange(ours, ask, &backups).await });
-        let (from, mut to) = theirs.into_split();
-        let mut lines = tokio::io::BufReader::new(from);
-        let mut line = String::new();
-        tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line).await.unwrap();
-        to.write_all(&3_u32.to_be_bytes()).await.unwrap();
-        to.write_all(b"abc").await.unwrap();
-        supervisor.shutdown().drain();
-        let mut rest = String::new();
-        lines.read_to_string(&mut rest).await.unwrap();
-        answering.await.unwrap().unwrap();
+        let command = async {
+            let (from, mut to) = theirs.into_split();
+            let mut lines = tokio::io::BufReader::new(from);
+            tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut String::new()).await.unwrap();
+            to.write_all(&3_u32.to_be_bytes()).await.unwrap();
+            to.write_all(b"abc").await.unwrap();
+            supervisor.shutdown().drain();
+            let mut rest = String::new();
+            lines.read_to_string(&mut rest).await.unwrap();
+            rest
+        };
+        let (answered, rest) = tokio::join!(exchange(ours, ask, &backups), command);
+        answered.unwrap();
         let last: Reply = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
         assert!(last.error.unwrap().contains("stopping"), "{rest}");
     }
