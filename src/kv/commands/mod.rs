@@ -19,6 +19,7 @@ mod scripting;
 mod server;
 mod sets;
 mod strings;
+mod throttle;
 mod transactions;
 mod zset_algebra;
 mod zset_ranges;
@@ -196,6 +197,7 @@ static FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
+    throttle::COMMANDS,
     transactions::COMMANDS,
     zset_algebra::COMMANDS,
     zset_ranges::COMMANDS,

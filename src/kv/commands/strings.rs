@@ -45,7 +45,7 @@ fn answer_string(call: &mut Call<'_>, key: &[u8]) -> Result<bool, Fault> {
 }
 
 /// Puts a string under a key, in place of whatever it holds, and records it.
-fn store(call: &mut Call<'_>, key: &[u8], value: &[u8], expires: Option<u64>) {
+pub(super) fn store(call: &mut Call<'_>, key: &[u8], value: &[u8], expires: Option<u64>) {
     let (keyspace, db) = (&mut *call.keyspace, call.client.db);
     let mut entry = dump::string(key, value, keyspace.clock.second());
     entry.set_expires(expires);

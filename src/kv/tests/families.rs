@@ -214,3 +214,46 @@ fn every_command_is_found_by_its_name_in_any_case() {
         assert!(crate::kv::commands::lookup(name.as_bytes()).is_none(), "{name}");
     }
 }
+
+#[test]
+fn a_throttle_lets_its_burst_through_and_then_keeps_to_the_rate() {
+    let mut session = session();
+    session.expect(&[
+        ("CL.THROTTLE k 4 1 1 6", "[1 5 5 -1 0]"),
+        ("EXISTS k", "0"),
+        ("CL.THROTTLE k 4 1 1", "[0 5 4 -1 1]"),
+        ("CL.THROTTLE k 4 1 1 4", "[0 5 0 -1 5]"),
+        ("CL.THROTTLE k 4 1 1", "[1 5 0 1 5]"),
+        ("PTTL k", "5000"),
+    ]);
+    session.advance(3000);
+    session.expect(&[("CL.THROTTLE k 4 1 1", "[0 5 2 -1 3]")]);
+    session.advance(100);
+    session.expect(&[("CL.THROTTLE k 4 1 1", "[0 5 1 -1 4]"), ("PTTL k", "3900")]);
+    session.advance(2400);
+    session.expect(&[
+        ("CL.THROTTLE k 4 1 1 0", "[0 5 3 -1 2]"),
+        ("PTTL k", "1500"),
+        ("CL.THROTTLE k 4 1 1 5", "[1 5 3 2 2]"),
+    ]);
+    session.advance(1500);
+    session.expect(&[("EXISTS k", "0"), ("CL.THROTTLE k 0 3 10", "[0 1 0 -1 4]")]);
+}
+
+#[test]
+fn a_throttle_refuses_what_is_no_rate() {
+    const COUNT: &str = "(error) ERR max_burst and quantity must not be negative, count and period must be at least 1, and each fits in 32 bits";
+    session().expect(&[
+        ("CL.THROTTLE k 4 1", "(error) ERR wrong number of arguments for 'cl.throttle' command"),
+        ("CL.THROTTLE k 4 0 1", COUNT),
+        ("CL.THROTTLE k -1 1 1", COUNT),
+        ("CL.THROTTLE k 4294967295 1 1", COUNT),
+        ("CL.THROTTLE k 4 1 1 -1", COUNT),
+        ("CL.THROTTLE k x 1 1", "(error) ERR value is not an integer or out of range"),
+        ("CL.THROTTLE k 4294967294 1 4294967295 4294967295", "[0 4294967295 0 -1 18446744073710]"),
+        ("SET s abc", "OK"),
+        ("CL.THROTTLE s 4 1 1", "(error) ERR value is not an integer or out of range"),
+        ("RPUSH l a", "1"),
+        ("CL.THROTTLE l 4 1 1", "(error) WRONGTYPE Operation against a key holding the wrong kind of value"),
+    ]);
+}

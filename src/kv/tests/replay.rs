@@ -24,6 +24,7 @@ pub(super) const TEMPLATES: &[&str] = &[
     "INCRBY K N",
     "INCRBYFLOAT K F",
     "GETDEL K",
+    "CL.THROTTLE K 4 3 1",
     "MSET K V K N",
     "DEL K",
     "EXPIRE K 1",
