@@ -262,17 +262,22 @@ mod tests {
         let command = async {
             let (from, mut to) = theirs.into_split();
             let mut lines = tokio::io::BufReader::new(from);
-            tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut String::new()).await.unwrap();
-            to.write_all(&3_u32.to_be_bytes()).await.unwrap();
-            to.write_all(b"abc").await.unwrap();
-            supervisor.shutdown().drain();
-            let mut rest = String::new();
-            lines.read_to_string(&mut rest).await.unwrap();
-            rest
+            loop {
+                let mut line = String::new();
+                tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line).await.unwrap();
+                let reply: Reply = serde_json::from_str(&line).unwrap();
+                if reply.progress.is_none() {
+                    return reply;
+                }
+                if !supervisor.shutdown().is_draining() {
+                    to.write_all(&3_u32.to_be_bytes()).await.unwrap();
+                    to.write_all(b"abc").await.unwrap();
+                    supervisor.shutdown().drain();
+                }
+            }
         };
-        let (answered, rest) = tokio::join!(exchange(ours, ask, &backups), command);
+        let (answered, reply) = tokio::join!(exchange(ours, ask, &backups), command);
         answered.unwrap();
-        let last: Reply = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
-        assert!(last.error.unwrap().contains("stopping"), "{rest}");
+        assert!(reply.error.unwrap().contains("stopping"));
     }
 }
