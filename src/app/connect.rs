@@ -60,7 +60,7 @@ impl Connect {
             redis_is_open: !config.redis.require_auth,
             domain: config.edge.domain.clone(),
             region: config.s3.region.clone(),
-            mail_from: config.mail.from.clone(),
+            mail_from: config.mail.from_address(),
             ..Self::default()
         }
     }

@@ -13,7 +13,8 @@ settings! {
         /// How messages leave: `development` keeps them and sends nothing, `smtp` hands them to the relay
         /// below, `ses` calls Amazon's SES v2 interface.
         pub transport: TransportKind = TransportKind::Development,
-        /// Sender of mail Mainstay writes itself, and the `AWS_SES_FROM_EMAIL` that `mainstay env` prints.
+        /// Sender of mail Mainstay writes itself, with or without a name (`Notes <no-reply@example.com>`); its address
+        /// is the `AWS_SES_FROM_EMAIL` that `mainstay env` prints.
         pub from: String = "no-reply@localhost".to_owned(),
         /// Name that mail Mainstay writes itself goes by.
         pub brand: String = "Mainstay".to_owned(),
@@ -121,7 +122,7 @@ impl MailConfig {
             let what = "mail.relay_user is set without mail.relay_password_file".to_owned();
             out.push(("mail.relay_password_file", what));
         }
-        if let Err(error) = super::address::address(&self.from) {
+        if let Err(error) = super::address::mailbox(&self.from) {
             out.push(("mail.from", error.to_string()));
         }
         if self.give_up_after > self.keep {
@@ -129,6 +130,11 @@ impl MailConfig {
             out.push(("mail.keep", what.to_owned()));
         }
         out
+    }
+
+    /// The address in `mail.from`, without the name; as it is written while it is none.
+    pub fn from_address(&self) -> String {
+        super::address::mailbox(&self.from).map_or_else(|_| self.from.clone(), |mailbox| mailbox.email.to_string())
     }
 }
 
@@ -140,6 +146,15 @@ mod tests {
     fn the_defaults_do_not_contradict_each_other() {
         // lettre asks for a dot in the domain or none at all; `localhost` is the zero-configuration sender.
         assert_eq!(MailConfig::default().contradictions(), []);
+    }
+
+    #[test]
+    fn the_sender_may_have_a_name() {
+        let with = |from: &str| MailConfig { from: from.to_owned(), ..MailConfig::default() };
+        let named = with("Notes <no-reply@example.com>");
+        assert_eq!((named.contradictions(), named.from_address()), (Vec::new(), "no-reply@example.com".to_owned()));
+        assert_eq!(with("no-reply@example.com").from_address(), "no-reply@example.com");
+        assert_eq!(with("Notes").contradictions().len(), 1);
     }
 
     #[test]
