@@ -107,8 +107,9 @@ enum Condition {
     Present,
 }
 
-/// Reads an option that sets the expiry (`EX 10`); `None` when it is another option. `at` moves past its value.
-fn lifetime_option(call: &Call<'_>, at: &mut usize, name: &'static str) -> Result<Option<u64>, Fault> {
+/// Reads an option that sets the expiry (`EX 10`); `None` when it is another option. `at` moves past its value. What is
+/// wrong with the value is told when all options are read.
+fn lifetime_option(call: &Call<'_>, at: &mut usize, name: &'static str) -> Result<Option<Result<u64, Fault>>, Fault> {
     let option = call.arg(*at)?;
     let (unit, absolute) = match option.to_ascii_uppercase().as_slice() {
         b"EX" => (Unit::Seconds, false),
@@ -118,17 +119,18 @@ fn lifetime_option(call: &Call<'_>, at: &mut usize, name: &'static str) -> Resul
         _ => return Ok(None),
     };
     *at += 1;
-    let number = number::integer(call.arg(*at)?).ok_or(Fault::NotInteger)?;
+    let number = number::integer(call.arg(*at)?).ok_or(Fault::NotInteger);
     let base = if absolute { 0 } else { call.keyspace.clock.wall };
-    if number <= 0 {
-        return Err(super::expiry::invalid(name));
-    }
-    expiry_time(number, unit, base, name).map(Some)
+    Ok(Some(number.and_then(|number| match number {
+        1.. => expiry_time(number, unit, base, name),
+        _ => Err(super::expiry::invalid(name)),
+    })))
 }
 
 fn set(call: &mut Call<'_>) -> Result<(), Fault> {
     let (key, value) = (call.args[1], call.args[2]);
     let (mut lifetime, mut condition, mut answer_old) = (Lifetime::Unsaid, None, false);
+    let mut moment = None;
     let mut at = 3;
     while at < call.args.len() {
         let option = call.args[at];
@@ -141,12 +143,15 @@ fn set(call: &mut Call<'_>) -> Result<(), Fault> {
         } else if option.eq_ignore_ascii_case(b"KEEPTTL") && matches!(lifetime, Lifetime::Unsaid | Lifetime::Keep) {
             lifetime = Lifetime::Keep;
         } else if lifetime == Lifetime::Unsaid {
-            lifetime = Lifetime::Until(lifetime_option(call, &mut at, "set")?.ok_or(Fault::Syntax)?);
+            let given = lifetime_option(call, &mut at, "set")?.ok_or(Fault::Syntax)?;
+            lifetime = Lifetime::Until(*given.as_ref().unwrap_or(&0));
+            moment = Some(given);
         } else {
             return Err(Fault::Syntax);
         }
         at += 1;
     }
+    moment.transpose()?;
     let old = call.keyspace.glance(call.client.db, key);
     let there = old.is_some();
     let kept = old.and_then(Entry::expires).filter(|_| lifetime == Lifetime::Keep);
@@ -224,7 +229,7 @@ fn set_pairs(call: &mut Call<'_>, name: &'static str) -> Result<(), Fault> {
 
 fn getex(call: &mut Call<'_>) -> Result<(), Fault> {
     let key = call.args[1];
-    let mut lifetime = Lifetime::Unsaid;
+    let (mut lifetime, mut moment) = (Lifetime::Unsaid, None);
     let mut at = 2;
     while at < call.args.len() {
         if lifetime != Lifetime::Unsaid {
@@ -233,10 +238,14 @@ fn getex(call: &mut Call<'_>) -> Result<(), Fault> {
         lifetime = if call.args[at].eq_ignore_ascii_case(b"PERSIST") {
             Lifetime::Never
         } else {
-            Lifetime::Until(lifetime_option(call, &mut at, "getex")?.ok_or(Fault::Syntax)?)
+            let given = lifetime_option(call, &mut at, "getex")?.ok_or(Fault::Syntax)?;
+            let until = Lifetime::Until(*given.as_ref().unwrap_or(&0));
+            moment = Some(given);
+            until
         };
         at += 1;
     }
+    moment.transpose()?;
     if !answer_string(call, key)? {
         return Ok(());
     }

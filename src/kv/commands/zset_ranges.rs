@@ -132,7 +132,7 @@ fn zrange(call: &mut Call<'_>) -> Result<(), Fault> {
             b"BYLEX" if query.by == By::Rank => query.by = By::Member,
             b"REV" if !query.reverse => query.reverse = true,
             b"LIMIT" => {
-                query.limit = Some((call.integer_or_syntax(at + 1)?, call.integer_or_syntax(at + 2)?));
+                query.limit = Some(call.offset_and_count(at + 1)?);
                 at += 2;
             }
             _ => return Err(Fault::Syntax),
@@ -158,7 +158,7 @@ fn old_range(call: &mut Call<'_>, by: By, reverse: bool) -> Result<(), Fault> {
         if option.eq_ignore_ascii_case(b"WITHSCORES") && by != By::Member {
             query.with_scores = true;
         } else if option.eq_ignore_ascii_case(b"LIMIT") && by != By::Rank {
-            query.limit = Some((call.integer_or_syntax(at + 1)?, call.integer_or_syntax(at + 2)?));
+            query.limit = Some(call.offset_and_count(at + 1)?);
             at += 2;
         } else {
             return Err(Fault::Syntax);
@@ -169,10 +169,10 @@ fn old_range(call: &mut Call<'_>, by: By, reverse: bool) -> Result<(), Fault> {
 }
 
 impl Call<'_> {
-    /// The argument at `index` as an integer; a syntax error when it is absent.
-    fn integer_or_syntax(&self, index: usize) -> Result<i64, Fault> {
-        self.args.get(index).ok_or(Fault::Syntax)?;
-        self.integer(index)
+    /// The two numbers of `LIMIT`, from `index` on; a syntax error when one is absent.
+    fn offset_and_count(&self, index: usize) -> Result<(i64, i64), Fault> {
+        self.arg(index + 1)?;
+        Ok((self.integer(index)?, self.integer(index + 1)?))
     }
 }
 

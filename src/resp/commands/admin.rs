@@ -2,8 +2,8 @@
 //! Redis answers where it is disabled.
 
 use super::ok;
-use crate::kv::Reply;
 use crate::kv::persist::SyncMode;
+use crate::kv::{Reply, number};
 use crate::resp::connection::Connection;
 use crate::resp::server::Server;
 
@@ -23,8 +23,7 @@ pub fn run(server: &mut Server, connection: &mut Connection, name: &str, argumen
             connection.encoder().simple("Background append only file rewriting started");
         }
         "lastsave" => connection.encoder().integer(server.stats.last_save as i64),
-        // No replica ever acknowledges anything.
-        "wait" => connection.encoder().integer(0),
+        "wait" => wait(connection, arguments),
         "waitaof" => wait_aof(server, connection, arguments),
         "role" => {
             let mut reply = connection.encoder();
@@ -51,6 +50,18 @@ fn save(server: &mut Server, connection: &mut Connection) {
 fn background(server: &mut Server) {
     server.persistence.checkpoint();
     server.stats.last_save = server.clock.now().seconds();
+}
+
+/// `WAIT replicas timeout`: no replica ever acknowledges anything.
+fn wait(connection: &mut Connection, arguments: &[&[u8]]) {
+    let numbers: Vec<Option<i64>> = arguments.iter().map(|text| number::integer(text)).collect();
+    let mut reply = connection.encoder();
+    match numbers.as_slice() {
+        [Some(_), Some(0..)] => reply.integer(0),
+        [Some(_), Some(_)] => reply.error("ERR timeout is negative"),
+        [Some(_), None] => reply.error("ERR timeout is not an integer or out of range"),
+        _ => reply.error("ERR value is not an integer or out of range"),
+    }
 }
 
 /// `WAITAOF local replicas timeout`: what is durable here, and no replica.
