@@ -128,6 +128,17 @@ impl Keyspace {
                     });
                 }
             }
+            Effect::Stream { store, key, ref change } => {
+                if let Some(mut target) = Target::of(databases, hashing, store, key) {
+                    target.edit(Kind::Stream, second, |entry| {
+                        if (change.creates() || entry.stream().is_some())
+                            && let Some(stream) = entry.stream_mut()
+                        {
+                            stream.apply(change);
+                        }
+                    });
+                }
+            }
         }
         Ok(())
     }

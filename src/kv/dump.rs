@@ -10,6 +10,7 @@
 //! | 2 | set: records |
 //! | 3 | hash: records, field and value in turn |
 //! | 4 | sorted set: record and 8 bytes of score each (order-preserving form, little-endian), sorted |
+//! | 5 | stream: see `value/stream/stored.rs` |
 //!
 //! The form is the [`Kind`]; small and large values look the same, so the loading side decides anew what it packs.
 

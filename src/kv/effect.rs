@@ -30,6 +30,7 @@
 //! | 26, 27 | set add, set remove | store, key, count, records |
 //! | 28 | sorted set add | store, key, count, (score (8), record) … |
 //! | 29 | sorted set remove | store, key, count, records |
+//! | 32 | stream | store, key, record: see `value/stream/change.rs` |
 //!
 //! *Store* is one byte: the fixed place a database's keys live in. `SWAPDB` changes which number names which store
 //! (op 3), so that neither effects nor a checkpoint under way ever have to move keys.
@@ -37,6 +38,7 @@
 
 use super::config::DATABASES;
 use super::packed::{self, Records};
+use super::value::stream::Change;
 
 /// The store behind each database number.
 pub type Stores = [u8; DATABASES as usize];
@@ -89,6 +91,8 @@ pub enum Effect<'a> {
     ZSetAdd { store: u8, key: &'a [u8], members: Scored<'a> },
     /// Members leave.
     ZSetRemove { store: u8, key: &'a [u8], members: Items<'a> },
+    /// A stream is changed.
+    Stream { store: u8, key: &'a [u8], change: Change<'a> },
 }
 
 /// An end of a list.
@@ -139,7 +143,8 @@ impl<'a> Effect<'a> {
             | Self::SetAdd { store, key, .. }
             | Self::SetRemove { store, key, .. }
             | Self::ZSetAdd { store, key, .. }
-            | Self::ZSetRemove { store, key, .. } => Some((store, key)),
+            | Self::ZSetRemove { store, key, .. }
+            | Self::Stream { store, key, .. } => Some((store, key)),
             Self::Begin
             | Self::End
             | Self::Databases(_)
@@ -333,6 +338,13 @@ impl Effects {
     pub(super) fn zset_remove<'b>(&mut self, store: u8, key: &[u8], members: impl Iterator<Item = &'b [u8]> + Clone) {
         self.records(29, store, key, members);
     }
+
+    pub(super) fn stream(&mut self, store: u8, key: &[u8], change: &Change<'_>) {
+        self.head(32, store, key);
+        let mut bytes = Vec::new();
+        change.put(&mut bytes);
+        packed::put(&mut self.bytes, &bytes);
+    }
 }
 
 /// Bytes that are no effect. Everything before them was read.
@@ -402,6 +414,7 @@ impl<'a> Reader<'a> {
             27 => Effect::SetRemove { store, key, members: self.items(1)? },
             28 => Effect::ZSetAdd { store, key, members: self.scored()? },
             29 => Effect::ZSetRemove { store, key, members: self.items(1)? },
+            32 => Effect::Stream { store, key, change: Change::read(self.record()?)? },
             _ => return None,
         })
     }

@@ -451,6 +451,7 @@ impl Keyspace {
         let entry = self.databases[usize::from(store)].take(&self.hashing, place)?;
         self.effects.delete(store, entry.key());
         self.watches.touch(db, entry.key());
+        self.waits.note(db, entry.key());
         Some(entry)
     }
 

@@ -64,6 +64,8 @@ pub enum Value {
     Array(Vec<Value>),
     /// See [`Reply::double`].
     Double(f64),
+    /// What stands under keys: a map in RESP3, an array of pairs in RESP2 (`XREAD`).
+    Keyed(Vec<(Value, Value)>),
 }
 
 impl Value {
@@ -83,6 +85,21 @@ impl Value {
                 }
             }
             Self::Double(value) => reply.double(*value),
+            Self::Keyed(pairs) => {
+                let nested = !reply.resp3();
+                if nested {
+                    reply.array(pairs.len());
+                } else {
+                    reply.map(pairs.len());
+                }
+                for (key, value) in pairs {
+                    if nested {
+                        reply.array(2);
+                    }
+                    key.write(reply);
+                    value.write(reply);
+                }
+            }
         }
     }
 }

@@ -1,15 +1,19 @@
 //! Clients blocked in `BLPOP` and its kin: who waits for what, until when, and who is served first.
 //!
+//! Readers of streams wait for entries; they are also told when what they wait for is gone.
+//!
 //! The first to wait for a key is the first to be served. A command that creates a list or sorted set somebody waits
 //! for notes the key; at the end of the command (for a transaction: after all of it) the waiting clients are served, as
 //! long as there are elements. A served list may fill another (`BLMOVE`), so serving goes on until no key is left.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
 use super::client::ClientId;
+use super::commands::stream_reads::Reading;
 use super::deliver::{Delivery, Message};
 use super::effect::End;
 use super::keyspace::Keyspace;
@@ -24,6 +28,8 @@ pub(super) enum Want {
     Move { from: End, to: End, target: Box<[u8]> },
     /// `BZPOPMIN` (head), `BZPOPMAX` (tail).
     ZPop(End),
+    /// `XREAD`, `XREADGROUP`: entries of streams.
+    Read(Arc<Reading>),
 }
 
 /// One blocked client.
@@ -141,7 +147,7 @@ impl Keyspace {
         let Some(wait) = self.waits.remove(client) else { return false };
         let value = match wait.want {
             Want::Move { .. } => Value::Null,
-            Want::Pop(_) | Want::ZPop(_) => Value::NullArray,
+            Want::Pop(_) | Want::ZPop(_) | Want::Read(_) => Value::NullArray,
         };
         self.deliveries.push(Delivery { client, message: Message::Served(value) });
         true

@@ -43,7 +43,7 @@ fn timeout(text: &[u8]) -> Result<Option<Duration>, Fault> {
 }
 
 /// Blocks the client of a call.
-fn block(call: &mut Call<'_>, keys: Vec<Box<[u8]>>, want: Want, timeout: Option<Duration>) {
+pub(super) fn block(call: &mut Call<'_>, keys: Vec<Box<[u8]>>, want: Want, timeout: Option<Duration>) {
     let deadline = timeout.and_then(|timeout| call.keyspace.clock.monotonic.checked_add(timeout));
     call.keyspace.waits.add(call.client.id, Wait { db: call.client.db, keys, want, deadline });
     call.flow = Flow::Blocked;
@@ -95,6 +95,9 @@ fn wait_move(call: &mut Call<'_>, from: End, to: End, timeout_at: usize) -> Resu
 impl Keyspace {
     /// Gives one client what it wants from `key`; `None` when the key has nothing for it.
     fn serve(&mut self, db: u8, key: &[u8], want: &Want) -> Option<Value> {
+        if let Want::Read(reading) = want {
+            return self.serve_reading(db, key, reading);
+        }
         let kind = self.glance(db, key).map(Entry::kind)?;
         match (want, kind) {
             (Want::Pop(end), Kind::List) => {
@@ -119,9 +122,6 @@ impl Keyspace {
             let mut nth = 0;
             while let Some(client) = self.waits.nth(&key, nth) {
                 let Some(want) = self.waits.get(client).map(|wait| wait.want.clone()) else { break };
-                if self.glance(key.0, &key.1).is_none() {
-                    break;
-                }
                 match self.serve(key.0, &key.1, &want) {
                     Some(value) => {
                         self.waits.remove(client);

@@ -32,6 +32,9 @@ impl Keyspace {
             return;
         }
         self.touch_watched(db);
+        for key in self.waits.keys_of(db) {
+            self.waits.note(db, &key);
+        }
         let old = std::mem::take(self.database_mut(db));
         self.dying.push(old.entries);
         let store = self.store(db);

@@ -235,6 +235,7 @@ fn encoding(entry: &Entry) -> &'static str {
         Kind::List if packed => "listpack",
         Kind::List => "quicklist",
         Kind::Set if packed && entry.set().is_integers() => "intset",
+        Kind::Stream => "stream",
         Kind::ZSet if !packed => "skiplist",
         Kind::Set | Kind::Hash | Kind::ZSet if packed => "listpack",
         Kind::Set | Kind::Hash | Kind::ZSet => "hashtable",

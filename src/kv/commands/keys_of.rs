@@ -19,8 +19,7 @@ pub fn keys<'a>(command: &Command, args: &[&'a [u8]]) -> Vec<&'a [u8]> {
             counted(2).to_vec()
         }
         "xread" | "xreadgroup" => {
-            let streams = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"streams"));
-            let behind = streams.and_then(|at| args.get(at + 1..)).unwrap_or_default();
+            let behind = streams_at(args).and_then(|at| args.get(at..)).unwrap_or_default();
             behind.get(..behind.len() / 2).unwrap_or_default().to_vec()
         }
         "sort" | "georadius" | "georadiusbymember" => {
@@ -35,6 +34,21 @@ pub fn keys<'a>(command: &Command, args: &[&'a [u8]]) -> Vec<&'a [u8]> {
         "memory" => args.get(2).copied().filter(|_| is(args, 1, b"usage")).into_iter().collect(),
         "xgroup" | "xinfo" | "object" => args.get(2).copied().filter(|_| !is(args, 1, b"help")).into_iter().collect(),
         _ => fixed(command, args),
+    }
+}
+
+/// Where the keys of `XREAD` begin. Its options are stepped over one by one, as the command does: a group or a consumer
+/// may be called `streams` too.
+fn streams_at(args: &[&[u8]]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += match args.get(at)?.to_ascii_uppercase().as_slice() {
+            b"STREAMS" => return Some(at + 1),
+            b"GROUP" => 3,
+            b"BLOCK" | b"COUNT" => 2,
+            b"NOACK" => 1,
+            _ => return None,
+        };
     }
 }
 
@@ -70,6 +84,9 @@ mod tests {
             ("zinter 2 a b weights 1 2", "a b"),
             ("zunionstore d 2 a b aggregate max", "d a b"),
             ("object encoding a", "a"),
+            ("xread count 2 streams a b 0 0", "a b"),
+            ("xreadgroup group streams streams noack count 1 streams a >", "a"),
+            ("xgroup create a g $", "a"),
             ("ping", ""),
             ("zinter 99999999999999999999 a", ""),
             ("zinter 9 a", "a"),

@@ -18,6 +18,10 @@ mod scan;
 mod scripting;
 mod server;
 mod sets;
+mod stream_groups;
+mod stream_info;
+pub(in crate::kv) mod stream_reads;
+mod streams;
 mod strings;
 mod throttle;
 mod transactions;
@@ -196,6 +200,10 @@ static FAMILIES: &[&[Command]] = &[
     scripting::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
+    stream_groups::COMMANDS,
+    stream_info::COMMANDS,
+    stream_reads::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
     throttle::COMMANDS,
     transactions::COMMANDS,

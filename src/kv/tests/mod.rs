@@ -104,6 +104,10 @@ pub(super) fn text(value: &Value) -> String {
         Value::Null => "nil".to_owned(),
         Value::NullArray => "nil array".to_owned(),
         Value::Double(value) => format!(",{value}"),
+        Value::Keyed(pairs) => {
+            let pairs = pairs.iter().map(|(key, value)| format!("{}: {}", text(key), text(value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+        }
         Value::Array(values) => format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(" ")),
     }
 }

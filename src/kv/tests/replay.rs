@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::Session;
+use super::{START, Session};
 use crate::kv::effect;
 use crate::kv::reply::Value;
 use crate::kv::value::Kind;
+use crate::kv::value::stream::Id;
 use crate::kv::{Keyspace, KvConfig, Walk};
 use crate::testing::TestRandom;
 
-/// Commands with `K` for a key, `V` for a value, `N` for a number, `F` for a score.
+/// Commands with `K` for a key, `V` for a value, `N` for a number, `F` for a score, `I` for the id of a stream's entry.
 pub(super) const TEMPLATES: &[&str] = &[
     "SET K V",
     "SET K N",
@@ -91,17 +92,41 @@ pub(super) const TEMPLATES: &[&str] = &[
     "MULTI",
     "EXEC",
     "FLUSHDB",
+    "XADD x * V V",
+    "XADD x * V V V V",
+    "XADD x MAXLEN 4 * V V",
+    "XADD x2 MINID ~ N * V V",
+    "XADD x2 NOMKSTREAM 5-* V N",
+    "XDEL x I I",
+    "XTRIM x MAXLEN = N",
+    "XTRIM x2 MINID I",
+    "XSETID x I",
+    "XGROUP CREATE x g 0 MKSTREAM",
+    "XGROUP CREATE x g2 $",
+    "XGROUP SETID x g I ENTRIESREAD N",
+    "XGROUP DESTROY x g2",
+    "XGROUP DELCONSUMER x g V",
+    "XGROUP CREATECONSUMER x g V",
+    "XREADGROUP GROUP g V COUNT 2 STREAMS x >",
+    "XREADGROUP GROUP g V NOACK STREAMS x >",
+    "XREADGROUP GROUP g V COUNT 3 STREAMS x 0",
+    "XREADGROUP GROUP g V BLOCK 5 STREAMS x >",
+    "XACK x g I I",
+    "XCLAIM x g V 0 I I FORCE",
+    "XCLAIM x g V 3 I JUSTID",
+    "XAUTOCLAIM x g V 2 - COUNT 2",
+    "XRANGE x - + COUNT 3",
     "BLPOP l 0.01",
     "BZPOPMIN z 0.01",
 ];
 
 /// Fills a template in; `draw` gives numbers below its argument.
 pub(super) fn fill(template: &str, draw: &mut impl FnMut(u32) -> u32) -> Vec<String> {
-    const KEYS: [&str; 9] = ["a", "b", "l", "l2", "h", "s", "s2", "z", "z2"];
+    const KEYS: [&str; 11] = ["a", "b", "l", "l2", "h", "s", "s2", "z", "z2", "x", "x2"];
     template
         .split(' ')
         .map(|word| match word {
-            "K" => KEYS[draw(9) as usize].to_owned(),
+            "K" => KEYS[draw(11) as usize].to_owned(),
             "V" => match draw(6) {
                 0 => "v".repeat(draw(60) as usize),
                 1 => draw(9).to_string(),
@@ -109,6 +134,7 @@ pub(super) fn fill(template: &str, draw: &mut impl FnMut(u32) -> u32) -> Vec<Str
             },
             "N" => (i64::from(draw(9)) - 3).to_string(),
             "F" => format!("{}.{}", draw(6), draw(3) * 25),
+            "I" => format!("{}-{}", START + u64::from(draw(300)), draw(2)),
             word => word.to_owned(),
         })
         .collect()
@@ -147,6 +173,20 @@ pub(super) fn snapshot(keyspace: &mut Keyspace) -> Snapshot {
                 Kind::ZSet => entry.zset().each(0, usize::MAX, false, |member, score| {
                     parts.push(format!("{}={score}", String::from_utf8_lossy(member)).into_bytes());
                 }),
+                Kind::Stream => {
+                    let stream = entry.stream().unwrap();
+                    parts.push(format!("{} {} {}", stream.last(), stream.deleted(), stream.added()).into_bytes());
+                    stream.range(Id::ZERO, Id::MAX, false, |item| {
+                        parts.push(item.id.to_string().into_bytes());
+                        item.each(|field, value| parts.push([&field, b"=".as_slice(), &value].concat()));
+                        true
+                    });
+                    for (name, group) in stream.groups() {
+                        parts.push([name, format!("{} {:?}", group.last, group.read).as_bytes()].concat());
+                        parts.extend(group.consumers().keys().map(|name| name.to_vec()));
+                        parts.push(format!("{:?}", group.pending()).into_bytes());
+                    }
+                }
             }
             if matches!(entry.kind(), Kind::Set | Kind::Hash) {
                 parts.sort();
@@ -288,7 +328,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_loaded_or_refused(bytes: Vec<u8>, form in 0u8..6) {
+    fn any_bytes_are_loaded_or_refused(bytes: Vec<u8>, form in 0u8..7) {
         let mut keyspace = fresh(&KvConfig { packed_bytes: 8, packed_elements: 2, ..KvConfig::default() });
         let _ = keyspace.load(0, b"k", None, &bytes);
         let _ = keyspace.load(0, b"k", None, &[&[1, form], bytes.as_slice()].concat());

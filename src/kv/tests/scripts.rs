@@ -20,6 +20,7 @@ fn a_script_reads_and_changes_keys() {
         "[\"value\" 1 nil (error) E x]"
     );
     assert_eq!(eval(&mut session, "return redis.call('BLPOP', 'none', 0)"), "nil");
+    assert_eq!(eval(&mut session, "return redis.call('XREAD', 'BLOCK', 0, 'STREAMS', 'none', '$')"), "nil");
 }
 
 #[test]

@@ -229,3 +229,29 @@ fn a_scan_meets_every_key_that_stays_while_others_come_and_go() {
     }
     assert_eq!(met.len(), 800);
 }
+
+#[test]
+fn a_reader_of_streams_gets_what_comes_and_hears_when_its_group_goes() {
+    let mut session = Session::new(KvConfig::default());
+    assert_eq!(session.run_as(1, "XREAD BLOCK 0 STREAMS a b $ $"), None);
+    session.expect(&[("XADD b 5-1 f v", "\"5-1\"")]);
+    assert_eq!(session.delivered(), [(1, "[\"b\" [[\"5-1\" [\"f\" \"v\"]]]]".to_owned())]);
+    session.expect(&[("XGROUP CREATE b g $", "OK"), ("XGROUP CREATE b h $", "OK")]);
+    for (client, group) in [(1, "g"), (2, "g"), (3, "h")] {
+        assert_eq!(session.run_as(client, &format!("XREADGROUP GROUP {group} me BLOCK 0 STREAMS b >")), None);
+    }
+    session.expect(&[("XADD b 6-0 f w", "\"6-0\"")]);
+    let served = session.delivered();
+    assert_eq!(served.iter().map(|(client, _)| *client).collect::<Vec<_>>(), [1, 3]);
+    session.expect(&[("XPENDING b g - + 9", "[[\"6-0\" \"me\" 0 1]]"), ("XGROUP DESTROY b g", "1")]);
+    let gone = "(error) NOGROUP No such key 'b' or consumer group 'g' in XREADGROUP with GROUP option";
+    assert_eq!(session.delivered(), [(2, gone.to_owned())]);
+    assert_eq!(session.run_as(3, "XREADGROUP GROUP h me BLOCK 0 STREAMS b >"), None);
+    session.expect(&[("DEL b", "1")]);
+    assert_eq!(session.delivered().len(), 1);
+    session.expect(&[("MULTI", "OK"), ("XREAD BLOCK 0 STREAMS a $", "QUEUED"), ("EXEC", "[nil array]")]);
+    assert_eq!(session.run_as(1, "XREAD BLOCK 20 STREAMS a $"), None);
+    session.advance(20);
+    session.keyspace.end_waits();
+    assert_eq!(session.delivered(), [(1, "nil array".to_owned())]);
+}

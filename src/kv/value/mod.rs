@@ -3,6 +3,7 @@
 pub mod hash;
 pub mod list;
 pub mod set;
+pub mod stream;
 pub mod string;
 pub mod tree;
 pub mod zset;
@@ -26,6 +27,8 @@ pub enum Kind {
     Hash = 3,
     /// Distinct members in the order of their scores.
     ZSet = 4,
+    /// Entries in the order of their ids.
+    Stream = 5,
 }
 
 impl Kind {
@@ -36,6 +39,7 @@ impl Kind {
             2 => Self::Set,
             3 => Self::Hash,
             4 => Self::ZSet,
+            5 => Self::Stream,
             _ => Self::String,
         }
     }
@@ -48,6 +52,7 @@ impl Kind {
             Self::Set => "set",
             Self::Hash => "hash",
             Self::ZSet => "zset",
+            Self::Stream => "stream",
         }
     }
 }
@@ -79,6 +84,8 @@ pub enum Collection {
     Hash(hash::Hash),
     /// See [`zset`].
     ZSet(zset::ZSet),
+    /// See [`stream`].
+    Stream(stream::Stream),
 }
 
 impl Collection {
@@ -89,6 +96,7 @@ impl Collection {
             Self::Set(_) => Kind::Set,
             Self::Hash(_) => Kind::Hash,
             Self::ZSet(_) => Kind::ZSet,
+            Self::Stream(_) => Kind::Stream,
         }
     }
 
@@ -99,16 +107,18 @@ impl Collection {
             Self::Set(set) => set.memory(),
             Self::Hash(hash) => hash.memory(),
             Self::ZSet(set) => set.memory(),
+            Self::Stream(stream) => stream.memory(),
         }
     }
 
-    /// Whether nothing is left in it.
+    /// Whether nothing is left in it; a stream without entries is still one.
     pub const fn is_empty(&self) -> bool {
         match self {
             Self::List(list) => list.is_empty(),
             Self::Set(set) => set.is_empty(),
             Self::Hash(hash) => hash.is_empty(),
             Self::ZSet(set) => set.is_empty(),
+            Self::Stream(_) => false,
         }
     }
 
@@ -119,6 +129,7 @@ impl Collection {
             Self::Set(set) => set.dump(target),
             Self::Hash(hash) => hash.dump(target),
             Self::ZSet(set) => set.dump(target),
+            Self::Stream(stream) => stream.dump(target),
         }
     }
 }
@@ -130,6 +141,7 @@ pub(super) fn load(form: u8, key: &[u8], body: &[u8], access: u32, limits: Limit
         2 => set::load(key, body, access, limits, hashing),
         3 => hash::load(key, body, access, limits, hashing),
         4 => zset::load(key, body, access, limits, hashing),
+        5 => stream::load(key, body, access),
         _ => None,
     }
 }

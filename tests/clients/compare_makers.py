@@ -1,0 +1,162 @@
+"""Random commands of the families compare_redis.py plays besides the classic ones: streams, bits, HyperLogLogs, places."""
+
+
+class Makers:
+    """Draws commands. Keys of a family begin with its letter, so that types collide now and then."""
+
+    def id(self):
+        d = self.draw
+        if d.random() < 0.85:
+            return f"{max(1, getattr(self, 'moment', 0) - d.randrange(50))}-{d.randrange(3)}"
+        return d.choice(["0", "5", "-", "+", "$", "0-0", "18446744073709551615-18446744073709551615", "x", "7-*", "1-", ""])
+
+    def edge(self):
+        return self.draw.choice(["-", "+", "(" + self.id(), self.id(), self.id()])
+
+    def member(self):
+        return self.draw.choice(["alice", "bob", "carol"])
+
+    def group(self):
+        return self.draw.choice(["g", "g", "g2", "none"])
+
+    def trim(self):
+        d = self.draw
+        out = [d.choice(["MAXLEN", "MAXLEN", "MINID"])] + d.choice([[], ["="]])
+        out += [str(d.randrange(40))] if out[0] == "MAXLEN" else [self.id()]
+        return out + self.maybe(lambda: ["LIMIT", self.number()], chance=0.1)
+
+    def stream(self):
+        d, v, n = self.draw, self.value, self.number
+        x = lambda: self.own("x")
+        fields = lambda: d.choice([["f", v(), "g", v()], ["f", v(), "g", v()], [v(), v()], [v()]])
+        member, group = self.member, self.group
+        return [
+            lambda: ["XADD", x()] + self.maybe("NOMKSTREAM", self.trim, chance=0.15) + [self.next_id()] + fields(),
+            lambda: ["XADD", x()] + self.maybe("NOMKSTREAM", self.trim, chance=0.15) + [self.next_id()] + fields(),
+            lambda: ["XADD", x()] + self.maybe("NOMKSTREAM", self.trim, chance=0.15) + [self.next_id()] + fields(),
+            lambda: ["XLEN", x()],
+            lambda: [d.choice(["XRANGE", "XREVRANGE"]), x(), self.edge(), self.edge()] + self.maybe(lambda: ["COUNT", n()]),
+            lambda: ["XRANGE", x(), "-", "+"],
+            lambda: ["XDEL", x()] + self.some(self.id),
+            lambda: ["XTRIM", x()] + self.trim(),
+            lambda: ["XSETID", x(), self.next_id()]
+            + self.maybe(lambda: ["ENTRIESADDED", n()], lambda: ["MAXDELETEDID", self.id()], chance=0.2),
+            lambda: ["XREAD"]
+            + self.maybe(lambda: ["COUNT", n()], lambda: ["BLOCK", "1"], chance=0.1)
+            + ["STREAMS", x(), x(), self.id(), self.id()],
+            lambda: ["XGROUP", "CREATE", x(), group(), d.choice(["0", "$", self.id()])]
+            + self.maybe("MKSTREAM", lambda: ["ENTRIESREAD", n()]),
+            lambda: ["XGROUP", "SETID", x(), group(), d.choice(["0", "$", self.id()])]
+            + self.maybe(lambda: ["ENTRIESREAD", n()]),
+            lambda: ["XGROUP", "DESTROY", x(), d.choice(["g2", "none"])],
+            lambda: ["XGROUP", d.choice(["CREATECONSUMER", "DELCONSUMER"]), x(), group(), member()],
+            lambda: ["XREADGROUP", "GROUP", group(), member()]
+            + self.maybe(lambda: ["COUNT", d.choice(["1", "2", "5", n()])], "NOACK", chance=0.4)
+            + ["STREAMS", x(), d.choice([">", ">", ">", "0", self.id()])],
+            lambda: ["XACK", x(), group()] + self.some(self.id),
+            lambda: ["XPENDING", x(), group()],
+            lambda: ["XPENDING", x(), group()]
+            + self.maybe(lambda: ["IDLE", d.choice(["0", "90000000", "x"])], chance=0.2)
+            + [self.edge(), self.edge(), n()]
+            + self.maybe(lambda: [member()]),
+            lambda: ["XCLAIM", x(), group(), member(), d.choice(["0", "90000000", "-3", "x"])]
+            + self.some(self.id)
+            + self.maybe(
+                "FORCE", "JUSTID",
+                lambda: ["RETRYCOUNT", n()],
+                lambda: ["IDLE", d.choice(["0", "100", "x"])],
+                lambda: ["LASTID", self.id()],
+                chance=0.2,
+            ),
+            lambda: ["XAUTOCLAIM", x(), group(), member(), d.choice(["0", "90000000"]), self.edge()]
+            + self.maybe("JUSTID", lambda: ["COUNT", n()]),
+            lambda: ["XINFO", "STREAM", x()] + self.maybe(lambda: ["FULL"] + self.maybe(lambda: ["COUNT", n()])),
+            lambda: ["XINFO", "GROUPS", x()],
+            lambda: ["XINFO", "CONSUMERS", x(), group()],
+            # Where blocks end is the same only for entries of the usual size.
+            lambda: ["XADD", "xrough", "MAXLEN", "~", d.choice(["250", "30"]), self.next_id(), "f", str(d.randrange(99))],
+            lambda: ["XTRIM", "xrough", d.choice(["MAXLEN", "MINID"]), "~", str(d.randrange(300))],
+            lambda: ["XADD", "clock"] + self.trim() + ["*", "f", v()],
+        ]
+
+    def next_id(self):
+        """Mostly an id behind all before it."""
+        d = self.draw
+        self.moment = getattr(self, "moment", 0) + d.choice([0, 0, 1])
+        if d.random() < 0.85:
+            return d.choice([f"{self.moment}-*", f"{self.moment + d.randrange(3)}-{d.randrange(4)}"])
+        return self.id()
+
+
+def timed(args, theirs, ours):
+    """Idle times and moments of consumers and pending entries differ by the time between two questions."""
+    name = args[0].lower()
+    if name not in {"xpending", "xinfo"}:
+        return False
+    return near(theirs, ours)
+
+
+# What only one of both tells, or tells about its own structures, or notes at more occasions since 7.2.
+OWN = {b"inactive", b"idle", b"seen-time", b"active-time", b"radix-tree-nodes", b"radix-tree-keys"}
+
+
+def pairs(value):
+    """Names and values of a map in either version of the protocol; None when it is none."""
+    if isinstance(value, tuple) and value[0] == "map":
+        return value[1]
+    if isinstance(value, list) and value and value[0] in (b"name", b"length"):
+        return list(zip(value[::2], value[1::2]))
+    return None
+
+
+def near(a, b):
+    if isinstance(a, int) and isinstance(b, int):
+        return a == b or abs(a - b) <= 2000 and (max(a, b) > 1_000_000_000_000 or min(a, b) >= 0)
+    first, second = pairs(a), pairs(b)
+    if first is not None and second is not None:
+        first, second = ({k: v for k, v in part if k not in OWN} for part in (first, second))
+        loose = {b"pending", b"consumers", b"groups"}
+        return first.keys() == second.keys() and all(
+            near(first[k], second[k]) if k in loose else first[k] == second[k] for k in first
+        )
+    if isinstance(a, list) and isinstance(b, list):
+        if len(a) == 4 and len(b) == 4 and isinstance(a[3], int):
+            return a[:2] == b[:2] and near(a[2], b[2]) and a[3] == b[3]
+        if len(a) == 3 and len(b) == 3 and isinstance(a[2], int):
+            return a[0] == b[0] and near(a[1], b[1]) and a[2] == b[2]
+        if len(a) < len(b):
+            b = [consumer for consumer in b if not idle(consumer) or pairs(consumer)[0][1] in names(a)]
+        return len(a) == len(b) and all(near(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+def names(consumers):
+    return [pairs(consumer)[0][1] for consumer in consumers if pairs(consumer)]
+
+
+def idle(consumer):
+    """A consumer that never got anything. Since 7.2 one is made by asking; before, by getting something."""
+    fields = dict(pairs(consumer) or [])
+    return -1 in (fields.get(b"inactive"), fields.get(b"active-time"))
+
+
+def consumers_made(args, theirs, ours):
+    """See `idle`."""
+    return [str(part).upper() for part in args[:2]] == ["XGROUP", "CREATECONSUMER"] and (theirs, ours) == (1, 0)
+
+
+def clocked(args, theirs, ours):
+    """Ids made of the clock."""
+    return args[0].lower() == "xadd" and args[1] == "clock" and isinstance(theirs, bytes) and isinstance(ours, bytes)
+
+
+def newer_text(args, theirs, ours):
+    """Texts of errors that 7.2 words otherwise than 7.0."""
+    old = {"ERR Unbalanced XREAD list of streams": "ERR Unbalanced 'xread' list of streams"}
+    old["ERR Unbalanced XREAD list"] = "ERR Unbalanced 'xreadgroup' list"
+    return any(isinstance(theirs, str) and theirs.startswith(a) and str(ours).startswith(b) for a, b in old.items())
+
+
+def newer_rule(args, theirs, ours):
+    """XSETID behind a deleted entry is refused since 7.2. The key is deleted at both afterwards."""
+    return args[0] == "XSETID" and "max_deleted_entry_id" in str(ours) and (theirs == "OK" or "top item" in str(theirs))
