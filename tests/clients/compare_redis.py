@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 
+import compare_events
 import compare_makers
 import compare_scripts
 
@@ -509,16 +510,22 @@ def main():
                 raise RuntimeError(f"redis-server ended with {process.wait()} before it was ready")
             threading.Thread(target=process.stdout.read, daemon=True).start()
             peer = "unix:" + path
-        theirs, ours = Link(peer), Link(options.ours)
-        if options.password:
-            ours.call("AUTH", options.password)
+
+        def connect():
+            theirs, ours = Link(peer), Link(options.ours)
+            if options.password:
+                ours.call("AUTH", options.password)
+            return theirs, ours
+
+        theirs, ours = connect()
         if options.resp == "3":
             theirs.call("HELLO", "3")
             ours.call("HELLO", "3")
         for link in (theirs, ours):
             link.call("FLUSHALL")
             link.call("SCRIPT", "FLUSH")
-        good = options.only is not None or compare_scripts.run(theirs, ours, options.seed)
+        good = options.only is not None or compare_events.run(connect)
+        good = options.only is not None or compare_scripts.run(theirs, ours, options.seed) and good
         for link in (theirs, ours):
             link.call("FLUSHALL")
         good = compare(theirs, ours, Player(options.seed, options.only), options.steps) and good
