@@ -375,6 +375,14 @@ class Player(compare_makers.Makers):
             lambda: ["ZDIFFSTORE", z(), "2", z(), z()],
             lambda: [d.choice(["ZUNION", "ZINTER", "ZDIFF"]), d.choice(["1", "2", "0", "x"]), z(), z()]
             + self.maybe("WITHSCORES"),
+            lambda: ["ZINTERCARD", d.choice(["1", "2", "0", "x", "9"]), z(), d.choice([z(), u()])]
+            + self.maybe(lambda: ["LIMIT", n()]),
+            lambda: ["ZRANGESTORE", z(), z(), n(), n()] + self.maybe("REV", "WITHSCORES", lambda: ["LIMIT", n(), n()], chance=0.1),
+            lambda: ["ZRANGESTORE", z(), z(), self.bound(), self.bound(), "BYSCORE"]
+            + self.maybe("REV", lambda: ["LIMIT", n(), n()]),
+            lambda: ["ZRANGESTORE", "zlex", "zlex", self.lex(), self.lex(), "BYLEX"] + self.maybe("REV", chance=0.2),
+            lambda: ["ZRANDMEMBER", d.choice(["absent", "absent", s()])] + self.maybe(lambda: [n()] + self.maybe("WITHSCORES", "X")),
+            lambda: ["LCS", s(), s()] + self.maybe("IDX", "LEN", "WITHMATCHLEN", lambda: ["MINMATCHLEN", n()]),
             lambda: ["ZSCAN", z(), "0"],
             lambda: ["MULTI"],
             lambda: ["EXEC"],

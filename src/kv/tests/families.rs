@@ -257,3 +257,37 @@ fn a_throttle_refuses_what_is_no_rate() {
         ("CL.THROTTLE l 4 1 1", "(error) WRONGTYPE Operation against a key holding the wrong kind of value"),
     ]);
 }
+
+#[test]
+fn the_longest_common_subsequence_tells_its_stretches() {
+    session().expect(&[
+        ("SET a ohmytext", "OK"),
+        ("SET b mynewtext", "OK"),
+        ("LCS a b", "\"mytext\""),
+        ("LCS a b LEN", "6"),
+        ("LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN", "[\"matches\" [[[4 7] [5 8] 4]] \"len\" 6]"),
+        ("LCS a b IDX", "[\"matches\" [[[4 7] [5 8]] [[2 3] [0 1]]] \"len\" 6]"),
+        ("LCS a absent", "\"\""),
+        ("SETRANGE a 8000000 x", "8000001"),
+        ("LCS a b", "(error) ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"),
+    ]);
+}
+
+#[test]
+fn random_members_are_drawn_with_and_without_repetition() {
+    let mut session = session();
+    session.expect(&[
+        ("ZADD z 1 a 2 b 3 c", "3"),
+        ("ZRANDMEMBER absent", "nil"),
+        ("ZRANDMEMBER absent -3", "[]"),
+        ("ZRANGESTORE t z 0 1 REV", "2"),
+        ("ZRANGE t 0 -1 WITHSCORES", "[\"b\" ,2 \"c\" ,3]"),
+    ]);
+    let drawn = |session: &mut Session, line| match session.run(line) {
+        crate::kv::reply::Value::Array(items) => items.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(drawn(&mut session, "ZRANDMEMBER z 10"), 3);
+    assert_eq!(drawn(&mut session, "ZRANDMEMBER z -10"), 10);
+    assert_eq!(drawn(&mut session, "ZRANDMEMBER z 2 WITHSCORES"), 4);
+}
