@@ -381,7 +381,6 @@ class Player(compare_makers.Makers):
             lambda: ["ZRANGESTORE", z(), z(), self.bound(), self.bound(), "BYSCORE"]
             + self.maybe("REV", lambda: ["LIMIT", n(), n()]),
             lambda: ["ZRANGESTORE", "zlex", "zlex", self.lex(), self.lex(), "BYLEX"] + self.maybe("REV", chance=0.2),
-            lambda: ["ZRANDMEMBER", d.choice(["absent", "absent", s()])] + self.maybe(lambda: [n()] + self.maybe("WITHSCORES", "X")),
             lambda: ["LCS", s(), s()] + self.maybe("IDX", "LEN", "WITHMATCHLEN", lambda: ["MINMATCHLEN", n()]),
             lambda: ["ZSCAN", z(), "0"],
             lambda: ["MULTI"],

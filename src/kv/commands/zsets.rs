@@ -1,9 +1,6 @@
 //! Sorted sets: members and scores. Ranges are in [`zset_ranges`](super::zset_ranges).
 
-use std::sync::Arc;
-
-use super::{Command, FREE_FAST, GROW_FAST, READ, READ_FAST, keyed};
-use crate::base::random;
+use super::{Command, FREE_FAST, GROW_FAST, READ_FAST, keyed};
 use crate::kv::effect::End;
 use crate::kv::entry::Entry;
 use crate::kv::error::Fault;
@@ -22,7 +19,6 @@ pub(super) const COMMANDS: &[Command] = &[
     keyed("zmscore", -3, READ_FAST, 1, zmscore),
     keyed("zpopmax", -2, FREE_FAST, 1, |call| zpop(call, End::Tail)),
     keyed("zpopmin", -2, FREE_FAST, 1, |call| zpop(call, End::Head)),
-    keyed("zrandmember", -2, READ, 1, zrandmember),
     keyed("zrank", -3, READ_FAST, 1, |call| zrank(call, false)),
     keyed("zrem", -3, FREE_FAST, 1, zrem),
     keyed("zrevrank", -3, READ_FAST, 1, |call| zrank(call, true)),
@@ -185,52 +181,6 @@ fn zmscore(call: &mut Call<'_>) -> Result<(), Fault> {
         reply.array(members.len());
         for member in members {
             answer_score(set.score(member, hashing), reply);
-        }
-    })
-}
-
-fn zrandmember(call: &mut Call<'_>) -> Result<(), Fault> {
-    let count = if call.args.len() > 2 { Some(super::draws(call, 2)?) } else { None };
-    let with_scores = match call.rest(3) {
-        [] => false,
-        [option] if option.eq_ignore_ascii_case(b"WITHSCORES") => true,
-        _ => return Err(Fault::Syntax),
-    };
-    let random = Arc::clone(&call.keyspace.random);
-    read(call, |set, reply, _| {
-        let whole = set.len();
-        let mut drawn: Vec<(&[u8], f64)> = Vec::new();
-        let ranks = match count {
-            _ if whole == 0 => 0,
-            None => 1,
-            Some(count) if count < 0 => count.unsigned_abs(),
-            Some(_) => 0,
-        };
-        for _ in 0..ranks {
-            let rank = random::below(&*random, whole as u64) as usize;
-            set.each(rank, 1, false, |member, score| drawn.push((member, score)));
-        }
-        let Some(count) = count else {
-            match drawn.first() {
-                Some((member, _)) => reply.bulk(member),
-                None => reply.null(),
-            }
-            return;
-        };
-        if let Ok(count) = usize::try_from(count) {
-            set.each(0, usize::MAX, false, |member, score| drawn.push((member, score)));
-            super::keep_random(&mut drawn, count, &*random);
-        }
-        let nested = with_scores && reply.resp3();
-        reply.array(if with_scores && !nested { 2 * drawn.len() } else { drawn.len() });
-        for (member, score) in drawn {
-            if nested {
-                reply.array(2);
-            }
-            reply.bulk(member);
-            if with_scores {
-                reply.double(score);
-            }
         }
     })
 }
