@@ -340,10 +340,9 @@ fn event_of(effect: &Effect<'_>, by: &'static str, args: &[&[u8]]) -> Option<(Cl
         Effect::ZSetAdd { .. } => (Class::ZSet, "zadd"),
         Effect::ZSetRemove { .. } => match by {
             "zremrangebyscore" | "zremrangebyrank" | "zremrangebylex" | "zpopmin" | "zpopmax" => (Class::ZSet, by),
-            "bzpopmin" => (Class::ZSet, "zpopmin"),
             "bzpopmax" => (Class::ZSet, "zpopmax"),
             "zmpop" | "bzmpop" if has(b"max") => (Class::ZSet, "zpopmax"),
-            "zmpop" | "bzmpop" => (Class::ZSet, "zpopmin"),
+            "bzpopmin" | "zmpop" | "bzmpop" => (Class::ZSet, "zpopmin"),
             _ => (Class::ZSet, "zrem"),
         },
         Effect::Stream { change, .. } => (Class::Stream, event_of_stream(change, args)?),
