@@ -18,6 +18,8 @@ const COUNTED: &[(&str, &str, Labels)] = &[
     ("requests.s3", "mainstay_http_requests_total", &[("door", "s3")]),
     ("requests.console", "mainstay_http_requests_total", &[("door", "console")]),
     ("kv.commands", "mainstay_redis_commands_total", &[]),
+    ("kv.hits", "mainstay_redis_hits_total", &[]),
+    ("kv.misses", "mainstay_redis_misses_total", &[]),
     ("objects.received", "mainstay_objects_received_bytes_total", &[]),
     ("objects.sent", "mainstay_objects_sent_bytes_total", &[]),
     ("mail.delivered", "mainstay_mail_attempts_total", &[("outcome", "delivered")]),
@@ -33,7 +35,9 @@ pub fn start(metrics: &Metrics, clock: Arc<dyn Clock>, supervisor: &Supervisor) 
         let metrics = metrics.clone();
         Track::new(name, Reading::Rate, move || metrics.sum(family, labels))
     });
+    let memory = metrics.clone();
     let own = [
+        Track::new("kv.memory", Reading::Level, move || memory.sum("mainstay_redis_memory_bytes", &[])),
         Track::new("process.memory", Reading::Level, process::resident_bytes),
         Track::new("process.cpu", Reading::Rate, process::cpu_seconds),
     ];

@@ -3,17 +3,26 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::client::Client;
+use super::collect::Collector;
+use super::commands::{Flags, lookup};
 use super::keyspace::Keyspace;
 use super::persist::Refusal;
+use super::reply::Value;
+use crate::base::Timestamp;
 
 /// Most closures that wait for the keyspace's thread at once.
 const WAITING: usize = 1024;
 
 /// Most closures run in one loop turn, so that they cannot hold up the clients.
 pub const PER_TURN: usize = 128;
+
+/// Most views of the door that are waited for at once.
+const VIEWS: usize = 16;
 
 /// Why a closure did not run, or its result is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +46,77 @@ pub enum ChangeError {
     Refused(#[from] Refusal),
 }
 
+/// Names the clients of [`Handle::ask`]; no socket's connection is ever called so.
+const ASKING: u64 = u64::MAX - 1;
+
+/// Why [`Handle::ask`] has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The command's own error, as a client reads it.
+    #[error("{0}")]
+    Command(String),
+    /// It is not done, or not known to be kept.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+impl From<CallError> for AskError {
+    fn from(error: CallError) -> Self {
+        Self::Change(error.into())
+    }
+}
+
+/// Who is connected, and what was slow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoorView {
+    /// Connections, in the order of their numbers.
+    pub clients: Vec<ClientLine>,
+    /// Slow commands, the newest first.
+    pub slow: Vec<SlowLine>,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLine {
+    /// Its number.
+    pub id: u64,
+    /// Where from.
+    pub peer: String,
+    /// Its name, and what library it says it is; both may be empty.
+    pub name: String,
+    /// As it says.
+    pub library: String,
+    /// As whom it is logged in.
+    pub user: String,
+    /// Its database.
+    pub db: u8,
+    /// Since it came.
+    pub age: Duration,
+    /// Since its last command.
+    pub idle: Duration,
+    /// The last command.
+    pub command: String,
+    /// Whether it waits in a blocking command.
+    pub blocked: bool,
+    /// Channels and patterns it listens to.
+    pub subscriptions: usize,
+    /// Bytes of replies it has not taken yet.
+    pub pending: usize,
+}
+
+/// A slow command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowLine {
+    /// When.
+    pub at: Timestamp,
+    /// How long.
+    pub took: Duration,
+    /// Name and arguments, shortened, without secrets.
+    pub command: String,
+    /// Who asked.
+    pub peer: String,
+}
+
 /// Told whether the turn in which a closure ran is in the journal.
 type Settle = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
@@ -47,19 +127,23 @@ type Work = Box<dyn FnOnce(&mut Keyspace, Option<&Refusal>) -> Option<Settle> + 
 #[derive(Clone)]
 pub struct Handle {
     work: SyncSender<Work>,
+    views: SyncSender<oneshot::Sender<DoorView>>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Where the closures arrive; the loop empties it once a turn, and settles them when the turn is in the journal.
 pub struct Mailbox {
     work: Receiver<Work>,
+    views: Receiver<oneshot::Sender<DoorView>>,
     unsettled: Vec<Settle>,
 }
 
 /// A mailbox and the way to it. `wake` makes the loop look into it.
 pub fn mailbox(wake: impl Fn() + Send + Sync + 'static) -> (Handle, Mailbox) {
     let (sender, receiver) = sync_channel(WAITING);
-    (Handle { work: sender, wake: Arc::new(wake) }, Mailbox { work: receiver, unsettled: Vec::new() })
+    let (asks, asked) = sync_channel(VIEWS);
+    let handle = Handle { work: sender, views: asks, wake: Arc::new(wake) };
+    (handle, Mailbox { work: receiver, views: asked, unsettled: Vec::new() })
 }
 
 impl Handle {
@@ -113,6 +197,51 @@ impl Handle {
         Ok(receiver.await.map_err(|_closed| CallError::Closed)??)
     }
 
+    /// Runs one command on database `db`, as a client that may do everything and cannot wait. Of a command that changes
+    /// keys the answer comes as [`Handle::change`] says. Maps are flat arrays.
+    ///
+    /// # Errors
+    /// [`AskError`]; `ERR unknown command` for what only a connection can say.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not call the command off.
+    pub async fn ask(&self, db: u8, words: Vec<Vec<u8>>) -> Result<Value, AskError> {
+        let command = words.first().and_then(|name| lookup(name)).filter(|command| command.run.is_some());
+        let command = command.ok_or_else(|| AskError::Command(String::from("ERR unknown command")))?;
+        let work = move |keyspace: &mut Keyspace| {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let (mut client, mut reply) = (Client::new(ASKING), Collector::new(false));
+            client.db = db;
+            keyspace.execute_at_once(command, &mut client, &words, &mut reply);
+            keyspace.disconnect(&mut client);
+            reply.value()
+        };
+        let reads = command.flags.contains(Flags::READONLY);
+        let answer = if reads { self.call(work).await? } else { self.change(work).await? };
+        match answer {
+            Some(Value::Error(text)) => Err(AskError::Command(text)),
+            Some(value) => Ok(value),
+            None => Err(AskError::Command(String::from("ERR no answer"))),
+        }
+    }
+
+    /// Who is connected to the Redis door, and what was slow there.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    ///
+    /// # Cancel safety
+    /// Without effects.
+    pub async fn door(&self) -> Result<DoorView, CallError> {
+        let (sender, receiver) = oneshot::channel();
+        self.views.try_send(sender).map_err(|error| match error {
+            TrySendError::Full(_) => CallError::Busy,
+            TrySendError::Disconnected(_) => CallError::Closed,
+        })?;
+        (self.wake)();
+        receiver.await.map_err(|_closed| CallError::Closed)
+    }
+
     fn send(&self, work: Work) -> Result<(), CallError> {
         self.work.try_send(work).map_err(|error| match error {
             TrySendError::Full(_) => CallError::Busy,
@@ -140,6 +269,11 @@ impl Mailbox {
             }
         }
         true
+    }
+
+    /// Who waits for a view of the door.
+    pub fn asked(&self) -> Option<oneshot::Sender<DoorView>> {
+        self.views.try_recv().ok()
     }
 
     /// Tells those who wait for it what became of the turn's changes.
@@ -199,6 +333,28 @@ mod tests {
         mailbox.run(&mut keyspace, None);
         mailbox.settle(Some(&Refusal::Full));
         assert_eq!(change.await, Err(ChangeError::Refused(Refusal::Full)));
+    }
+
+    #[tokio::test]
+    async fn a_command_is_answered_with_a_value_or_its_own_error() {
+        let (handle, mut mailbox) = mailbox(|| {});
+        let mut keyspace = Keyspace::new(KvConfig::default(), Arc::new(TestRandom::new(1)));
+        let words = |line: &str| line.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
+        let mut run = async |line: &str| {
+            let (answer, ()) = tokio::join!(handle.ask(3, words(line)), async {
+                tokio::task::yield_now().await;
+                mailbox.run(&mut keyspace, None);
+                mailbox.settle(None);
+            });
+            answer
+        };
+        assert_eq!(run("HSET ada age 36").await, Ok(Value::Integer(1)));
+        let pair = Value::Array(vec![Value::Bulk(b"age".to_vec()), Value::Bulk(b"36".to_vec())]);
+        assert_eq!(run("HGETALL ada").await, Ok(pair));
+        let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        assert_eq!(run("GET ada").await, Err(AskError::Command(wrong.to_owned())));
+        assert_eq!(run("NOSUCH").await, Err(AskError::Command("ERR unknown command".to_owned())));
+        assert_eq!(keyspace.database_info(3).keys, 1);
     }
 
     #[tokio::test]

@@ -13,9 +13,11 @@
 
 pub mod acl;
 mod apply;
+pub mod browse;
 mod client;
 pub mod clock;
 pub mod cold;
+mod collect;
 pub mod commands;
 pub mod config;
 mod deliver;
@@ -31,7 +33,6 @@ pub mod handle;
 pub mod keyspace;
 pub mod max_memory;
 pub mod memory;
-pub mod notify;
 pub mod number;
 mod packed;
 pub mod persist;
@@ -45,7 +46,9 @@ mod wait;
 pub mod walk;
 mod watch;
 
+pub use browse::{Listed, Piece};
 pub use client::{Client, ClientId, Due};
+pub use collect::Collector;
 pub use commands::{Command, Flags};
 pub use config::KvConfig;
 pub use deliver::{Delivery, Message};

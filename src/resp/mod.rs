@@ -15,6 +15,7 @@ pub mod clients;
 pub mod commands;
 pub mod config;
 pub mod connection;
+mod desk;
 pub mod dispatch;
 pub mod encoder;
 pub mod error;

@@ -237,6 +237,7 @@ impl Server {
             // More may wait: look again without sleeping.
             let _ = self.waker.wake();
         }
+        self.show_door();
         self.take_loaded();
         self.keyspace.end_waits();
         self.deliver();

@@ -38,6 +38,9 @@ pub struct Stats {
     /// Requests that were none.
     pub protocol_errors: Counter,
     told: [u64; 4],
+    /// Hits, misses, expired, evicted.
+    told_keys: [u64; 4],
+    key_counters: [Counter; 4],
     commands_total: Counter,
     errors_total: Counter,
     bytes_in_total: Counter,
@@ -80,6 +83,13 @@ impl Stats {
                 "Clients closed because their bytes were no request.",
             ),
             told: [0; 4],
+            told_keys: [0; 4],
+            key_counters: [
+                counter("mainstay_redis_hits_total", "Reads that found their key."),
+                counter("mainstay_redis_misses_total", "Reads that did not."),
+                counter("mainstay_redis_expired_total", "Keys whose time had come."),
+                counter("mainstay_redis_evicted_total", "Keys deleted to make room."),
+            ],
             commands_total: counter("mainstay_redis_commands_total", "Commands run."),
             errors_total: counter("mainstay_redis_errors_total", "Commands refused before they ran."),
             bytes_in_total: counter("mainstay_redis_received_bytes_total", "Bytes received from clients."),
@@ -170,6 +180,15 @@ impl Stats {
         self.memory.set(used as i64);
         let keys: usize = (0..crate::kv::config::DATABASES).map(|db| keyspace.database_info(db).keys).sum();
         self.keys.set(keys as i64);
+        let counts = keyspace.counts();
+        let now = [counts.hits, counts.misses, counts.expired, counts.evicted];
+        for ((counter, now), told) in self.key_counters.iter().zip(now).zip(&mut self.told_keys) {
+            // Fewer than before are those of a stand-in's.
+            if now > *told {
+                counter.add(now - *told);
+                *told = now;
+            }
+        }
         self.blocked.set(keyspace.blocked_clients() as i64);
         self.journal.set(persistence.status().journal_bytes as i64);
         true

@@ -12,7 +12,6 @@ mod expiry;
 mod hashes;
 mod keys;
 pub mod keys_of;
-mod lcs;
 mod lists;
 mod pubsub;
 mod scan;
@@ -195,7 +194,6 @@ static FAMILIES: &[&[Command]] = &[
     expiry::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
-    lcs::COMMANDS,
     lists::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,

@@ -1,7 +1,6 @@
 //! What the keyspace's tests share: a session that runs commands written as text and keeps the replies as values.
 
 mod families;
-mod notifications;
 mod replay;
 mod scripts;
 mod sessions;
@@ -10,7 +9,8 @@ mod spilling;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::reply::{Reply, Value};
+use super::collect::Collector;
+use super::reply::Value;
 use super::{Client, Flow, Keyspace, KvConfig, Message, commands};
 use crate::base::Timestamp;
 use crate::testing::TestRandom;
@@ -52,11 +52,11 @@ impl Session {
 
     /// Runs words of one client; `None` when it blocks.
     pub fn say(&mut self, client: usize, args: &[&[u8]]) -> Option<Value> {
-        let mut recorder = Recorder { resp3: self.resp3, tokens: Vec::new() };
+        let mut recorder = Collector::new(self.resp3);
         let command = commands::lookup(args[0]).expect("a known command");
         let flow = self.keyspace.execute(command, &mut self.clients[client], args, &mut recorder);
         assert_ne!(flow, Flow::Door);
-        (flow == Flow::Done).then(|| recorder.value())
+        (flow == Flow::Done).then(|| recorder.value().expect("a reply"))
     }
 
     /// Runs a line of the first client; words are separated by single spaces.
@@ -82,10 +82,10 @@ impl Session {
         self.keyspace
             .deliveries()
             .map(|delivery| {
-                let mut recorder = Recorder { resp3: true, tokens: Vec::new() };
+                let mut recorder = Collector::new(true);
                 delivery.message.write(&mut recorder);
                 let kind = if matches!(delivery.message, Message::Served(_)) { "" } else { "push " };
-                (delivery.client, format!("{kind}{}", text(&recorder.value())))
+                (delivery.client, format!("{kind}{}", text(&recorder.value().expect("a reply"))))
             })
             .collect()
     }
@@ -110,81 +110,5 @@ pub(super) fn text(value: &Value) -> String {
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         Value::Array(values) => format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(" ")),
-    }
-}
-
-/// Keeps what a command writes.
-struct Recorder {
-    resp3: bool,
-    tokens: Vec<Token>,
-}
-
-enum Token {
-    Value(Value),
-    Head(usize),
-}
-
-impl Recorder {
-    /// The first whole value; the subscribe family writes several, of which tests look at the last.
-    fn value(self) -> Value {
-        fn read(tokens: &mut impl Iterator<Item = Token>) -> Option<Value> {
-            Some(match tokens.next()? {
-                Token::Value(value) => value,
-                Token::Head(len) => {
-                    Value::Array((0..len).map(|_| read(tokens).expect("as many parts as announced")).collect())
-                }
-            })
-        }
-        let mut tokens = self.tokens.into_iter();
-        std::iter::from_fn(|| read(&mut tokens)).last().expect("a reply")
-    }
-
-    fn keep(&mut self, value: Value) {
-        self.tokens.push(Token::Value(value));
-    }
-}
-
-impl Reply for Recorder {
-    fn resp3(&self) -> bool {
-        self.resp3
-    }
-    fn simple(&mut self, text: &str) {
-        self.keep(Value::Simple(text.to_owned()));
-    }
-    fn error(&mut self, text: &str) {
-        self.keep(Value::Error(text.to_owned()));
-    }
-    fn integer(&mut self, value: i64) {
-        self.keep(Value::Integer(value));
-    }
-    fn bulk(&mut self, bytes: &[u8]) {
-        self.keep(Value::Bulk(bytes.to_vec()));
-    }
-    fn null(&mut self) {
-        self.keep(Value::Null);
-    }
-    fn null_array(&mut self) {
-        self.keep(Value::NullArray);
-    }
-    fn array(&mut self, len: usize) {
-        self.tokens.push(Token::Head(len));
-    }
-    fn map(&mut self, pairs: usize) {
-        self.tokens.push(Token::Head(2 * pairs));
-    }
-    fn set(&mut self, len: usize) {
-        self.tokens.push(Token::Head(len));
-    }
-    fn push(&mut self, len: usize) {
-        self.tokens.push(Token::Head(len));
-    }
-    fn double(&mut self, value: f64) {
-        self.keep(Value::Double(value));
-    }
-    fn boolean(&mut self, value: bool) {
-        self.keep(Value::Integer(i64::from(value)));
-    }
-    fn verbatim(&mut self, text: &[u8]) {
-        self.keep(Value::Bulk(text.to_vec()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Recorder, Session, text};
+use super::{Collector, Session, text};
 use crate::base::ByteSize;
 use crate::kv::{Client, Effect, Host, Keyspace, KvConfig, Progress, Verdict, commands, effect};
 use crate::testing::TestRandom;
@@ -101,12 +101,12 @@ fn a_script_without_end_is_ended_though_it_catches_everything() {
     ];
     for script in endless {
         for (verdict, said) in [(Verdict::Stop, "ERR Script ended"), (Verdict::Kill, "ERR Script killed by user")] {
-            let mut recorder = Recorder { resp3: false, tokens: Vec::new() };
+            let mut recorder = Collector::new(false);
             let command = commands::lookup(b"eval").unwrap();
             let request = [&b"EVAL"[..], script.as_bytes(), b"0"];
             let host = &mut Impatient(0, verdict);
             session.keyspace.execute_under(command, &mut Client::new(9), &request, &mut recorder, host);
-            let told = text(&recorder.value());
+            let told = text(&recorder.value().expect("a reply"));
             assert!(told.starts_with(&format!("(error) {said}")), "{told}");
         }
     }
