@@ -9,6 +9,8 @@ use super::{StartError, doors, history, pages};
 use crate::backup::service::Backups;
 use crate::console::{Console, Door, World};
 use crate::issues::Issues;
+use crate::kv::Handle;
+use crate::limits::Limits;
 use crate::mail::Outbox;
 use crate::monitor::Checks;
 use crate::objects::Objects;
@@ -16,6 +18,10 @@ use crate::objects::Objects;
 /// The services that the pages show besides those of the ground.
 #[derive(Debug)]
 pub(super) struct Shown {
+    /// The Redis door's keyspace.
+    pub keyspace: Option<Handle>,
+    /// Rate limits.
+    pub limits: Limits,
     /// Buckets and objects.
     pub objects: Objects,
     /// Outbound mail.
@@ -39,10 +45,12 @@ pub(super) fn open(
     shown: Shown,
     started: Duration,
 ) -> Result<Console, StartError> {
-    let Shown { objects, outbox, issues, backups, checks } = shown;
+    let Shown { keyspace, limits, objects, outbox, issues, backups, checks } = shown;
     let (keys, users, reached) = (Arc::clone(&ground.keys), ground.users.clone(), connect.clone());
     let listed = doors::table(connect).into_iter();
     let world = World {
+        keyspace,
+        limits,
         objects,
         outbox,
         issues,

@@ -126,6 +126,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         clock: Arc::clone(&plan.clock),
     });
     let shown = Shown {
+        keyspace: keyspace.clone(),
+        limits: limits.clone(),
         objects: services.objects.clone(),
         outbox: outbox.clone(),
         issues: services.issues.clone(),

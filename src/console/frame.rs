@@ -14,6 +14,8 @@ use super::flash::Flash;
 pub enum Section {
     /// State of every part.
     Dashboard,
+    /// Keys of the Redis door, its clients, rate limits.
+    Redis,
     /// Buckets and objects.
     Buckets,
     /// Outbound mail.
@@ -37,8 +39,9 @@ pub enum Section {
 
 impl Section {
     /// Those in the navigation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Dashboard,
+        Self::Redis,
         Self::Buckets,
         Self::Mail,
         Self::Issues,
@@ -52,6 +55,7 @@ impl Section {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dashboard => "Dashboard",
+            Self::Redis => "Redis",
             Self::Buckets => "Buckets",
             Self::Mail => "Mail",
             Self::Issues => "Issues",
@@ -68,6 +72,7 @@ impl Section {
     pub const fn path(self) -> &'static str {
         match self {
             Self::Dashboard | Self::None => "/dashboard",
+            Self::Redis => "/kv",
             Self::Buckets => "/buckets",
             Self::Mail => "/mail",
             Self::Issues => "/issues",

@@ -65,6 +65,8 @@ use crate::backup::service::Backups;
 use crate::base::{Clock, Disk, Random};
 use crate::crypto::Key;
 use crate::issues::Issues;
+use crate::kv::Handle;
+use crate::limits::Limits;
 use crate::mail::{Brand, Outbox};
 use crate::monitor::history::History;
 use crate::monitor::{Checks, SettingView};
@@ -93,6 +95,10 @@ pub type Lines = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
 
 /// The services the pages show.
 pub struct World {
+    /// The Redis door's keyspace; `None` while that door is off.
+    pub keyspace: Option<Handle>,
+    /// Rate limits that apps ask about.
+    pub limits: Limits,
     /// Buckets and objects.
     pub objects: Objects,
     /// Outbound mail.

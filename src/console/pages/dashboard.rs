@@ -19,7 +19,7 @@ use crate::monitor::history::Range;
 const AUDIT: usize = 8;
 
 /// A chart: what it shows, how, and the tracks of [`crate::monitor::History`] with their names in the legend.
-type Plan = (&'static str, Kind, Unit, &'static [(&'static str, &'static str)]);
+pub(super) type Plan = (&'static str, Kind, Unit, &'static [(&'static str, &'static str)]);
 
 const CHARTS: &[Plan] = &[
     (
@@ -114,7 +114,8 @@ async fn space(console: &Console) -> Option<Space> {
     tokio::task::spawn_blocking(move || disk.space(&data)).await.ok()?.ok()
 }
 
-fn draw(console: &Console, (title, kind, unit, tracks): &Plan, range: Range) -> Drawing {
+/// The chart of a plan.
+pub(super) fn draw(console: &Console, (title, kind, unit, tracks): &Plan, range: Range) -> Drawing {
     let history = &console.world().history;
     // Processor seconds a second are hundredths of one processor.
     let scale = if *unit == Unit::Percent { 100.0 } else { 1.0 };

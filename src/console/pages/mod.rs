@@ -9,7 +9,11 @@ mod forgot;
 mod home;
 mod issues;
 mod keys;
+mod kv;
+mod kv_clients;
+mod kv_key;
 mod letters;
+mod limits;
 mod login;
 mod mail;
 mod objects;
@@ -45,6 +49,11 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets/{bucket}/picture", get(objects::picture))
         .route("/buckets/{bucket}/share", post(objects::share))
         .route("/buckets/{bucket}/remove", get(objects::ask_remove).post(objects::remove))
+        .route("/kv", get(kv::show))
+        .route("/kv/key", get(kv_key::show).post(kv_key::change))
+        .route("/kv/key/delete", get(kv_key::ask_delete).post(kv_key::delete))
+        .route("/kv/clients", get(kv_clients::show))
+        .route("/limits", get(limits::show))
         .route("/mail", get(mail::list))
         .route("/mail/letters", get(letters::list))
         .route("/mail/letters/{name}", post(letters::send))
