@@ -24,6 +24,7 @@ pub struct Client {
     pub(super) watched: BTreeSet<(u8, Box<[u8]>)>,
     pub(super) channels: BTreeSet<Box<[u8]>>,
     pub(super) patterns: BTreeSet<Box<[u8]>>,
+    pub(super) sharded: BTreeSet<Box<[u8]>>,
 }
 
 /// A queued command: what it is, then its name and arguments as sent.
@@ -61,6 +62,7 @@ impl Client {
             watched: BTreeSet::new(),
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
+            sharded: BTreeSet::new(),
         }
     }
 
@@ -79,10 +81,15 @@ impl Client {
         self.patterns.len()
     }
 
-    /// Channels and patterns together. In RESP2 a client with any may only use the subscribe family, `PING`, `QUIT` and
-    /// `RESET`.
+    /// Sharded channels it is subscribed to.
+    pub fn sharded_channels(&self) -> usize {
+        self.sharded.len()
+    }
+
+    /// Channels, patterns and sharded channels together. In RESP2 a client with any may only use the subscribe family,
+    /// `PING`, `QUIT` and `RESET`.
     pub fn subscriptions(&self) -> usize {
-        self.channels.len() + self.patterns.len()
+        self.channels.len() + self.patterns.len() + self.sharded.len()
     }
 
     /// Keys watched for the next `EXEC`.

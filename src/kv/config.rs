@@ -2,6 +2,7 @@
 
 use super::eviction::Eviction;
 use super::max_memory::MaxMemory;
+use super::notify::Events;
 use super::persist::{OnDamage, SyncMode};
 use crate::base::{ByteSize, Span};
 
@@ -33,6 +34,10 @@ crate::settings! {
         pub queue_bytes: ByteSize = ByteSize::mib(256),
         /// Most channels and patterns a client may be subscribed to.
         pub subscriptions: u32 = 100_000,
+        /// Which changes of keys are published to subscribers, by the letters of Redis: `K` to channels named for the key,
+        /// `E` to channels named for the event; `A` for all events, or some of `g$lshzxetd` and, which `A` does not ask for,
+        /// `m` (a key was looked for in vain) and `n` (a key is new). Empty for none. It costs a look at each change.
+        pub notify_keyspace_events: Events = Events::default(),
         /// Most keys a client may watch.
         pub watched_keys: u32 = 100_000,
         /// Most keys and elements one call of the `SCAN` family looks at, whatever `COUNT` says.

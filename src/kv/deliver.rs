@@ -32,6 +32,8 @@ pub struct Published {
     pub channel: Box<[u8]>,
     /// The message.
     pub payload: Box<[u8]>,
+    /// Whether the channel is a sharded one, for `smessage`.
+    pub sharded: bool,
 }
 
 impl Message {
@@ -46,6 +48,7 @@ impl Message {
                         reply.bulk(b"pmessage");
                         reply.bulk(pattern);
                     }
+                    None if published.sharded => reply.bulk(b"smessage"),
                     None => reply.bulk(b"message"),
                 }
                 reply.bulk(&published.channel);

@@ -157,6 +157,19 @@ impl<'a> Effect<'a> {
     }
 }
 
+impl<'a> Effect<'a> {
+    /// Store and key of an effect on one key.
+    pub const fn place(&self) -> Option<(u8, &'a [u8])> {
+        match *self {
+            Self::Expire { store, key, .. } => Some((store, key)),
+            _ => match self.target() {
+                Some(place) => Some(place),
+                None => self.changes(),
+            },
+        }
+    }
+}
+
 impl<'a> Iterator for Scored<'a> {
     type Item = (f64, &'a [u8]);
 
@@ -172,6 +185,10 @@ impl<'a> Iterator for Scored<'a> {
 #[derive(Debug, Default)]
 pub struct Effects {
     bytes: Vec<u8>,
+    /// Where the last effect on a key begins.
+    last: usize,
+    /// Bytes that listeners were told of.
+    announced: usize,
 }
 
 impl Effects {
@@ -189,6 +206,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(1 << 20);
+        (self.last, self.announced) = (0, 0);
     }
 
     /// Bytes so far; a mark for [`Effects::since`] and [`Effects::truncate`].
@@ -199,9 +217,21 @@ impl Effects {
     /// Takes back what came after `mark`.
     pub(super) fn truncate(&mut self, mark: usize) {
         self.bytes.truncate(mark);
+        self.announced = self.announced.min(mark);
+    }
+
+    /// Where the last effect on a key begins.
+    pub(super) const fn last(&self) -> usize {
+        self.last
+    }
+
+    /// Counts all effects as announced; returns where those begin that were not.
+    pub(super) const fn announce(&mut self) -> usize {
+        std::mem::replace(&mut self.announced, self.bytes.len())
     }
 
     fn head(&mut self, op: u8, store: u8, key: &[u8]) {
+        self.last = self.bytes.len();
         self.bytes.push(op);
         self.bytes.push(store);
         packed::put(&mut self.bytes, key);
@@ -353,6 +383,15 @@ impl Effects {
 pub struct BadEffect {
     /// Offset of the effect that could not be read.
     pub at: usize,
+}
+
+/// Effects with the place where each begins; ends before the first that cannot be read.
+pub(super) fn located(bytes: &[u8]) -> impl Iterator<Item = (usize, Effect<'_>)> {
+    let mut reader = Reader { bytes, at: 0 };
+    std::iter::from_fn(move || {
+        let at = reader.at;
+        reader.effect().map(|effect| (at, effect))
+    })
 }
 
 /// Reads effects one by one; ends after the first that cannot be read.

@@ -198,13 +198,17 @@ impl Keyspace {
     ) -> Flow {
         let Some(run) = command.run else { return Flow::Door };
         let mut call = Call { keyspace: self, client, args, reply, may_block, flow: Flow::Done, host };
-        match run(&mut call) {
+        let flow = match run(&mut call) {
             Ok(()) => call.flow,
             Err(fault) => {
                 call.reply.error(&fault.to_string());
                 Flow::Done
             }
+        };
+        if flow != Flow::Within {
+            self.announce(command.name, args);
         }
+        flow
     }
 }
 

@@ -24,6 +24,12 @@ impl Keyspace {
     ///
     /// Also frees a part of what `FLUSHDB` put aside.
     pub fn tick(&mut self, budget: usize) -> bool {
+        let many = self.sweep_databases(budget);
+        self.announce("", &[]);
+        many
+    }
+
+    fn sweep_databases(&mut self, budget: usize) -> bool {
         if let Some(table) = self.dying.last_mut()
             && table.drop_some(budget)
         {

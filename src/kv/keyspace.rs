@@ -13,6 +13,7 @@ use super::entry::Entry;
 use super::error::Fault;
 use super::eviction::Policy;
 use super::memory::Memory;
+use super::notify::{Class, Notes};
 use super::pubsub::Channels;
 use super::table::{Hashing, Place, Table};
 use super::value::{Kind, Limits};
@@ -37,6 +38,7 @@ pub struct Keyspace {
     pub(super) waits: Waits,
     pub(super) channels: Channels,
     pub(super) deliveries: Vec<Delivery>,
+    pub(super) notes: Notes,
     pub(super) sweep: super::expiry::Sweep,
     pub(super) counts: Counts,
     /// Tables of flushed databases, to be dropped in slices.
@@ -182,7 +184,6 @@ impl Keyspace {
             policies: config.eviction.policies(),
             memory: Memory::new(&config, &*random),
             cold: None,
-            config,
             random,
             databases: (0..DATABASES).map(|_| Database::default()).collect(),
             stores: std::array::from_fn(|db| db as u8),
@@ -192,10 +193,12 @@ impl Keyspace {
             waits: Waits::default(),
             channels: Channels::default(),
             deliveries: Vec::new(),
+            notes: Notes::new(config.notify_keyspace_events),
             sweep: super::expiry::Sweep::default(),
             counts: Counts::default(),
             dying: Vec::new(),
             scripts: None,
+            config,
         }
     }
 
@@ -309,15 +312,38 @@ impl Keyspace {
         Ok(self.database(db).entries.get(place))
     }
 
+    /// A live key without its value, for a reading command that is no use of it: counts hit or miss.
+    pub(super) fn look(&mut self, db: u8, key: &[u8]) -> Option<&Entry> {
+        let place = self.read_place_unused(db, key)?;
+        self.database(db).entries.get(place)
+    }
+
     /// Where a live key is, for a reading command: notes the use and counts hit or miss. Its value may be on disk.
     pub(super) fn read_place(&mut self, db: u8, key: &[u8]) -> Option<Place> {
+        let place = self.read_place_unused(db, key)?;
+        self.touch(db, place);
+        Some(place)
+    }
+
+    fn read_place_unused(&mut self, db: u8, key: &[u8]) -> Option<Place> {
         let Some(place) = self.find(db, key) else {
             self.counts.misses += 1;
+            self.notes.missed(self.effects.mark(), db, key);
             return None;
         };
         self.counts.hits += 1;
-        self.touch(db, place);
         Some(place)
+    }
+
+    /// A live key with its value, of one type only, for a command that is about to change it.
+    ///
+    /// # Errors
+    /// [`Fault::WrongType`], or its value is on disk and cannot be read.
+    pub(super) fn peek_kind(&mut self, db: u8, key: &[u8], kind: Kind) -> Result<Option<&Entry>, Fault> {
+        match self.peek(db, key)? {
+            Some(entry) if entry.kind() != kind => Err(Fault::WrongType),
+            found => Ok(found),
+        }
     }
 
     /// Notes the use of a value.
@@ -405,6 +431,7 @@ impl Keyspace {
                 } else {
                     database.add(hashing, entry);
                     self.waits.note(db, key);
+                    self.notes.new_key(mark, db, key);
                 }
                 done
             }
@@ -434,6 +461,8 @@ impl Keyspace {
         } else {
             self.watches.touch(db, entry.key());
             self.waits.note(db, entry.key());
+            // The effect is recorded by now; nothing else can have come between.
+            self.notes.new_key(self.effects.last(), db, entry.key());
             databases[store].add(hashing, entry);
         }
     }
@@ -455,9 +484,17 @@ impl Keyspace {
         Some(entry)
     }
 
+    /// Deletes what is at `place`, which no command has asked for; says whether it was there.
+    pub(super) fn drop_at(&mut self, db: u8, place: Place, why: Class) -> bool {
+        let mark = self.effects.mark();
+        let Some(entry) = self.delete_at(db, place) else { return false };
+        self.notes.deleted(mark, why, db, entry.key());
+        true
+    }
+
     /// Deletes a key whose time has come.
     pub(super) fn expire_at(&mut self, db: u8, place: Place) {
-        if self.delete_at(db, place).is_some() {
+        if self.drop_at(db, place, Class::Expired) {
             self.counts.expired += 1;
         }
     }

@@ -20,6 +20,7 @@ use super::entry::Entry;
 use super::error::Fault;
 use super::eviction::Policy;
 use super::keyspace::Keyspace;
+use super::notify::Class;
 use super::table::Place;
 use crate::base::{Random, random};
 
@@ -132,6 +133,7 @@ impl Keyspace {
     /// Brings memory within its limit, as far as it goes at once. The loop calls it once a turn.
     pub fn keep_within(&mut self, means: Means) {
         self.make_room(means);
+        self.announce("", &[]);
     }
 
     /// Makes room for a command that may add to memory.
@@ -263,7 +265,7 @@ impl Keyspace {
         for (_, bytes, key) in found.into_iter().take(most) {
             // `find` deletes what has expired.
             if let Some(place) = self.find(db, &key)
-                && self.delete_at(db, place).is_some()
+                && self.drop_at(db, place, Class::Evicted)
             {
                 self.counts.evicted += 1;
             }

@@ -33,6 +33,7 @@ pub mod handle;
 pub mod keyspace;
 pub mod max_memory;
 pub mod memory;
+pub mod notify;
 pub mod number;
 mod packed;
 pub mod persist;

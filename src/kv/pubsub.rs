@@ -14,6 +14,8 @@ use super::keyspace::Keyspace;
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     channels: HashMap<Box<[u8]>, BTreeSet<ClientId>>,
+    /// Channels of `SSUBSCRIBE`: a world of their own. Where there is no cluster, there is one shard.
+    sharded: HashMap<Box<[u8]>, BTreeSet<ClientId>>,
     /// Ordered, so that a message is delivered in the same order each time.
     patterns: BTreeMap<Box<[u8]>, BTreeSet<ClientId>>,
 }
@@ -23,6 +25,7 @@ pub(super) struct Channels {
 pub(super) enum Topic {
     Channel,
     Pattern,
+    Sharded,
 }
 
 impl Channels {
@@ -30,6 +33,7 @@ impl Channels {
         match topic {
             Topic::Channel => self.channels.entry(name.into()).or_default().insert(client),
             Topic::Pattern => self.patterns.entry(name.into()).or_default().insert(client),
+            Topic::Sharded => self.sharded.entry(name.into()).or_default().insert(client),
         };
     }
 
@@ -37,6 +41,7 @@ impl Channels {
         let listeners = match topic {
             Topic::Channel => self.channels.get_mut(name),
             Topic::Pattern => self.patterns.get_mut(name),
+            Topic::Sharded => self.sharded.get_mut(name),
         };
         let Some(listeners) = listeners else { return };
         listeners.remove(&client);
@@ -44,18 +49,23 @@ impl Channels {
             match topic {
                 Topic::Channel => self.channels.remove(name),
                 Topic::Pattern => self.patterns.remove(name),
+                Topic::Sharded => self.sharded.remove(name),
             };
         }
     }
 
-    /// Channels with subscribers.
-    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.channels.keys().map(|name| &**name)
+    fn named(&self, topic: Topic) -> &HashMap<Box<[u8]>, BTreeSet<ClientId>> {
+        if topic == Topic::Sharded { &self.sharded } else { &self.channels }
+    }
+
+    /// Channels with subscribers, sharded ones or the others.
+    pub fn names(&self, topic: Topic) -> impl Iterator<Item = &[u8]> {
+        self.named(topic).keys().map(|name| &**name)
     }
 
     /// Subscribers of a channel, patterns not counted.
-    pub fn listeners(&self, channel: &[u8]) -> usize {
-        self.channels.get(channel).map_or(0, BTreeSet::len)
+    pub fn listeners(&self, topic: Topic, channel: &[u8]) -> usize {
+        self.named(topic).get(channel).map_or(0, BTreeSet::len)
     }
 
     /// Distinct patterns.
@@ -72,6 +82,7 @@ impl Keyspace {
             pattern: pattern.map(Into::into),
             channel: channel.into(),
             payload: payload.into(),
+            sharded: false,
         };
         if let Some(listeners) = self.channels.channels.get(channel) {
             let published = Arc::new(message(None));
@@ -91,6 +102,19 @@ impl Keyspace {
         self.deliveries.len() - before
     }
 
+    /// Sends `payload` to everyone subscribed to the sharded channel `channel`; returns how many messages that makes.
+    pub fn publish_sharded(&mut self, channel: &[u8], payload: &[u8]) -> usize {
+        let Some(listeners) = self.channels.sharded.get(channel) else { return 0 };
+        let (channel, payload) = (channel.into(), payload.into());
+        let published = Arc::new(Published { pattern: None, channel, payload, sharded: true });
+        self.deliveries.extend(
+            listeners
+                .iter()
+                .map(|client| Delivery { client: *client, message: Message::Published(Arc::clone(&published)) }),
+        );
+        listeners.len()
+    }
+
     /// Ends all subscriptions of a client, silently.
     pub(super) fn unsubscribe_all(&mut self, client: &mut Client) {
         for name in std::mem::take(&mut client.channels) {
@@ -98,6 +122,9 @@ impl Keyspace {
         }
         for name in std::mem::take(&mut client.patterns) {
             self.channels.remove(Topic::Pattern, &name, client.id);
+        }
+        for name in std::mem::take(&mut client.sharded) {
+            self.channels.remove(Topic::Sharded, &name, client.id);
         }
     }
 }

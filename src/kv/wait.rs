@@ -32,6 +32,20 @@ pub(super) enum Want {
     Read(Arc<Reading>),
 }
 
+impl Want {
+    /// The command that serves it.
+    pub const fn command(&self) -> &'static str {
+        match self {
+            Self::Pop(End::Head) => "blpop",
+            Self::Pop(End::Tail) => "brpop",
+            Self::Move { .. } => "blmove",
+            Self::ZPop(End::Head) => "bzpopmin",
+            Self::ZPop(End::Tail) => "bzpopmax",
+            Self::Read(_) => "xreadgroup",
+        }
+    }
+}
+
 /// One blocked client.
 #[derive(Clone, Debug)]
 pub(super) struct Wait {

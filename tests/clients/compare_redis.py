@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 
+import compare_events
 import compare_makers
 import compare_scripts
 
@@ -374,6 +375,13 @@ class Player(compare_makers.Makers):
             lambda: ["ZDIFFSTORE", z(), "2", z(), z()],
             lambda: [d.choice(["ZUNION", "ZINTER", "ZDIFF"]), d.choice(["1", "2", "0", "x"]), z(), z()]
             + self.maybe("WITHSCORES"),
+            lambda: ["ZINTERCARD", d.choice(["1", "2", "0", "x", "9"]), z(), d.choice([z(), u()])]
+            + self.maybe(lambda: ["LIMIT", n()]),
+            lambda: ["ZRANGESTORE", z(), z(), n(), n()] + self.maybe("REV", "WITHSCORES", lambda: ["LIMIT", n(), n()], chance=0.1),
+            lambda: ["ZRANGESTORE", z(), z(), self.bound(), self.bound(), "BYSCORE"]
+            + self.maybe("REV", lambda: ["LIMIT", n(), n()]),
+            lambda: ["ZRANGESTORE", "zlex", "zlex", self.lex(), self.lex(), "BYLEX"] + self.maybe("REV", chance=0.2),
+            lambda: ["LCS", s(), s()] + self.maybe("IDX", "LEN", "WITHMATCHLEN", lambda: ["MINMATCHLEN", n()]),
             lambda: ["ZSCAN", z(), "0"],
             lambda: ["MULTI"],
             lambda: ["EXEC"],
@@ -509,16 +517,22 @@ def main():
                 raise RuntimeError(f"redis-server ended with {process.wait()} before it was ready")
             threading.Thread(target=process.stdout.read, daemon=True).start()
             peer = "unix:" + path
-        theirs, ours = Link(peer), Link(options.ours)
-        if options.password:
-            ours.call("AUTH", options.password)
+
+        def connect():
+            theirs, ours = Link(peer), Link(options.ours)
+            if options.password:
+                ours.call("AUTH", options.password)
+            return theirs, ours
+
+        theirs, ours = connect()
         if options.resp == "3":
             theirs.call("HELLO", "3")
             ours.call("HELLO", "3")
         for link in (theirs, ours):
             link.call("FLUSHALL")
             link.call("SCRIPT", "FLUSH")
-        good = options.only is not None or compare_scripts.run(theirs, ours, options.seed)
+        good = options.only is not None or compare_events.run(connect)
+        good = options.only is not None or compare_scripts.run(theirs, ours, options.seed) and good
         for link in (theirs, ours):
             link.call("FLUSHALL")
         good = compare(theirs, ours, Player(options.seed, options.only), options.steps) and good

@@ -268,6 +268,10 @@ fn is_container(name: &str) -> bool {
 
 /// Whether a command has to do with the keys of its database.
 fn uses_keys(command: &Command) -> bool {
+    if command.flags.contains(Flags::PUBSUB) {
+        // Channels belong to no database, sharded ones neither.
+        return false;
+    }
     command.flags.contains(Flags::WRITE)
         || command.flags.contains(Flags::READONLY)
         || command.flags.contains(Flags::MOVABLE_KEYS)

@@ -55,7 +55,7 @@ fn pop(call: &mut Call<'_>, want: &Want) -> Result<(), Fault> {
     let timeout = timeout(last[0])?;
     let kind = if matches!(want, Want::ZPop(_)) { Kind::ZSet } else { Kind::List };
     for key in keys {
-        if call.keyspace.read_kind(call.client.db, key, kind)?.is_some()
+        if call.keyspace.peek_kind(call.client.db, key, kind)?.is_some()
             && let Some(value) = call.keyspace.serve(call.client.db, key, want)
         {
             value.write(call.reply);
@@ -118,11 +118,14 @@ impl Keyspace {
 
     /// Serves clients that wait for keys which came to life, the longest waiting first.
     pub(in crate::kv) fn serve_waits(&mut self) {
+        self.announce("", &[]);
         while let Some(key) = self.waits.next_ready() {
             let mut nth = 0;
             while let Some(client) = self.waits.nth(&key, nth) {
                 let Some(want) = self.waits.get(client).map(|wait| wait.want.clone()) else { break };
-                match self.serve(key.0, &key.1, &want) {
+                let served = self.serve(key.0, &key.1, &want);
+                self.announce(want.command(), &[]);
+                match served {
                     Some(value) => {
                         self.waits.remove(client);
                         self.deliveries.push(Delivery { client, message: Message::Served(value) });

@@ -136,7 +136,7 @@ fn persist(call: &mut Call<'_>) -> Result<(), Fault> {
 /// Answers -2 without key, -1 without expiry, else what `of` makes of the expiry and the time.
 fn left(call: &mut Call<'_>, of: fn(u64, u64) -> u64) -> Result<(), Fault> {
     let now = call.keyspace.clock.wall;
-    let answer = match call.keyspace.glance(call.client.db, call.args[1]).map(Entry::expires) {
+    let answer = match call.keyspace.look(call.client.db, call.args[1]).map(Entry::expires) {
         None => -2,
         Some(None) => -1,
         Some(Some(at)) => i64::try_from(of(at, now)).unwrap_or(i64::MAX),

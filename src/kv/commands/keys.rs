@@ -69,7 +69,7 @@ fn touch(call: &mut Call<'_>) -> Result<(), Fault> {
 }
 
 fn kind(call: &mut Call<'_>) -> Result<(), Fault> {
-    let name = call.keyspace.glance(call.client.db, call.args[1]).map_or("none", |entry| entry.kind().name());
+    let name = call.keyspace.look(call.client.db, call.args[1]).map_or("none", |entry| entry.kind().name());
     call.reply.simple(name);
     Ok(())
 }

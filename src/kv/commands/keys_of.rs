@@ -31,6 +31,8 @@ pub fn keys<'a>(command: &Command, args: &[&'a [u8]]) -> Vec<&'a [u8]> {
             });
             first().into_iter().chain(stored).collect()
         }
+        // Channels, which stand where a cluster looks for keys.
+        "spublish" | "ssubscribe" | "sunsubscribe" => Vec::new(),
         "memory" => args.get(2).copied().filter(|_| is(args, 1, b"usage")).into_iter().collect(),
         "xgroup" | "xinfo" | "object" => args.get(2).copied().filter(|_| !is(args, 1, b"help")).into_iter().collect(),
         _ => fixed(command, args),

@@ -76,7 +76,7 @@ impl Keyspace {
         target: &[u8],
         to: End,
     ) -> Result<Option<Vec<u8>>, Fault> {
-        if self.read_kind(db, source, Kind::List)?.is_none() {
+        if self.peek_kind(db, source, Kind::List)?.is_none() {
             return Ok(None);
         }
         if self.peek(db, target)?.is_some_and(|entry| entry.kind() != Kind::List) {

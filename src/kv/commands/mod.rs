@@ -12,6 +12,7 @@ mod expiry;
 mod hashes;
 mod keys;
 pub mod keys_of;
+mod lcs;
 mod lists;
 mod pubsub;
 mod scan;
@@ -194,6 +195,7 @@ static FAMILIES: &[&[Command]] = &[
     expiry::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
+    lcs::COMMANDS,
     lists::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,

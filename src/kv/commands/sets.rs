@@ -89,12 +89,12 @@ fn smove(call: &mut Call<'_>) -> Result<(), Fault> {
     let db = call.client.db;
     let hashing = &call.keyspace.hashing.clone();
     let Some(there) =
-        call.keyspace.read_kind(db, source, Kind::Set)?.map(|entry| entry.set().contains(member, hashing))
+        call.keyspace.peek_kind(db, source, Kind::Set)?.map(|entry| entry.set().contains(member, hashing))
     else {
         call.reply.integer(0);
         return Ok(());
     };
-    call.keyspace.read_kind(db, target, Kind::Set)?;
+    call.keyspace.peek_kind(db, target, Kind::Set)?;
     if there && source != target {
         remove(call, source, &[member])?;
         add(call, target, &[member])?;

@@ -106,7 +106,7 @@ fn group(call: &mut Call<'_>) -> Result<(), Fault> {
         at += 1;
     }
     let db = call.client.db;
-    let stream = call.keyspace.read_kind(db, key, Kind::Stream)?.and_then(Entry::stream);
+    let stream = call.keyspace.peek_kind(db, key, Kind::Stream)?.and_then(Entry::stream);
     if !make {
         let Some(stream) = stream else {
             return Err(Fault::Text(

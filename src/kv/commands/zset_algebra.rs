@@ -6,6 +6,7 @@ use super::{Command, Flags, GROW, READ, keyed, keyless};
 use crate::kv::entry::Entry;
 use crate::kv::error::Fault;
 use crate::kv::execute::Call;
+use crate::kv::keyspace::Keyspace;
 use crate::kv::number;
 use crate::kv::value::{Kind, Limits};
 
@@ -15,6 +16,7 @@ pub(super) const COMMANDS: &[Command] = &[
     keyless("zdiff", -3, MOVABLE, |call| answer(call, Operation::Difference, "zdiff")),
     keyed("zdiffstore", -4, GROW.and(Flags::MOVABLE_KEYS), 1, |call| store(call, Operation::Difference, "zdiffstore")),
     keyless("zinter", -3, MOVABLE, |call| answer(call, Operation::Intersection, "zinter")),
+    keyless("zintercard", -3, MOVABLE, zintercard),
     keyed("zinterstore", -4, GROW.and(Flags::MOVABLE_KEYS), 1, |call| {
         store(call, Operation::Intersection, "zinterstore")
     }),
@@ -168,17 +170,50 @@ fn answer(call: &mut Call<'_>, operation: Operation, name: &str) -> Result<(), F
 fn store(call: &mut Call<'_>, operation: Operation, name: &str) -> Result<(), Fault> {
     let request = Request::read(call, 2, operation, true, name)?;
     let members = compute(call, &request, operation)?;
-    let (keyspace, db, target) = (&mut *call.keyspace, call.client.db, call.args[1]);
-    if members.is_empty() {
-        keyspace.delete(db, target);
-    } else {
-        let limits = Limits::of(&keyspace.config);
-        let mut entry = Entry::packed(Kind::ZSet, target, &[], keyspace.clock.second());
-        for (score, member) in &members {
-            entry.zset_set(member, *score, limits, &keyspace.hashing);
-        }
-        keyspace.store_entry(db, entry);
-    }
+    let target = call.args[1];
+    call.keyspace.store_zset(call.client.db, target, &members);
     call.reply.integer(members.len() as i64);
+    Ok(())
+}
+
+impl Keyspace {
+    /// Puts a sorted set under a key, in place of whatever it holds; without members nothing stays.
+    pub(super) fn store_zset(&mut self, db: u8, target: &[u8], members: &[(f64, Vec<u8>)]) {
+        if members.is_empty() {
+            self.delete(db, target);
+            return;
+        }
+        let limits = Limits::of(&self.config);
+        let mut entry = Entry::packed(Kind::ZSet, target, &[], self.clock.second());
+        for (score, member) in members {
+            entry.zset_set(member, *score, limits, &self.hashing);
+        }
+        self.store_entry(db, entry);
+    }
+}
+
+fn zintercard(call: &mut Call<'_>) -> Result<(), Fault> {
+    let count = call.integer(1)?;
+    if count < 1 {
+        return Err(Fault::Text("ERR at least 1 input key is needed for 'zintercard' command"));
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let keys = call.rest(2).get(..count).ok_or(Fault::Syntax)?;
+    for key in keys {
+        let kind = call.keyspace.glance(call.client.db, key).map(Entry::kind);
+        if kind.is_some_and(|kind| kind != Kind::ZSet && kind != Kind::Set) {
+            return Err(Fault::WrongType);
+        }
+    }
+    let most = match call.rest(2 + count) {
+        [] => 0,
+        [option, limit] if option.eq_ignore_ascii_case(b"LIMIT") => number::integer(limit)
+            .and_then(|limit| usize::try_from(limit).ok())
+            .ok_or(Fault::Text("ERR LIMIT can't be negative"))?,
+        _ => return Err(Fault::Syntax),
+    };
+    let request = Request { keys, weights: vec![1.0; count], aggregate: Aggregate::Sum, with_scores: false };
+    let found = compute(call, &request, Operation::Intersection)?.len();
+    call.reply.integer(if most == 0 { found } else { found.min(most) } as i64);
     Ok(())
 }

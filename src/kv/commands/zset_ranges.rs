@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Command, FREE, READ, READ_FAST, keyed};
+use super::{Command, FREE, GROW, READ, READ_FAST, keyed};
+use crate::kv::entry::Entry;
 use crate::kv::error::Fault;
 use crate::kv::execute::Call;
 use crate::kv::keyspace::Missing;
@@ -14,9 +15,10 @@ use crate::kv::value::zset::ZSetView;
 pub(super) const COMMANDS: &[Command] = &[
     keyed("zcount", 4, READ_FAST, 1, |call| count(call, scores(call.args[2], call.args[3])?)),
     keyed("zlexcount", 4, READ_FAST, 1, |call| count(call, members(call.args[2], call.args[3])?)),
-    keyed("zrange", -4, READ, 1, zrange),
+    keyed("zrange", -4, READ, 1, |call| zrange(call, 1)),
     keyed("zrangebylex", -4, READ, 1, |call| old_range(call, By::Member, false)),
     keyed("zrangebyscore", -4, READ, 1, |call| old_range(call, By::Score, false)),
+    keyed("zrangestore", -5, GROW, 2, |call| zrange(call, 2)),
     keyed("zremrangebylex", 4, FREE, 1, |call| remove(call, members(call.args[2], call.args[3])?)),
     keyed("zremrangebyrank", 4, FREE, 1, |call| remove(call, ranks(call.args[2], call.args[3])?)),
     keyed("zremrangebyscore", 4, FREE, 1, |call| remove(call, scores(call.args[2], call.args[3])?)),
@@ -118,16 +120,19 @@ struct Query {
     by: By,
     reverse: bool,
     with_scores: bool,
+    /// Where the key stands that is read; before it the one to store into.
+    key_at: usize,
     /// Offset and count, negative for all.
     limit: Option<(i64, i64)>,
 }
 
-fn zrange(call: &mut Call<'_>) -> Result<(), Fault> {
-    let mut query = Query { by: By::Rank, reverse: false, with_scores: false, limit: None };
-    let mut at = 4;
+/// `ZRANGE`, and `ZRANGESTORE` with another key before the one that is read.
+fn zrange(call: &mut Call<'_>, key_at: usize) -> Result<(), Fault> {
+    let mut query = Query { by: By::Rank, reverse: false, with_scores: false, key_at, limit: None };
+    let mut at = key_at + 3;
     while let Some(option) = call.args.get(at) {
         match option.to_ascii_uppercase().as_slice() {
-            b"WITHSCORES" => query.with_scores = true,
+            b"WITHSCORES" if key_at == 1 => query.with_scores = true,
             b"BYSCORE" if query.by == By::Rank => query.by = By::Score,
             b"BYLEX" if query.by == By::Rank => query.by = By::Member,
             b"REV" if !query.reverse => query.reverse = true,
@@ -147,12 +152,12 @@ fn zrange(call: &mut Call<'_>) -> Result<(), Fault> {
     if query.with_scores && query.by == By::Member {
         return Err(Fault::Text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
     }
-    answer(call, query)
+    if key_at == 1 { answer(call, query) } else { store(call, query) }
 }
 
 /// The commands before `ZRANGE` learned everything.
 fn old_range(call: &mut Call<'_>, by: By, reverse: bool) -> Result<(), Fault> {
-    let mut query = Query { by, reverse, with_scores: false, limit: None };
+    let mut query = Query { by, reverse, with_scores: false, key_at: 1, limit: None };
     let mut at = 4;
     while let Some(option) = call.args.get(at) {
         if option.eq_ignore_ascii_case(b"WITHSCORES") && by != By::Member {
@@ -176,27 +181,56 @@ impl Call<'_> {
     }
 }
 
-fn answer(call: &mut Call<'_>, query: Query) -> Result<(), Fault> {
-    let (first, second) = (call.args[2], call.args[3]);
-    // Reversed ranges of scores and members name the higher bound first.
-    let (min, max) = if query.reverse { (second, first) } else { (first, second) };
-    let span = match query.by {
-        By::Rank => ranks(first, second)?,
-        By::Score => scores(min, max)?,
-        By::Member => members(min, max)?,
-    };
-    super::zsets::read(call, |set, reply, _| {
+impl Query {
+    /// The range between the two bounds behind the key.
+    fn span<'a>(&self, call: &Call<'a>) -> Result<Span<'a>, Fault> {
+        let (first, second) = (call.arg(self.key_at + 1)?, call.arg(self.key_at + 2)?);
+        // Reversed ranges of scores and members name the higher bound first.
+        let (min, max) = if self.reverse { (second, first) } else { (first, second) };
+        match self.by {
+            By::Rank => ranks(first, second),
+            By::Score => scores(min, max),
+            By::Member => members(min, max),
+        }
+    }
+
+    /// Where the members begin that `span` and `LIMIT` leave, and how many they are.
+    fn window(&self, span: Span<'_>, set: ZSetView<'_>) -> (usize, usize) {
         let window = span.window(set);
         // Ranks of a reversed range already count from the end.
-        let mut start = if query.reverse && query.by != By::Rank { set.len() - window.end } else { window.start };
-        let mut most = window.len();
-        if let Some((offset, count)) = query.limit {
-            let skipped = usize::try_from(offset).unwrap_or(usize::MAX).min(most);
-            start += skipped;
-            most = (most - skipped).min(usize::try_from(count).unwrap_or(usize::MAX));
+        let start = if self.reverse && self.by != By::Rank { set.len() - window.end } else { window.start };
+        let most = window.len();
+        match self.limit {
+            None => (start, most),
+            Some((offset, count)) => {
+                let skipped = usize::try_from(offset).unwrap_or(usize::MAX).min(most);
+                (start + skipped, (most - skipped).min(usize::try_from(count).unwrap_or(usize::MAX)))
+            }
         }
+    }
+}
+
+fn answer(call: &mut Call<'_>, query: Query) -> Result<(), Fault> {
+    let span = query.span(call)?;
+    super::zsets::read(call, |set, reply, _| {
+        let (start, most) = query.window(span, set);
         write_members(set, start, most, query.reverse, query.with_scores, reply);
     })
+}
+
+fn store(call: &mut Call<'_>, query: Query) -> Result<(), Fault> {
+    let span = query.span(call)?;
+    let found = super::with_entry(call, query.key_at, Kind::ZSet, |entry, _, _| {
+        let set = entry.map_or(ZSetView::Packed(&[]), Entry::zset);
+        let (start, most) = query.window(span, set);
+        let mut found = Vec::new();
+        set.each(start, most, query.reverse, |member, score| found.push((score, member.to_vec())));
+        found
+    })?;
+    let target = call.args[1];
+    call.keyspace.store_zset(call.client.db, target, &found);
+    call.reply.integer(found.len() as i64);
+    Ok(())
 }
 
 fn write_members(

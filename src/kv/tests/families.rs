@@ -257,3 +257,31 @@ fn a_throttle_refuses_what_is_no_rate() {
         ("CL.THROTTLE l 4 1 1", "(error) WRONGTYPE Operation against a key holding the wrong kind of value"),
     ]);
 }
+
+#[test]
+fn the_longest_common_subsequence_tells_its_stretches() {
+    session().expect(&[
+        ("SET a ohmytext", "OK"),
+        ("SET b mynewtext", "OK"),
+        ("LCS a b", "\"mytext\""),
+        ("LCS a b LEN", "6"),
+        ("LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN", "[\"matches\" [[[4 7] [5 8] 4]] \"len\" 6]"),
+        ("LCS a b IDX", "[\"matches\" [[[4 7] [5 8]] [[2 3] [0 1]]] \"len\" 6]"),
+        ("LCS a absent", "\"\""),
+        ("SETRANGE a 8000000 x", "8000001"),
+        ("LCS a b", "(error) ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"),
+    ]);
+}
+
+#[test]
+fn a_range_is_stored_as_a_sorted_set() {
+    session().expect(&[
+        ("ZADD z 1 a 2 b 3 c", "3"),
+        ("ZRANGESTORE t z 0 1 REV", "2"),
+        ("ZRANGE t 0 -1 WITHSCORES", "[\"b\" ,2 \"c\" ,3]"),
+        ("ZINTERCARD 2 z t LIMIT 1", "1"),
+        ("ZINTERCARD 2 z t", "2"),
+        ("ZRANGESTORE t absent 0 1", "0"),
+        ("EXISTS t", "0"),
+    ]);
+}

@@ -183,7 +183,7 @@ pub fn line(server: &Server, of: &Connection) -> String {
     // Writing into a String cannot fail.
     let _ = writeln!(
         line,
-        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub=0 multi={} \
+        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} \
          qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl=0 oll=0 omem={} tot-mem={} events=r cmd={} \
          user={} redir=-1 resp={} lib-name={} lib-ver={}",
         of.client.id,
@@ -195,6 +195,7 @@ pub fn line(server: &Server, of: &Connection) -> String {
         of.client.db,
         of.client.channels(),
         of.client.patterns(),
+        of.client.sharded_channels(),
         of.client.queued().map_or(-1, |count| count as i64),
         of.input.len(),
         of.input.capacity() - of.input.len(),

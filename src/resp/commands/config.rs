@@ -1,11 +1,12 @@
 //! `CONFIG`: the knobs of Redis that clients look at, answered from our settings. What can be changed while running is
 //! `maxmemory`, `maxmemory-policy` (of the database the client has selected), `appendfsync`, `timeout`, `maxclients`,
-//! `busy-reply-threshold`, the slow log's and the latency monitor's; knobs that tune encodings are accepted and have no
+//! `busy-reply-threshold`, `notify-keyspace-events`, the slow log's and the latency monitor's; knobs that tune encodings are accepted and have no
 //! effect.
 
 use super::{lower, ok, unknown_subcommand, wrong_arguments};
 use crate::base::{ByteSize, Span};
 use crate::kv::eviction::Policy;
+use crate::kv::notify::{Events, EventsError};
 use crate::kv::persist::SyncMode;
 use crate::kv::{Reply, glob};
 use crate::resp::connection::Connection;
@@ -69,7 +70,7 @@ fn values(server: &Server, db: u8) -> Vec<(&'static str, String)> {
         ("maxclients", config.max_clients.to_string()),
         ("maxmemory", keyspace.memory_limit().to_string()),
         ("maxmemory-policy", keyspace.policy(db).name().to_owned()),
-        ("notify-keyspace-events", String::new()),
+        ("notify-keyspace-events", keyspace.events().to_string()),
         ("proto-max-bulk-len", config.max_bulk.bytes().to_string()),
         ("save", String::new()),
         ("slowlog-log-slower-than", server.timing.slower_than.to_string()),
@@ -107,6 +108,7 @@ enum Change {
     SlowLength(usize),
     Spike(u64),
     Busy(Span),
+    Notify(Events),
 }
 
 /// All or none of the changes are made.
@@ -134,6 +136,7 @@ fn set(server: &mut Server, connection: &mut Connection, pairs: &[&[u8]]) {
                 server.timing.slow.truncate(most);
             }
             Change::Spike(millis) => server.timing.spike = millis,
+            Change::Notify(events) => server.keyspace.set_events(events),
             Change::Busy(span) => server.keyspace.config_mut().script_busy = span,
         }
     }
@@ -154,6 +157,9 @@ fn change(server: &Server, db: u8, name: &str, value: &str) -> Result<Change, St
             "no" => Ok(Change::Sync(SyncMode::No)),
             _ => Err(failed("argument(s) must be one of the following: everysec, always, no")),
         },
+        "notify-keyspace-events" => {
+            value.parse().map(Change::Notify).map_err(|error: EventsError| failed(&error.to_string()))
+        }
         "timeout" => value
             .parse()
             .map(|seconds| Change::Timeout(Span::secs(seconds)))
