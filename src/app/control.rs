@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::control_mail::{self, MailAsk};
 use super::control_people::{self, LinkWanted};
 use super::status::{Facts, Status, VERSION};
-use super::{StartError, control_backup};
+use super::{StartError, control_backup, control_certificates};
 use crate::base::supervise::Role;
 use crate::base::{Disk, Supervisor};
 use crate::issues::{Detail, EventView, Filter, IssuesError, Status as IssueStatus, Summary};
@@ -113,6 +113,13 @@ pub enum Ask {
         name: String,
         /// Where to; the scheduled target when none is named.
         target: Option<String>,
+    },
+    /// Every certificate.
+    Certificates,
+    /// Orders a certificate now.
+    RenewCertificate {
+        /// Its name.
+        name: String,
     },
     /// Something about mail.
     Mail(MailAsk),
@@ -318,6 +325,8 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::SetIssue { id, status }) => told(facts.issues.set_status(id, status).await),
         Ok(Ask::Backups) => (serde_json::to_value(facts.backups.status()).ok(), None),
         Ok(Ask::BackupNow { .. } | Ask::BackupAdd { .. }) => (None, Some("it is answered elsewhere".to_owned())),
+        Ok(Ask::Certificates) => told(control_certificates::list(facts)),
+        Ok(Ask::RenewCertificate { name }) => told(control_certificates::renew(facts, &name)),
         Ok(Ask::Mail(ask)) => control_mail::answer(facts, ask).await,
         Err(error) => (None, Some(error)),
     }
@@ -457,6 +466,7 @@ mod tests {
             checks: Checks::new(Vec::new(), shutdown.clone()),
             issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
             backups: crate::backup::server_tests::backups(shutdown),
+            certificates: None,
             outbox: crate::mail::Outbox::new(
                 memory_store(),
                 Arc::new(TestClock::default()),

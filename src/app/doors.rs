@@ -132,12 +132,13 @@ impl Doors {
         ground: &Ground,
         doors: Vec<edge::Door>,
         runtime: &Handle,
-    ) -> Result<(), StartError> {
+    ) -> Result<Option<Arc<edge::Keeper>>, StartError> {
         let Some(listeners) = self.edge.take().filter(|edge| edge.http().or(edge.https()).is_some()) else {
-            return Ok(());
+            return Ok(None);
         };
         let world = edge::World {
             clock: Arc::clone(&plan.clock),
+            random: Arc::clone(&plan.random),
             disk: Arc::clone(&plan.disk),
             data_dir: ground.folder.path().to_owned(),
             store: ground.state.clone(),
@@ -145,8 +146,8 @@ impl Doors {
             supervisor: plan.supervisor.clone(),
             runtime: runtime.clone(),
         };
-        runtime.block_on(Edge::start(&plan.config.edge, listeners, doors, world))?;
-        Ok(())
+        let edge = runtime.block_on(Edge::start(&plan.config.edge, listeners, doors, world))?;
+        Ok(Some(Arc::clone(edge.keeper())))
     }
 }
 

@@ -146,7 +146,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
-    doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
+    let certificates = doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
 
     let facts = Arc::new(Facts {
         data: ground.folder.path().to_owned(),
@@ -157,6 +157,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks,
         issues: services.issues.clone(),
         backups: backups.clone(),
+        certificates,
         outbox,
         clock: Arc::clone(&plan.clock),
         started,

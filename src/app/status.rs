@@ -10,6 +10,7 @@ use super::connect::Connect;
 use crate::accounts::{AccessKeys, Users};
 use crate::backup::service::Backups;
 use crate::base::Clock;
+use crate::edge::Keeper;
 use crate::issues::Issues;
 use crate::mail::Outbox;
 use crate::monitor::{Checks, Part};
@@ -75,6 +76,8 @@ pub struct Facts {
     pub issues: Issues,
     /// Backups.
     pub backups: Backups,
+    /// The edge's certificates; `None` while the edge is off.
+    pub certificates: Option<Arc<Keeper>>,
     /// Outbound mail.
     pub outbox: Outbox,
     /// The clock.

@@ -73,6 +73,14 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Tell which certificate is in use for each name, until when, and what the last attempt came to
+    Certs {
+        #[command(subcommand)]
+        command: Option<CertsCommand>,
+        /// JSON instead
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Print the link that makes the first account of a new server
     ///
     /// It works once, for 24 hours; each one voids the one before.
@@ -132,6 +140,17 @@ pub(super) enum IssuesCommand {
     Ignore {
         /// Its number
         id: u64,
+    },
+}
+
+#[derive(Clone, Subcommand)]
+pub(super) enum CertsCommand {
+    /// Order a certificate now, whatever is due
+    ///
+    /// What the authority asked to wait for is still waited for.
+    Renew {
+        /// Its name
+        name: String,
     },
 }
 

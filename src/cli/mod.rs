@@ -8,6 +8,7 @@ mod arguments;
 mod backup;
 mod backup_arguments;
 mod backup_show;
+mod certs;
 mod inspect;
 mod issues;
 mod mail;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck => inspect::healthcheck(&shell),
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Backup(command) => backup::backup(shell, command),
+        Command::Certs { command, json } => certs::run(&shell, command, json),
         Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),
         Command::SetupLink => people::setup_link(shell),
         Command::User(command) => people::user(shell, command),

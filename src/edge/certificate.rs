@@ -105,6 +105,11 @@ impl SelfSigned {
         names(&self.domain)
     }
 
+    /// Last moment it is good for, in milliseconds since 1970.
+    pub const fn expires_ms(&self) -> u64 {
+        self.expires_ms
+    }
+
     fn is_good(&self, domain: &str, now: Timestamp) -> bool {
         self.domain == domain && now.after(RENEW_BEFORE.duration()).millis() < self.expires_ms
     }

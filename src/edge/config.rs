@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::acme::config::{AcmeConfig, CertificateConfig, MAX_LISTED};
 use super::error::ConfigError;
 use super::guard::networks;
 pub use super::guard::zones::ZoneConfig;
@@ -52,6 +53,10 @@ settings! {
         pub access_log_size: ByteSize = ByteSize::mib(64),
         /// Security headers added to a site's responses where the app did not set them itself.
         pub security: SecurityConfig = SecurityConfig::default(),
+        /// Certificates in files. They come before those from an authority.
+        pub certificates: Vec<CertificateConfig> = Vec::new(),
+        /// Certificates from an authority.
+        pub acme: AcmeConfig = AcmeConfig::default(),
         /// How much one client may ask for.
         pub limits: LimitsConfig = LimitsConfig::default(),
         /// How long each step may take.
@@ -226,6 +231,11 @@ impl EdgeConfig {
         self.validate_sites()?;
         // What sites are made of is read by the same code that serves them.
         Sites::new(self)?;
+        if self.certificates.len() > MAX_LISTED {
+            return Err(wrong("edge.certificates", "a longer list", "at most 100"));
+        }
+        self.certificates.iter().try_for_each(CertificateConfig::validate)?;
+        self.acme.validate()?;
         self.security.validate()?;
         self.limits.validate()?;
         self.timeouts.validate()

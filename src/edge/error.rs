@@ -72,6 +72,9 @@ pub enum EdgeError {
     /// The certificate could not be made or read.
     #[error("self-signed certificate: {0}")]
     Certificate(String),
+    /// A file that a certificate authority's settings name.
+    #[error("edge.acme.authorities: {0}")]
+    Authority(String),
     /// The certificate could not be stored or loaded.
     #[error("the certificate cannot be stored")]
     Store(#[from] StoreError),

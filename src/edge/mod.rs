@@ -12,6 +12,7 @@
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
 mod access;
+mod acme;
 mod body;
 mod certificate;
 mod client;
@@ -42,36 +43,33 @@ mod worker;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
+pub use self::acme::{CertificateView, Keeper, Origin};
 pub use self::config::EdgeConfig;
 pub use self::doors::{Door, OnPlainHttp};
 pub use self::error::{ConfigError, EdgeError};
 pub use self::listen::Listeners;
 
 use self::access::AccessLog;
-use self::certificate::SelfSigned;
+use self::acme::Names;
 use self::metrics::EdgeMetrics;
 use self::pool::Pools;
 use self::proxy::{Proxy, Rules};
 use self::sites::Sites;
-use self::tls::{Certificates, Set};
 use self::upgrade::Tunnels;
 use self::worker::{DOOR, Places, Worker};
 use crate::base::supervise::{Priority, Role};
-use crate::base::{Clock, Disk, Supervisor};
+use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::http::{ServeConfig, Server};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
 /// Threads a worker may add for name look-ups of upstreams and reads of files.
 const BLOCKING_THREADS: usize = 4;
-/// How often the certificate's age is looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_hours(12);
 /// Threads' names; the kernel wants them short, the supervisor wants them static.
 const NAMES: [&str; config::MAX_WORKERS] = [
     "edge-0", "edge-1", "edge-2", "edge-3", "edge-4", "edge-5", "edge-6", "edge-7", "edge-8", "edge-9", "edge-10",
@@ -89,7 +87,9 @@ pub struct World {
     pub disk: Arc<dyn Disk>,
     /// The data folder.
     pub data_dir: PathBuf,
-    /// Where the certificate is kept, sealed.
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Where certificates, their keys and the accounts at authorities are kept, sealed.
     pub store: Store,
     /// Where counts go.
     pub metrics: Metrics,
@@ -105,6 +105,7 @@ pub struct Edge {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
     certificate: PathBuf,
+    keeper: Arc<Keeper>,
 }
 
 impl Edge {
@@ -121,22 +122,25 @@ impl Edge {
     ) -> Result<Self, EdgeError> {
         config.validate()?;
         let config = &config.in_force();
-        let World { clock, disk, data_dir, store, metrics, supervisor, runtime } = world.clone();
+        let World { clock, disk, data_dir, metrics, supervisor, runtime, .. } = world.clone();
         let counts = EdgeMetrics::new(&metrics);
+        let labels: Vec<&str> = doors.iter().map(|door| door.label).collect();
+        let names = Names::of(config, &labels);
+        let listening = (listeners.http().is_some(), listeners.https().is_some());
+        let keeper = Keeper::open(config, names, listening, world).await?;
         let edge = Self {
             http: listeners.http(),
             https: listeners.https(),
             certificate: certificate::exported_path(&data_dir),
+            keeper: Arc::clone(&keeper),
         };
-
-        let own = certificate::ensure(&store, &disk, &data_dir, &config.domain, clock.now()).await?;
-        let certificates = Certificates::new(set_of(&own)?);
-        let tls = TlsAcceptor::from(tls::server_config(Arc::clone(&certificates))?);
+        let tls = TlsAcceptor::from(tls::server_config(keeper.certificates())?);
 
         let redirect_to = edge.https.filter(|_| config.redirect_https).map(|address| address.port());
         let rules = Arc::new(Rules {
             sites: Sites::new(config)?,
             doors: doors::Doors::new(doors, &config.domain, runtime, supervisor.clone()),
+            challenges: keeper.challenges(),
             trusted: config.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect(),
             redirect_to,
         });
@@ -179,8 +183,7 @@ impl Edge {
                 .thread(name, Role::Critical, Priority::Normal, move || runtime.block_on(worker.run()))
                 .map_err(|source| EdgeError::System { what: "cannot start an edge thread", source })?;
         }
-        let domain = config.domain.clone();
-        supervisor.task("edge certificate", Role::Ordinary, keep_certificate(world, domain, certificates));
+        supervisor.task("edge certificates", Role::Critical, keeper.run());
         Ok(edge)
     }
 
@@ -194,32 +197,15 @@ impl Edge {
         self.https
     }
 
+    /// Every certificate and how it stands.
+    pub fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
+    }
+
     /// The public part of the self-signed certificate, in PEM, for clients to trust.
     pub fn certificate(&self) -> &std::path::Path {
         &self.certificate
     }
-}
-
-/// Makes the self-signed certificate anew when its time comes. A failure is told and tried again half a day later: there
-/// are 30 days left then.
-async fn keep_certificate(world: World, domain: String, certificates: Arc<Certificates>) {
-    loop {
-        tokio::select! {
-            () = world.supervisor.shutdown().draining() => return,
-            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
-        }
-        let now = world.clock.now();
-        let made = certificate::ensure(&world.store, &world.disk, &world.data_dir, &domain, now).await;
-        match made.and_then(|own| set_of(&own)) {
-            Ok(set) => certificates.replace(set),
-            Err(error) => tracing::warn!(%error, "the self-signed certificate cannot be renewed"),
-        }
-    }
-}
-
-fn set_of(own: &SelfSigned) -> Result<Set, EdgeError> {
-    let key = own.key()?;
-    Ok(Set::new(Arc::clone(&key)).with(&own.names(), &key))
 }
 
 fn serve_config(config: &EdgeConfig) -> ServeConfig {

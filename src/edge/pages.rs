@@ -71,6 +71,14 @@ pub fn internal(form: Form) -> Response<Body> {
     page(StatusCode::INTERNAL_SERVER_ERROR, "Internal error.", form)
 }
 
+/// The answer to an authority's challenge (RFC 8555 section 8.3).
+pub fn challenge(authorization: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(authorization));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// A small page with `status` and `text`.
 pub fn page(status: StatusCode, text: &'static str, form: Form) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or("Error");

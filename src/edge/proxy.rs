@@ -8,6 +8,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::access::{AccessLog, Entry, Logged};
+use super::acme::challenges::Challenges;
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Network};
 use super::doors::{Doors, OnPlainHttp};
@@ -35,6 +36,8 @@ pub struct Rules {
     pub sites: Sites,
     /// Mainstay's own doors.
     pub doors: Doors,
+    /// Answers to an authority's challenges.
+    pub challenges: Arc<Challenges>,
     /// Proxies in front that are believed.
     pub trusted: Vec<Network>,
     /// The port plain HTTP is sent on to; `None` serves it.
@@ -95,6 +98,11 @@ impl Proxy {
         }
 
         // 2. Challenges, own doors, the way to HTTPS.
+        if let Some(token) = parts.uri.path().strip_prefix(CHALLENGES)
+            && let Some(authorization) = self.rules.challenges.file(token)
+        {
+            return pages::challenge(authorization);
+        }
         if !peer.secure && parts.uri.path().starts_with(CHALLENGES) {
             return pages::page(StatusCode::NOT_FOUND, "No challenge is under way.", form);
         }

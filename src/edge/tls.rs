@@ -11,8 +11,13 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
+use super::acme::challenges::{ACME_TLS, Challenges};
+
 /// The certificates in use. Handshakes read it without a lock; a new set replaces the old one whole.
-pub struct Certificates(ArcSwap<Set>);
+pub struct Certificates {
+    set: ArcSwap<Set>,
+    challenges: Arc<Challenges>,
+}
 
 /// Certificates by name, and the one for everybody else.
 #[derive(Debug)]
@@ -44,20 +49,24 @@ impl Set {
 }
 
 impl Certificates {
-    /// Begins with `set`.
-    pub fn new(set: Set) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(set)))
+    /// Begins with `set`; handshakes of an authority that validates a name are answered from `challenges`.
+    pub fn new(set: Set, challenges: Arc<Challenges>) -> Arc<Self> {
+        Arc::new(Self { set: ArcSwap::from_pointee(set), challenges })
     }
 
     /// Puts `set` in place of what is used now; running connections keep theirs.
     pub fn replace(&self, set: Set) {
-        self.0.store(Arc::new(set));
+        self.set.store(Arc::new(set));
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let set = self.0.load();
+        if hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ACME_TLS)) {
+            // RFC 8737 section 3: this certificate or none.
+            return self.challenges.certificate(hello.server_name()?);
+        }
+        let set = self.set.load();
         let named = hello.server_name().and_then(|name| set.find(name));
         Some(Arc::clone(named.unwrap_or(&set.fallback)))
     }
@@ -82,7 +91,7 @@ pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
+use super::acme::challenges::ACME_TLS;
 use super::client::Network;
 use super::listen::WorkerListeners;
 use super::metrics::EdgeMetrics;
@@ -170,6 +171,10 @@ impl Worker {
             match timeout(limit, tls.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     metrics.tls_handshakes.inc();
+                    if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
+                        // An authority has seen what it wanted (RFC 8737 section 3); nothing is served on it.
+                        return;
+                    }
                     server.connection(stream, peer, place).await;
                 }
                 Ok(Err(error)) => {

@@ -15,7 +15,7 @@ use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -92,6 +92,18 @@ impl Client {
     /// # Errors
     /// The TLS library refuses its own defaults; with the features this program is built with it does not.
     pub fn new(limit: Duration, largest_answer: usize) -> Result<Self, rustls::Error> {
+        Self::trusting(limit, largest_answer, Vec::new())
+    }
+
+    /// As [`Self::new`], trusting the authorities `further` too.
+    ///
+    /// # Errors
+    /// See [`Self::new`]; or one of `further` is no certificate.
+    pub fn trusting(
+        limit: Duration,
+        largest_answer: usize,
+        further: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
         for certificate in rustls_native_certs::load_native_certs().certs {
             // One that does not parse is one this machine's other programs do not use either.
@@ -99,6 +111,9 @@ impl Client {
         }
         if roots.is_empty() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        for certificate in further {
+            roots.add(certificate)?;
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)

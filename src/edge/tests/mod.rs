@@ -1,5 +1,7 @@
 //! The whole edge on real sockets: raw bytes in, and what an origin gets to see of them.
 
+mod acme;
+mod authority;
 mod balancing;
 mod files;
 mod guarding;
@@ -16,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::base::{LocalDisk, Shutdown, SystemClock};
+use crate::base::{LocalDisk, Shutdown, SystemClock, SystemRandom};
 use crate::testing::memory_store;
 
 /// Longer than anything here takes; only a failing test waits for it.
@@ -138,6 +140,7 @@ async fn trial_with_doors(
 fn world(folder: &std::path::Path, supervisor: &Supervisor, metrics: &Metrics) -> World {
     World {
         clock: Arc::new(SystemClock::new()),
+        random: Arc::new(SystemRandom),
         disk: Arc::new(LocalDisk),
         data_dir: folder.to_owned(),
         store: memory_store(),

@@ -1,0 +1,521 @@
+//! The keeper of all certificates: what is in use, what is due, and what became of every attempt.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use super::authority::Authority;
+use super::challenges::Challenges;
+use super::config::{CertificateConfig, Proof};
+use super::failure::Failure;
+use super::files::Loaded;
+use super::order::{self, Keep, Wanted};
+use super::rows::{self, Issued, NameRow};
+use super::schedule;
+use super::view::{CertificateView, Names, Origin};
+use super::x509::Certificate;
+use crate::base::Timestamp;
+use crate::edge::World;
+use crate::edge::certificate::{self, SelfSigned};
+use crate::edge::config::EdgeConfig;
+use crate::edge::error::EdgeError;
+use crate::edge::tls::{Certificates, Set};
+use crate::telemetry::Counter;
+
+/// How often files, the self-signed certificate and what is due are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// How often the self-signed certificate's age is looked at.
+const OWN_LOOK: Duration = Duration::from_hours(12);
+/// Orders under way at once. One that hangs holds up its own place alone.
+const AT_ONCE: usize = 4;
+/// Longest time of one attempt.
+const ATTEMPT: Duration = Duration::from_mins(5);
+/// How often an authority is asked when to renew, unless it says otherwise; and the least and most it can say.
+const ASK: (Duration, Duration, Duration) =
+    (Duration::from_hours(12), Duration::from_hours(1), Duration::from_hours(24));
+
+/// Keeps certificates; shared.
+#[derive(Debug)]
+pub struct Keeper {
+    domain: String,
+    proofs: Vec<Proof>,
+    authorities: Vec<Authority>,
+    file_settings: Vec<CertificateConfig>,
+    world: World,
+    challenges: Arc<Challenges>,
+    certificates: Arc<Certificates>,
+    state: Mutex<State>,
+    wake: Notify,
+    /// Held while an account is made, so that there is one at each authority.
+    accounts: AsyncMutex<()>,
+    obtained: Counter,
+    failed: Counter,
+}
+
+#[derive(Debug)]
+struct State {
+    own: SelfSigned,
+    own_looked: Timestamp,
+    names: BTreeMap<String, Name>,
+    files: Vec<Loaded>,
+    /// Until when an authority does not want to hear of a name.
+    holds: HashMap<(usize, String), Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Name {
+    row: NameRow,
+    used: Option<(Issued, Certificate)>,
+    ordering: bool,
+}
+
+impl Keeper {
+    /// Loads what is kept and reads the files. `names` are ordered for once [`Self::run`] runs.
+    ///
+    /// # Errors
+    /// [`EdgeError`]: the store, the self-signed certificate or an authority's files.
+    pub async fn open(
+        config: &EdgeConfig,
+        names: Names,
+        listening: (bool, bool),
+        world: World,
+    ) -> Result<Arc<Self>, EdgeError> {
+        let now = world.clock.now();
+        let own = certificate::ensure(&world.store, &world.disk, &world.data_dir, &config.domain, now).await?;
+        let mut authorities = Vec::new();
+        if config.acme.agree_terms {
+            for authority in &config.acme.authorities {
+                authorities.push(Authority::open(authority, &config.acme.email, &world.disk).await?);
+            }
+        }
+        let (issued, mut known) = rows::load(&world.store).await?;
+        let mut issued: HashMap<String, Issued> = issued.into_iter().collect();
+        let mut all = BTreeMap::new();
+        for name in names.into_set() {
+            let used = issued.remove(&name).and_then(|row| match assembled(&row) {
+                Ok(certificate) => Some((row, certificate)),
+                Err(error) => {
+                    tracing::error!(name, %error, "a kept certificate cannot be used; another one is ordered");
+                    None
+                }
+            });
+            let place = known.iter().position(|(other, _)| *other == name);
+            let row = place.map(|place| known.swap_remove(place).1).unwrap_or_default();
+            all.insert(name, Name { row, used, ordering: false });
+        }
+        for (name, row) in issued {
+            // No longer wanted. It stays as long as it is good: the settings may come back.
+            if row.not_after_ms < now.millis() {
+                rows::forget(&world.store, &name).await?;
+            }
+        }
+        let attempts = |result| {
+            let help = "Attempts to get a certificate from an authority, by result.";
+            world.metrics.counter("mainstay_edge_certificate_orders_total", help, &[("result", result)])
+        };
+        let challenges = Arc::<Challenges>::default();
+        let certificates = Certificates::new(own_set(&own)?, Arc::clone(&challenges));
+        let keeper = Arc::new(Self {
+            domain: config.domain.clone(),
+            proofs: config.acme.proofs(listening.0, listening.1),
+            authorities,
+            file_settings: config.certificates.clone(),
+            obtained: attempts("obtained"),
+            failed: attempts("failed"),
+            challenges,
+            certificates,
+            state: Mutex::new(State {
+                own,
+                own_looked: now,
+                names: all,
+                files: config.certificates.iter().map(|_| Loaded::default()).collect(),
+                holds: HashMap::new(),
+            }),
+            wake: Notify::new(),
+            accounts: AsyncMutex::new(()),
+            world,
+        });
+        keeper.look_at_files().await;
+        keeper.publish();
+        Ok(keeper)
+    }
+
+    /// What handshakes use.
+    pub fn certificates(&self) -> Arc<Certificates> {
+        Arc::clone(&self.certificates)
+    }
+
+    /// What challenges are answered with.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
+    }
+
+    /// How every name stands.
+    pub fn view(&self) -> Vec<CertificateView> {
+        let state = self.state();
+        let blank = |name: &str, origin, expires| CertificateView {
+            name: name.to_owned(),
+            origin,
+            authority: None,
+            expires_ms: expires,
+            renew_at_ms: None,
+            ordering: false,
+            last_attempt_ms: None,
+            failures: 0,
+            next_attempt_ms: None,
+            error: None,
+        };
+        let mut out = Vec::new();
+        for (config, loaded) in self.file_settings.iter().zip(&state.files) {
+            let expires = loaded.certificate.as_ref().map(|certificate| certificate.not_after_ms);
+            let error = (!loaded.error.is_empty()).then(|| loaded.error.clone());
+            out.push(CertificateView { error, ..blank(&config.certificate, Origin::File, expires) });
+        }
+        for (name, known) in &state.names {
+            let file = state.files.iter().filter_map(|loaded| loaded.certificate.as_ref()).find(|one| one.covers(name));
+            if let Some(file) = file {
+                out.push(blank(name, Origin::File, Some(file.not_after_ms)));
+                continue;
+            }
+            let issued = known.used.as_ref().map(|(issued, _)| issued);
+            let origin = if issued.is_some() { Origin::Authority } else { Origin::SelfSigned };
+            let expires = issued.map_or(state.own.expires_ms(), |issued| issued.not_after_ms);
+            let when = |millis: u64| (millis > 0).then_some(millis);
+            out.push(CertificateView {
+                authority: issued.map(|issued| issued.directory.clone()),
+                renew_at_ms: issued.map(|issued| issued.renew_at_ms),
+                ordering: known.ordering,
+                last_attempt_ms: when(known.row.last_attempt_ms),
+                failures: known.row.failures,
+                next_attempt_ms: when(known.row.next_attempt_ms),
+                error: (!known.row.error.is_empty()).then(|| known.row.error.clone()),
+                ..blank(name, origin, Some(expires))
+            });
+        }
+        if out.is_empty() {
+            out.push(blank(&self.domain, Origin::SelfSigned, Some(state.own.expires_ms())));
+        }
+        out
+    }
+
+    /// Orders a certificate for `name` as soon as may be, whatever is due; false when it is no name of this server. What
+    /// an authority asked to wait for is still waited for.
+    pub fn renew(&self, name: &str) -> bool {
+        let mut state = self.state();
+        let Some(known) = state.names.get_mut(&name.to_ascii_lowercase()) else { return false };
+        known.row.next_attempt_ms = 0;
+        if let Some((issued, _)) = &mut known.used {
+            issued.renew_at_ms = 0;
+        }
+        drop(state);
+        self.wake.notify_one();
+        true
+    }
+
+    /// Looks after everything until the server drains. An order under way then is gone on with after the next start.
+    pub async fn run(self: Arc<Self>) {
+        let stop = self.world.supervisor.shutdown().clone();
+        tokio::select! {
+            () = stop.draining() => {}
+            () = self.look_around() => {}
+            () = self.order_around() => {}
+        }
+    }
+
+    async fn look_around(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.look_at_files().await {
+                self.publish();
+            }
+            let now = self.world.clock.now();
+            if now.since(self.state().own_looked) >= OWN_LOOK {
+                let World { store, disk, data_dir, .. } = &self.world;
+                let made = certificate::ensure(store, disk, data_dir, &self.domain, now).await;
+                self.state().own_looked = now;
+                match made {
+                    Ok(own) => {
+                        self.state().own = own;
+                        self.publish();
+                    }
+                    // 30 days are left.
+                    Err(error) => tracing::warn!(%error, "the self-signed certificate cannot be renewed"),
+                }
+            }
+        }
+    }
+
+    async fn look_at_files(&self) -> bool {
+        if self.file_settings.is_empty() {
+            return false;
+        }
+        let (disk, settings) = (Arc::clone(&self.world.disk), self.file_settings.clone());
+        let mut files = std::mem::take(&mut self.state().files);
+        files.resize_with(settings.len(), Loaded::default);
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut changed = false;
+            for (config, loaded) in settings.iter().zip(&mut files) {
+                if loaded.look(config, disk.as_ref()) {
+                    changed = true;
+                    match loaded.error.as_str() {
+                        "" => tracing::info!(certificate = config.certificate, "read a certificate"),
+                        error => tracing::error!(error, "a certificate cannot be read; the one before stays in use"),
+                    }
+                }
+            }
+            (files, changed)
+        });
+        match looked.await {
+            Ok((files, changed)) => {
+                self.state().files = files;
+                changed
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn order_around(&self) {
+        loop {
+            if !self.proofs.is_empty() {
+                let due = self.due();
+                stream::iter(due).for_each_concurrent(AT_ONCE, |name| async move { self.attempt(&name).await }).await;
+                self.ask_when_to_renew().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Names to order for now.
+    fn due(&self) -> Vec<String> {
+        let now = self.world.clock.now().millis();
+        let state = self.state();
+        let in_files = |name: &str| {
+            state.files.iter().filter_map(|loaded| loaded.certificate.as_ref()).any(|one| one.covers(name))
+        };
+        let due = |(name, known): &(&String, &Name)| {
+            known.row.next_attempt_ms <= now
+                && known.used.as_ref().is_none_or(|(issued, _)| issued.renew_at_ms <= now)
+                && !in_files(name)
+        };
+        state.names.iter().filter(due).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// One attempt for `name`, at each authority until one gives a certificate.
+    async fn attempt(&self, name: &str) {
+        let now = self.world.clock.now();
+        let (mut row, old) = {
+            let mut state = self.state();
+            let Some(known) = state.names.get_mut(name) else { return };
+            known.ordering = true;
+            known.row.last_attempt_ms = now.millis();
+            (known.row.clone(), known.used.as_ref().map(|(issued, _)| issued.clone()))
+        };
+        let mut failures = Vec::new();
+        let mut asked: Option<Duration> = None;
+        let mut obtained = None;
+        for (index, authority) in self.authorities.iter().enumerate() {
+            let hold = self.state().holds.get(&(index, name.to_owned())).copied();
+            if let Some(until) = hold.filter(|until| now < *until) {
+                let left = until.since(now);
+                asked = Some(asked.map_or(left, |asked| asked.min(left)));
+                failures.push(format!("{}: asked not to be called before {until}", authority.directory()));
+                continue;
+            }
+            let ordered = self.order(authority, name, &mut row, old.as_ref());
+            let late = |_elapsed| Failure::told("the order took longer than five minutes");
+            match tokio::time::timeout(ATTEMPT, ordered).await.map_err(late).flatten() {
+                Ok(certified) => {
+                    obtained = Some(certified);
+                    break;
+                }
+                Err(failure) => {
+                    tracing::warn!(name, authority = authority.directory(), %failure, "no certificate");
+                    let wait = failure.retry_after.unwrap_or_default();
+                    asked = Some(asked.map_or(wait, |asked| asked.min(wait)));
+                    let mut state = self.state();
+                    state.holds.retain(|_, until| now < *until);
+                    if wait > Duration::ZERO {
+                        state.holds.insert((index, name.to_owned()), now.after(wait));
+                    }
+                    failures.push(match self.authorities.len() {
+                        1 => failure.text,
+                        _ => format!("{}: {}", authority.directory(), failure.text),
+                    });
+                }
+            }
+        }
+        let now = self.world.clock.now();
+        if let Some(order::Certified { mut issued, certificate }) = obtained {
+            issued.renew_at_ms =
+                schedule::renewal(issued.not_before_ms, issued.not_after_ms, self.world.random.as_ref());
+            row = NameRow { last_attempt_ms: row.last_attempt_ms, ..NameRow::default() };
+            if let Err(error) = rows::put_name(&self.world.store, name, &row, Some(&issued)).await {
+                tracing::error!(name, %error, "a new certificate cannot be kept; it is used until the next start");
+            }
+            tracing::info!(name, authority = issued.directory, expires = %Timestamp(issued.not_after_ms), "got a certificate");
+            self.obtained.inc();
+            if let Some(known) = self.state().names.get_mut(name) {
+                *known = Name { row, used: Some((issued, certificate)), ordering: false };
+            }
+            self.publish();
+        } else {
+            self.failed.inc();
+            row.failures = row.failures.saturating_add(1);
+            row.error = failures.join("; ");
+            row.next_attempt_ms = schedule::next_attempt(now, row.failures, asked, self.world.random.as_ref()).millis();
+            if let Err(error) = rows::put_name(&self.world.store, name, &row, None).await {
+                tracing::error!(name, %error, "a failed order cannot be kept");
+            }
+            if let Some(known) = self.state().names.get_mut(name) {
+                known.row = row;
+                known.ordering = false;
+            }
+        }
+    }
+
+    async fn order(
+        &self,
+        authority: &Authority,
+        name: &str,
+        row: &mut NameRow,
+        old: Option<&Issued>,
+    ) -> Result<order::Certified, Failure> {
+        let transport = authority.transport(self.world.clock.now());
+        let failures = row.failures as usize;
+        let proof = self.proofs.get(failures.checked_rem(self.proofs.len()).unwrap_or(0)).copied();
+        let Some(proof) = proof else { return Err(Failure::told("no challenge can be answered")) };
+        let wanted = Wanted {
+            name,
+            directory: authority.directory(),
+            profile: authority.profile(),
+            proof,
+            replaces: old.filter(|issued| issued.directory == authority.directory()),
+        };
+        let work = async {
+            let account = authority.account(&self.world.store, &transport, &self.accounts).await?;
+            let mut order = row.order.take();
+            let keep = Keep { store: &self.world.store, row: NameRow { order: None, ..row.clone() } };
+            let done = order::obtain(&account, wanted, &mut order, &self.challenges, &keep).await;
+            row.order = order;
+            done
+        };
+        let mut done = work.await;
+        if let Err(failure) = &mut done {
+            failure.retry_after = transport.retry_after();
+            if failure.is("accountDoesNotExist") {
+                // A test authority that began anew. The next attempt makes another account.
+                let _ = rows::put_account(&self.world.store, authority.directory(), None).await;
+            }
+        }
+        done
+    }
+
+    /// Asks authorities that have an opinion (RFC 9773) when their certificates should be renewed.
+    async fn ask_when_to_renew(&self) {
+        let now = self.world.clock.now();
+        let due: Vec<(String, Issued)> = {
+            let state = self.state();
+            let used = state.names.iter().filter_map(|(name, known)| Some((name, &known.used.as_ref()?.0)));
+            let due = used.filter(|(_, issued)| issued.ask_at_ms <= now.millis() && issued.renew_at_ms > now.millis());
+            due.map(|(name, issued)| (name.clone(), issued.clone())).collect()
+        };
+        stream::iter(due)
+            .for_each_concurrent(AT_ONCE, |(name, issued)| async move {
+                let asked = tokio::time::timeout(ATTEMPT, self.ask(&issued)).await;
+                let answer = asked.unwrap_or_else(|_elapsed| Err(Failure::told("no answer")));
+                let (window, wait) = match answer {
+                    Ok((window, wait)) => (Some(window), wait.clamp(ASK.1, ASK.2)),
+                    Err(failure) => {
+                        tracing::debug!(name, %failure, "no renewal information");
+                        (None, ASK.0)
+                    }
+                };
+                let mut issued = issued;
+                issued.ask_at_ms = now.after(wait).millis();
+                if let Some((start, end)) = window
+                    && !(start..=end).contains(&issued.renew_at_ms)
+                {
+                    // Later than a third of the lifetime before the end is late, whoever suggests it.
+                    let latest = issued
+                        .not_after_ms
+                        .saturating_sub(issued.not_after_ms.saturating_sub(issued.not_before_ms) / 10);
+                    issued.renew_at_ms = schedule::within(start, end, self.world.random.as_ref()).min(latest);
+                }
+                let row = {
+                    let mut state = self.state();
+                    let Some(known) = state.names.get_mut(&name) else { return };
+                    if let Some((used, _)) = &mut known.used
+                        && used.chain == issued.chain
+                    {
+                        used.renew_at_ms = issued.renew_at_ms;
+                        used.ask_at_ms = issued.ask_at_ms;
+                    }
+                    known.row.clone()
+                };
+                if let Err(error) = rows::put_name(&self.world.store, &name, &row, Some(&issued)).await {
+                    tracing::warn!(name, %error, "renewal information cannot be kept");
+                }
+            })
+            .await;
+    }
+
+    async fn ask(&self, issued: &Issued) -> Result<((u64, u64), Duration), Failure> {
+        let known = |authority: &&Authority| authority.directory() == issued.directory;
+        let Some(authority) = self.authorities.iter().find(known) else {
+            return Err(Failure::told("its authority is no longer in the settings"));
+        };
+        let transport = authority.transport(self.world.clock.now());
+        let account = authority.account(&self.world.store, &transport, &self.accounts).await?;
+        authority.renewal_window(&account, issued).await
+    }
+
+    /// Puts what is known into use.
+    fn publish(&self) {
+        let set = {
+            let state = self.state();
+            let Ok(mut set) = own_set(&state.own) else { return };
+            for (name, known) in &state.names {
+                if let Some((_, certificate)) = &known.used {
+                    set = set.with(std::slice::from_ref(name), &certificate.key);
+                }
+            }
+            for certificate in state.files.iter().filter_map(|loaded| loaded.certificate.as_ref()) {
+                set = set.with(&certificate.names, &certificate.key);
+            }
+            set
+        };
+        self.certificates.replace(set);
+        self.measure();
+    }
+
+    fn measure(&self) {
+        let help = "When the certificate in use for a name ends, in seconds since 1970.";
+        for view in self.view() {
+            let gauge =
+                self.world.metrics.gauge("mainstay_edge_certificate_expires_seconds", help, &[("name", &view.name)]);
+            gauge.set(i64::try_from(view.expires_ms.unwrap_or(0) / 1_000).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn own_set(own: &SelfSigned) -> Result<Set, EdgeError> {
+    let key = own.key()?;
+    Ok(Set::new(Arc::clone(&key)).with(&own.names(), &key))
+}
+
+fn assembled(issued: &Issued) -> Result<Certificate, Failure> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(issued.key.as_slice()));
+    Certificate::new(issued.certificates(), &key)
+}

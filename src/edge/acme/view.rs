@@ -1,0 +1,101 @@
+//! Which names certificates are ordered for, and what is told about them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::MAX_NAMES;
+use crate::edge::config::EdgeConfig;
+use crate::edge::host::Pattern;
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// From files.
+    File,
+    /// From an authority.
+    Authority,
+    /// The server's own; browsers warn.
+    SelfSigned,
+}
+
+/// How one name stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// The name, or the path of the files.
+    pub name: String,
+    /// What is in use now.
+    pub origin: Origin,
+    /// The authority's directory, when it came from one.
+    pub authority: Option<String>,
+    /// Last moment it is good for, in milliseconds since 1970.
+    pub expires_ms: Option<u64>,
+    /// When the next one is ordered.
+    pub renew_at_ms: Option<u64>,
+    /// Whether an order is under way.
+    pub ordering: bool,
+    /// When the last attempt began.
+    pub last_attempt_ms: Option<u64>,
+    /// Failed attempts since the last success.
+    pub failures: u32,
+    /// When the next attempt may begin.
+    pub next_attempt_ms: Option<u64>,
+    /// Why the last attempt failed, in the authority's words.
+    pub error: Option<String>,
+}
+
+/// The names certificates are ordered for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(BTreeSet<String>);
+
+impl Names {
+    /// All of them.
+    pub fn into_set(self) -> BTreeSet<String> {
+        self.0
+    }
+
+    /// The names of `config` that an authority could know, with those of the doors of `labels`.
+    pub fn of(config: &EdgeConfig, labels: &[&str]) -> Self {
+        let acme = &config.acme;
+        if !acme.agree_terms {
+            return Self::default();
+        }
+        let doors = labels.iter().map(|label| format!("{label}.{}", config.domain));
+        let hosts = config.sites.iter().flat_map(|site| &site.hosts).filter_map(|host| match host.parse() {
+            Ok(Pattern::Exact(name)) => Some(name),
+            _ => None,
+        });
+        let all = std::iter::once(config.domain.clone()).chain(doors).chain(hosts).chain(acme.names.iter().cloned());
+        let skipped = |name: &String| acme.skip.iter().any(|skip| skip.eq_ignore_ascii_case(name));
+        let known = |name: &String| {
+            name.contains('.')
+                && !name.ends_with(".localhost")
+                && !name.contains('_')
+                && name.parse::<IpAddr>().is_err()
+        };
+        let all = all.map(|name| name.to_ascii_lowercase()).filter(|name| known(name) && !skipped(name));
+        Self(all.take(MAX_NAMES).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        let config: EdgeConfig = toml::from_str(text).unwrap();
+        Names::of(&config, &["s3"]).into_set().into_iter().collect()
+    }
+
+    #[test]
+    fn names_are_those_an_authority_could_know_and_none_without_consent() {
+        let sites = "[[sites]]\nhosts = [\"Shop.example\", \"*.example.com\", \"10.0.0.1\", \"localhost\"]\n";
+        let acme = "[acme]\nagree_terms = true\nnames = [\"b.example\"]\nskip = [\"S3.example.com\"]\n";
+        let all = format!("domain = \"example.com\"\n{sites}{acme}");
+        assert_eq!(names(&all), ["b.example", "example.com", "shop.example"]);
+        assert!(names(&all.replace("true", "false")).is_empty());
+        assert!(names("[acme]\nagree_terms = true").is_empty());
+    }
+}

@@ -1,0 +1,193 @@
+//! Certificates from an authority, with everything that goes wrong on the way.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::authority::{Authority, Mood};
+use super::*;
+use crate::edge::acme::{CertificateView, Origin};
+
+/// Longer than an order takes on a machine under load; only a failing test waits for it.
+const LONG: Duration = Duration::from_secs(120);
+
+/// An edge that orders certificates from authorities of its own.
+struct Orders {
+    folder: tempfile::TempDir,
+    store: Store,
+    settings: String,
+}
+
+impl Orders {
+    /// `settings` (TOML) stand before the tables of `edge.acme`, `acme` in it; `authorities` in their order.
+    fn new(settings: &str, acme: &str, authorities: &[(&Authority, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = format!("domain = \"example.com\"\n{settings}\n[acme]\nagree_terms = true\n{acme}\n");
+        for (number, (authority, further)) in authorities.iter().enumerate() {
+            let trust = folder.path().join(format!("root{number}.pem"));
+            std::fs::write(&trust, &authority.root).unwrap();
+            text += &format!(
+                "[[acme.authorities]]\ndirectory = \"{}\"\ntrust_file = {trust:?}\n{further}\n",
+                authority.directory
+            );
+        }
+        Self { folder, store: memory_store(), settings: text }
+    }
+
+    async fn start(&self, supervisor: &Supervisor) -> Edge {
+        let mut config: EdgeConfig = toml::from_str(&self.settings).unwrap();
+        config.workers = 1;
+        for listen in [&mut config.http, &mut config.https] {
+            if listen.address().is_some() {
+                *listen = crate::base::Listen::loopback(0);
+            }
+        }
+        let world = World { store: self.store.clone(), ..world(self.folder.path(), supervisor, &Metrics::new()) };
+        let listeners = Listeners::bind(&config).unwrap();
+        Edge::start(&config, listeners, Vec::new(), world).await.unwrap()
+    }
+}
+
+fn supervisor() -> Supervisor {
+    Supervisor::new(Shutdown::new())
+}
+
+/// Waits until `name` stands as `wanted` says.
+async fn until(edge: &Edge, name: &str, wanted: impl Fn(&CertificateView) -> bool) -> CertificateView {
+    let seen = async {
+        loop {
+            if let Some(view) = edge.keeper().view().into_iter().find(|view| view.name == name && wanted(view)) {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, seen).await.unwrap_or_else(|_| panic!("{:?}", edge.keeper().view()))
+}
+
+fn obtained(view: &CertificateView) -> bool {
+    view.origin == Origin::Authority
+}
+
+fn failed(view: &CertificateView) -> bool {
+    view.failures > 0 && !view.ordering
+}
+
+/// Whether the certificate shown for `name` was signed by somebody else.
+async fn is_signed(edge: &Edge, name: &str) -> bool {
+    let shown = tls::handshake(edge.https().unwrap(), name, b"h2").await.unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&shown).unwrap();
+    let own = CertificateDer::from_pem_file(edge.certificate()).unwrap();
+    assert!(parsed.validity().is_valid());
+    shown != own
+}
+
+#[tokio::test]
+async fn names_get_certificates_by_http_01_and_a_blocked_one_holds_up_nobody() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood { refused_nonces: Some(3), ..Mood::default() }).await;
+    let acme = "names = [\"blocked.example.com\", \"www.example.com\"]";
+    let edge = Orders::new("", acme, &[(&authority, "")]).start(&tasks).await;
+    authority.reach(&edge);
+    for name in ["example.com", "www.example.com"] {
+        let view = until(&edge, name, obtained).await;
+        assert!(view.renew_at_ms < view.expires_ms && view.error.is_none(), "{view:?}");
+        assert!(is_signed(&edge, name).await);
+    }
+    let blocked = until(&edge, "blocked.example.com", failed).await;
+    assert_eq!(blocked.error.as_deref(), Some("policy forbids this name (rejectedIdentifier)"));
+    assert_eq!(blocked.origin, Origin::SelfSigned);
+    assert!(!is_signed(&edge, "blocked.example.com").await);
+    assert_eq!(authority.asked(), (1, 2), "one account, an order for each name that may be had");
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn tls_alpn_01_needs_no_port_80_and_an_account_can_be_bound() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood { binding: true, ..Mood::default() }).await;
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\n").unwrap();
+    let bound = format!("eab_key_id = \"kid-1\"\neab_key_file = {:?}", key.path());
+    let edge = Orders::new("http = \"\"", "", &[(&authority, &bound)]).start(&tasks).await;
+    authority.reach(&edge);
+    until(&edge, "example.com", obtained).await;
+    assert!(is_signed(&edge, "example.com").await);
+    let strange = tls::handshake(edge.https().unwrap(), "example.com", b"acme-tls/1").await;
+    assert!(strange.is_err(), "no challenge is under way any more");
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn an_authority_that_limits_is_left_alone_for_as_long_as_it_says() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood { limited: Some(86_400), ..Mood::default() }).await;
+    let edge = Orders::new("", "", &[(&authority, "")]).start(&tasks).await;
+    authority.reach(&edge);
+    let view = until(&edge, "example.com", failed).await;
+    assert_eq!(view.error.as_deref(), Some("too many certificates already issued (rateLimited)"));
+    assert!(view.next_attempt_ms.unwrap() >= view.last_attempt_ms.unwrap() + 86_400_000);
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn the_next_authority_is_asked_when_the_first_is_down() {
+    let tasks = supervisor();
+    let down = Authority::start(&tasks, Mood { down: true, ..Mood::default() }).await;
+    let up = Authority::start(&tasks, Mood::default()).await;
+    let edge = Orders::new("", "", &[(&down, ""), (&up, "")]).start(&tasks).await;
+    up.reach(&edge);
+    let view = until(&edge, "example.com", obtained).await;
+    assert_eq!(view.authority.as_deref(), Some(up.directory.as_str()));
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn a_failed_renewal_leaves_the_certificate_and_a_restart_finds_it() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood::default()).await;
+    let orders = Orders::new("", "", &[(&authority, "")]);
+    let first = supervisor();
+    let edge = orders.start(&first).await;
+    authority.reach(&edge);
+    until(&edge, "example.com", obtained).await;
+    let before = tls::handshake(edge.https().unwrap(), "example.com", b"h2").await.unwrap();
+    authority.set(Mood { down: true, ..Mood::default() });
+    assert!(edge.keeper().renew("Example.com") && !edge.keeper().renew("other.example"));
+    let view = until(&edge, "example.com", failed).await;
+    assert!(obtained(&view) && view.error.unwrap().contains("502 Bad Gateway"));
+    assert_eq!(tls::handshake(edge.https().unwrap(), "example.com", b"h2").await.unwrap(), before);
+    first.shutdown().force();
+    let edge = orders.start(&tasks).await;
+    assert_eq!(tls::handshake(edge.https().unwrap(), "example.com", b"h2").await.unwrap(), before);
+    let view = until(&edge, "example.com", failed).await;
+    assert!(obtained(&view) && view.next_attempt_ms > view.last_attempt_ms);
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn an_order_under_way_is_gone_on_with_after_a_restart() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood { slow: true, ..Mood::default() }).await;
+    let orders = Orders::new("", "", &[(&authority, "")]);
+    let first = supervisor();
+    let edge = orders.start(&first).await;
+    let table = crate::store::Table::new("edge.acme.names");
+    let kept = async {
+        loop {
+            let row = orders.store.read::<_, crate::store::StoreError>(move |tx| tx.get(table, b"example.com")).await;
+            if row.unwrap().is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, kept).await.unwrap();
+    first.shutdown().force();
+    drop(edge);
+    authority.set(Mood::default());
+    let edge = orders.start(&tasks).await;
+    authority.reach(&edge);
+    until(&edge, "example.com", obtained).await;
+    assert_eq!(authority.asked(), (1, 1), "the same account, the same order");
+    tasks.shutdown().force();
+}

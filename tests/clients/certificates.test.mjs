@@ -1,0 +1,131 @@
+// Certificates from Let's Encrypt's own test authority (pebble), which refuses every third nonce here: ordered, checked by
+// a client that trusts nothing else, still there after kill -9.
+
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { request } from 'node:https';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { connect } from 'node:tls';
+
+import { onPile } from './support/backend.mjs';
+import { folder } from './support/folder.mjs';
+import { command, startMainstay } from './support/mainstay.mjs';
+import { freePort, output, start } from './support/process.mjs';
+import { undo } from './support/scope.mjs';
+
+const skip = onPile && 'certificates are ordered by Mainstay only';
+
+/** What `url` answers, to somebody who trusts `ca`. */
+function fetched(url, ca) {
+  return new Promise((resolve, reject) => {
+    const asked = request(url, { ca }, (answer) => {
+      const chunks = [];
+      answer.on('data', (chunk) => chunks.push(chunk));
+      answer.on('end', () => resolve(Buffer.concat(chunks).toString()));
+    });
+    asked.on('error', reject).end();
+  });
+}
+
+/** The certificate shown for `servername`, verified against `ca`. */
+function shown(port, servername, ca) {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: '127.0.0.1', port, servername, ca }, () => {
+      resolve(socket.getPeerCertificate().serialNumber);
+      socket.destroy();
+    });
+    socket.on('error', reject);
+  });
+}
+
+/** An authority in `dir` that looks for challenges on `http` and `https`. */
+async function authority(t, dir, { http, https }) {
+  const path = (name) => join(dir, name);
+  const openssl = (line) => output('openssl', line.split(' '), { cwd: dir });
+  await openssl('req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=test -days 2');
+  await openssl('req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout srv.key -out srv.csr -subj /CN=localhost');
+  writeFileSync(path('srv.ext'), 'subjectAltName=IP:127.0.0.1\n');
+  await openssl('x509 -req -in srv.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out srv.pem -days 2 -extfile srv.ext');
+  const [wfe, management, dns, manage] = [await freePort(), await freePort(), await freePort(), await freePort()];
+  const pebble = {
+    listenAddress: `127.0.0.1:${wfe}`,
+    managementListenAddress: `127.0.0.1:${management}`,
+    certificate: path('srv.pem'),
+    privateKey: path('srv.key'),
+    httpPort: http,
+    tlsPort: https,
+    ocspResponderURL: '',
+    externalAccountBindingRequired: false,
+    domainBlocklist: ['blocked.example.org'],
+  };
+  writeFileSync(path('pebble.json'), JSON.stringify({ pebble }));
+  const names = ['-management', `127.0.0.1:${manage}`, '-dns01', `127.0.0.1:${dns}`, '-http01', '', '-https01', ''];
+  names.push('-tlsalpn01', '', '-defaultIPv4', '127.0.0.1', '-defaultIPv6', '');
+  const resolver = await start('pebble-challtestsrv', names, { ready: (line) => line.includes('Starting management server') });
+  undo(t, () => resolver.stop());
+  const env = { PATH: process.env.PATH, PEBBLE_VA_NOSLEEP: '1', PEBBLE_WFE_NONCEREJECT: '30' };
+  const running = await start('pebble', ['-config', path('pebble.json'), '-dnsserver', `127.0.0.1:${dns}`], {
+    env,
+    ready: (line) => line.includes('ACME directory available'),
+  });
+  undo(t, () => running.stop());
+  const trust = readFileSync(path('ca.pem'));
+  return { url: `https://127.0.0.1:${wfe}/dir`, trust: path('ca.pem'), root: await fetched(`https://127.0.0.1:${management}/roots/0`, trust) };
+}
+
+for (const challenge of ['http-01', 'tls-alpn-01']) {
+  test(`a certificate by ${challenge} is ordered, verifies, and outlives kill -9`, { skip }, async (t) => {
+    const dir = folder(t);
+    const [http, https] = [await freePort(), await freePort()];
+    const ca = await authority(t, dir, { http, https });
+    const config = join(dir, 'mainstay.toml');
+    writeFileSync(
+      config,
+      `[edge]
+domain = "example.org"
+[edge.acme]
+agree_terms = true
+email = "admin@example.org"
+names = ["blocked.example.org"]
+skip = ["s3.example.org"]
+challenges = ["${challenge}"]
+[[edge.acme.authorities]]
+directory = "${ca.url}"
+trust_file = "${ca.trust}"
+`,
+    );
+    const data = join(dir, 'data');
+    const extra = {
+      MAINSTAY_CONFIG: config,
+      MAINSTAY_EDGE__HTTP: `127.0.0.1:${http}`,
+      MAINSTAY_EDGE__HTTPS: `127.0.0.1:${https}`,
+    };
+    const server = await startMainstay({ data, extra });
+    undo(t, () => server.stop());
+    const certs = async () => JSON.parse((await command(data, ['certs', '--json'], extra)).stdout);
+    const standing = async (name) => (await certs()).find((one) => one.name === name);
+    const until = async (name, wanted) => {
+      for (;;) {
+        const view = await standing(name);
+        assert.ok(view.failures === 0 || wanted(view), view.error);
+        if (wanted(view)) return view;
+        await new Promise((next) => setTimeout(next, 50));
+      }
+    };
+    const obtained = (view) => view.origin === 'authority';
+    for (const name of ['example.org', 'console.example.org']) await until(name, obtained);
+    const blocked = await until('blocked.example.org', (view) => view.failures > 0);
+    assert.match(blocked.error, /rejectedIdentifier/);
+    assert.equal(blocked.origin, 'self-signed');
+
+    const serial = await shown(https, 'example.org', ca.root);
+    await shown(https, 'console.example.org', ca.root);
+    await assert.rejects(shown(https, 'blocked.example.org', ca.root));
+    await server.kill();
+    const again = await startMainstay({ data, extra });
+    undo(t, () => again.stop());
+    assert.equal(await shown(https, 'example.org', ca.root), serial);
+    assert.equal((await standing('example.org')).failures, 0);
+  });
+}
