@@ -107,6 +107,9 @@ tree! {
 const TABLES: &[(&str, Shape)] = &[
     ("SiteConfig", Shape::of::<edge::SiteConfig>()),
     ("ZoneConfig", Shape::of::<edge::ZoneConfig>()),
+    ("CertificateConfig", Shape::of::<edge::CertificateConfig>()),
+    ("AcmeConfig", Shape::of::<edge::AcmeConfig>()),
+    ("AuthorityConfig", Shape::of::<edge::AuthorityConfig>()),
     ("SecurityConfig", Shape::of::<edge::SecurityConfig>()),
     ("LimitsConfig", Shape::of::<edge::LimitsConfig>()),
     ("TimeoutsConfig", Shape::of::<edge::TimeoutsConfig>()),

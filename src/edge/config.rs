@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::acme::config::{AcmeConfig, CertificateConfig, MAX_LISTED};
+pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig};
+
+use super::acme::config::MAX_LISTED;
 use super::error::ConfigError;
 use super::guard::networks;
 pub use super::guard::zones::ZoneConfig;

@@ -401,11 +401,8 @@ impl Keeper {
         };
         let work = async {
             let account = authority.account(&self.world.store, &transport, &self.accounts).await?;
-            let mut order = row.order.take();
             let keep = Keep { store: &self.world.store, row: NameRow { order: None, ..row.clone() } };
-            let done = order::obtain(&account, wanted, &mut order, &self.challenges, &keep).await;
-            row.order = order;
-            done
+            order::obtain(&account, wanted, &mut row.order, &self.challenges, &keep).await
         };
         let mut done = work.await;
         if let Err(failure) = &mut done {
@@ -438,27 +435,25 @@ impl Keeper {
                         (None, ASK.0)
                     }
                 };
-                let mut issued = issued;
-                issued.ask_at_ms = now.after(wait).millis();
-                if let Some((start, end)) = window
-                    && !(start..=end).contains(&issued.renew_at_ms)
-                {
-                    // Later than a third of the lifetime before the end is late, whoever suggests it.
-                    let latest = issued
-                        .not_after_ms
-                        .saturating_sub(issued.not_after_ms.saturating_sub(issued.not_before_ms) / 10);
-                    issued.renew_at_ms = schedule::within(start, end, self.world.random.as_ref()).min(latest);
-                }
-                let row = {
+                let (row, issued) = {
                     let mut state = self.state();
                     let Some(known) = state.names.get_mut(&name) else { return };
-                    if let Some((used, _)) = &mut known.used
-                        && used.chain == issued.chain
-                    {
-                        used.renew_at_ms = issued.renew_at_ms;
-                        used.ask_at_ms = issued.ask_at_ms;
+                    let Some((used, _)) = &mut known.used else { return };
+                    if used.chain != issued.chain || used.renew_at_ms != issued.renew_at_ms {
+                        // Meanwhile replaced, or wanted sooner: the answer is about something else.
+                        return;
                     }
-                    known.row.clone()
+                    used.ask_at_ms = now.after(wait).millis();
+                    if let Some((start, end)) = window
+                        && !(start..=end).contains(&used.renew_at_ms)
+                    {
+                        // With a tenth of the lifetime left it is time, whoever suggests to wait longer.
+                        let lifetime = used.not_after_ms.saturating_sub(used.not_before_ms);
+                        let latest = used.not_after_ms.saturating_sub(lifetime / 10);
+                        used.renew_at_ms = schedule::within(start, end, self.world.random.as_ref()).min(latest);
+                    }
+                    let used = used.clone();
+                    (known.row.clone(), used)
                 };
                 if let Err(error) = rows::put_name(&self.world.store, &name, &row, Some(&issued)).await {
                     tracing::warn!(name, %error, "renewal information cannot be kept");

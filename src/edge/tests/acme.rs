@@ -86,7 +86,8 @@ async fn names_get_certificates_by_http_01_and_a_blocked_one_holds_up_nobody() {
     let tasks = supervisor();
     let authority = Authority::start(&tasks, Mood { refused_nonces: Some(3), ..Mood::default() }).await;
     let acme = "names = [\"blocked.example.com\", \"www.example.com\"]";
-    let edge = Orders::new("", acme, &[(&authority, "")]).start(&tasks).await;
+    let orders = Orders::new("", acme, &[(&authority, "")]);
+    let edge = orders.start(&tasks).await;
     authority.reach(&edge);
     for name in ["example.com", "www.example.com"] {
         let view = until(&edge, name, obtained).await;
@@ -108,7 +109,8 @@ async fn tls_alpn_01_needs_no_port_80_and_an_account_can_be_bound() {
     let key = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key.path(), "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\n").unwrap();
     let bound = format!("eab_key_id = \"kid-1\"\neab_key_file = {:?}", key.path());
-    let edge = Orders::new("http = \"\"", "", &[(&authority, &bound)]).start(&tasks).await;
+    let orders = Orders::new("http = \"\"", "", &[(&authority, &bound)]);
+    let edge = orders.start(&tasks).await;
     authority.reach(&edge);
     until(&edge, "example.com", obtained).await;
     assert!(is_signed(&edge, "example.com").await);
@@ -121,7 +123,8 @@ async fn tls_alpn_01_needs_no_port_80_and_an_account_can_be_bound() {
 async fn an_authority_that_limits_is_left_alone_for_as_long_as_it_says() {
     let tasks = supervisor();
     let authority = Authority::start(&tasks, Mood { limited: Some(86_400), ..Mood::default() }).await;
-    let edge = Orders::new("", "", &[(&authority, "")]).start(&tasks).await;
+    let orders = Orders::new("", "", &[(&authority, "")]);
+    let edge = orders.start(&tasks).await;
     authority.reach(&edge);
     let view = until(&edge, "example.com", failed).await;
     assert_eq!(view.error.as_deref(), Some("too many certificates already issued (rateLimited)"));
@@ -134,7 +137,8 @@ async fn the_next_authority_is_asked_when_the_first_is_down() {
     let tasks = supervisor();
     let down = Authority::start(&tasks, Mood { down: true, ..Mood::default() }).await;
     let up = Authority::start(&tasks, Mood::default()).await;
-    let edge = Orders::new("", "", &[(&down, ""), (&up, "")]).start(&tasks).await;
+    let orders = Orders::new("", "", &[(&down, ""), (&up, "")]);
+    let edge = orders.start(&tasks).await;
     up.reach(&edge);
     let view = until(&edge, "example.com", obtained).await;
     assert_eq!(view.authority.as_deref(), Some(up.directory.as_str()));
