@@ -57,7 +57,8 @@ async function authority(t, dir, { http, https }) {
     tlsPort: https,
     ocspResponderURL: '',
     externalAccountBindingRequired: false,
-    domainBlocklist: ['blocked.example.org'],
+    // Two labels: pebble 2.4 breaks off orders for names with fewer labels than an entry.
+    domainBlocklist: ['blocked-domain.example'],
   };
   writeFileSync(path('pebble.json'), JSON.stringify({ pebble }));
   const names = ['-management', `127.0.0.1:${manage}`, '-dns01', `127.0.0.1:${dns}`, '-http01', '', '-https01', ''];
@@ -87,7 +88,7 @@ domain = "example.org"
 [edge.acme]
 agree_terms = true
 email = "admin@example.org"
-names = ["blocked.example.org"]
+names = ["blocked-domain.example"]
 skip = ["s3.example.org"]
 challenges = ["${challenge}"]
 [[edge.acme.authorities]]
@@ -115,13 +116,13 @@ trust_file = "${ca.trust}"
     };
     const obtained = (view) => view.origin === 'authority';
     for (const name of ['example.org', 'console.example.org']) await until(name, obtained);
-    const blocked = await until('blocked.example.org', (view) => view.failures > 0);
+    const blocked = await until('blocked-domain.example', (view) => view.failures > 0);
     assert.match(blocked.error, /rejectedIdentifier/);
     assert.equal(blocked.origin, 'self-signed');
 
     const serial = await shown(https, 'example.org', ca.root);
     await shown(https, 'console.example.org', ca.root);
-    await assert.rejects(shown(https, 'blocked.example.org', ca.root));
+    await assert.rejects(shown(https, 'blocked-domain.example', ca.root));
     await server.kill();
     const again = await startMainstay({ data, extra });
     undo(t, () => again.stop());
