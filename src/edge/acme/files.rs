@@ -77,7 +77,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let config = CertificateConfig { certificate: path("chain.pem"), key: path("key.pem") };
-        let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| disk::replace_file(&LocalDisk, Path::new(&path(name)), text.as_bytes()).unwrap();
         let mut loaded = Loaded::default();
         assert!(loaded.look(&config, &LocalDisk));
         assert!(loaded.error.contains("no such file") && loaded.certificate.is_none());
@@ -103,7 +104,7 @@ mod tests {
         assert!(loaded.look(&config, &LocalDisk));
         assert!(loaded.error.is_empty());
         assert_ne!(used(&loaded), before);
-        std::fs::remove_file(path("key.pem")).unwrap();
+        LocalDisk.remove_file(Path::new(&path("key.pem"))).unwrap();
         assert!(loaded.look(&config, &LocalDisk));
         assert!(loaded.certificate.is_some());
     }
