@@ -28,6 +28,10 @@ pub(super) enum Want {
     Move { from: End, to: End, target: Box<[u8]> },
     /// `BZPOPMIN` (head), `BZPOPMAX` (tail).
     ZPop(End),
+    /// `BLMPOP`: up to so many elements.
+    Pops(End, usize),
+    /// `BZMPOP`: up to so many members.
+    ZPops(End, usize),
     /// `XREAD`, `XREADGROUP`: entries of streams.
     Read(Arc<Reading>),
 }
@@ -39,8 +43,9 @@ impl Want {
             Self::Pop(End::Head) => "blpop",
             Self::Pop(End::Tail) => "brpop",
             Self::Move { .. } => "blmove",
-            Self::ZPop(End::Head) => "bzpopmin",
-            Self::ZPop(End::Tail) => "bzpopmax",
+            Self::Pops(..) => "blmpop",
+            Self::ZPop(End::Head) | Self::ZPops(End::Head, _) => "bzpopmin",
+            Self::ZPop(End::Tail) | Self::ZPops(End::Tail, _) => "bzpopmax",
             Self::Read(_) => "xreadgroup",
         }
     }
@@ -161,7 +166,7 @@ impl Keyspace {
         let Some(wait) = self.waits.remove(client) else { return false };
         let value = match wait.want {
             Want::Move { .. } => Value::Null,
-            Want::Pop(_) | Want::ZPop(_) | Want::Read(_) => Value::NullArray,
+            Want::Pop(_) | Want::ZPop(_) | Want::Pops(..) | Want::ZPops(..) | Want::Read(_) => Value::NullArray,
         };
         self.deliveries.push(Delivery { client, message: Message::Served(value) });
         true

@@ -79,6 +79,59 @@ class Makers:
             lambda: ["XADD", "clock"] + self.trim() + ["*", "f", v()],
         ]
 
+    def bits(self):
+        d, n = self.draw, self.number
+        s = lambda: self.own("s")
+        place = lambda: d.choice(["0", "7", "8", "31", "#1", "#3", "-1", "x", "4294967296", str(d.randrange(200))])
+        index = lambda: d.choice([str(d.randrange(-20, 40)), str(d.randrange(-20, 40)), n()])
+        width = lambda: d.choice(["u8", "i8", "u1", "u63", "i64", "u64", "i65", "x8", "u0", d.choice("iu") + str(d.randrange(1, 64))])
+        number = lambda: str(d.choice([0, 1, -1, 255, -128, 2**62, -(2**63), d.randrange(-300, 300)]))
+        read = lambda: ["GET", width(), place()]
+        field = lambda: d.choice(
+            [
+                read(),
+                ["SET", width(), place(), number()],
+                ["INCRBY", width(), place(), number()],
+                ["OVERFLOW", d.choice(["WRAP", "SAT", "FAIL", "fail", "X"])],
+            ]
+        )
+        return [
+            lambda: ["SETBIT", s(), place(), d.choice(["0", "1", "1", "2", "x"])],
+            lambda: ["GETBIT", s(), place()],
+            lambda: ["BITCOUNT", s()] + self.maybe(lambda: [index(), index()] + self.maybe("BIT", "BYTE", "X"), chance=0.7),
+            lambda: ["BITPOS", s(), d.choice(["0", "1", "0", "1", "2", "x"])] + [index() for _ in range(d.randrange(3))],
+            lambda: ["BITPOS", s(), d.choice(["0", "1"]), index(), index()] + self.maybe("BIT", "byte", "X"),
+            lambda: ["BITOP", d.choice(["AND", "OR", "xor", "NOT", "X"]), s()] + self.some(s, 3),
+            lambda: ["BITFIELD", s()] + sum(self.some(field), []),
+            lambda: ["BITFIELD_RO", s()] + sum(self.some(read), []),
+            lambda: ["SET", s(), d.choice(["", "\x00\x00", "\x7f" * 3, "foobar"])],
+            lambda: ["GET", s()],
+        ]
+
+    def pops(self):
+        d, v, n = self.draw, self.value, self.number
+        l, z, u, h = (lambda p=p: self.own(p) for p in "lzuh")
+        count = lambda: self.maybe(lambda: ["COUNT", d.choice(["1", "2", "3", n()])], chance=0.5)
+        keys = lambda make: d.choice([["1", make()], ["2", make(), make()], [n(), make(), make()]])
+        drawn = lambda extra: self.maybe(lambda: [d.choice(["1", "3", "-3", n()])] + self.maybe(extra), chance=0.8)
+        by = lambda: d.choice([[self.bound(), self.bound(), "BYSCORE"], [n(), n()], [n(), n()]])
+        return [
+            lambda: ["LMPOP"] + keys(l) + [d.choice(["LEFT", "right", "X"])] + count(),
+            lambda: ["ZMPOP"] + keys(z) + [d.choice(["MIN", "max", "X"])] + count(),
+            lambda: ["BLMPOP", d.choice(["0.01", "0.01", "-1", "x"])] + keys(l) + [d.choice(["LEFT", "RIGHT"])] + count(),
+            lambda: ["BZMPOP", d.choice(["0.01", "0.01", "-1", "x"])] + keys(z) + [d.choice(["MIN", "MAX"])] + count(),
+            lambda: ["ZRANDMEMBER", z()] + drawn("WITHSCORES"),
+            lambda: ["SRANDMEMBER", u()] + drawn("X"),
+            lambda: ["HRANDFIELD", h()] + drawn("WITHVALUES"),
+            lambda: ["ZRANGESTORE", z(), z()] + by() + self.maybe("REV", "WITHSCORES", lambda: ["LIMIT", n(), n()], chance=0.2),
+            lambda: ["ZRANGESTORE", z(), "zlex", self.lex(), self.lex(), "BYLEX"] + self.maybe("REV", lambda: ["LIMIT", n(), n()]),
+            lambda: ["ZINTERCARD"] + keys(lambda: d.choice([z(), z(), u()])) + self.maybe(lambda: ["LIMIT", n()]),
+            lambda: ["ZADD", z()] + sum(([self.score(), v()] for _ in range(3)), []),
+            lambda: ["RPUSH", l()] + self.some(v, 8),
+            lambda: ["ZRANGE", z(), "0", "-1", "WITHSCORES"],
+            lambda: ["LRANGE", l(), "0", "-1"],
+        ]
+
     def next_id(self):
         """Mostly an id behind all before it."""
         d = self.draw
@@ -143,6 +196,13 @@ def idle(consumer):
 def consumers_made(args, theirs, ours):
     """See `idle`."""
     return [str(part).upper() for part in args[:2]] == ["XGROUP", "CREATECONSUMER"] and (theirs, ours) == (1, 0)
+
+
+def drawn(args, theirs, ours):
+    """Members drawn at random: as many, of the same form."""
+    if args[0].lower() not in {"zrandmember", "srandmember", "hrandfield"} or type(theirs) is not type(ours):
+        return False
+    return isinstance(theirs, bytes) or isinstance(theirs, list) and len(theirs) == len(ours)
 
 
 def clocked(args, theirs, ours):

@@ -159,7 +159,7 @@ def signed_zero(args, theirs, ours):
 def arguments_first(args, theirs, ours):
     """Redis looks some keys up before it reads the arguments; Mainstay refuses malformed arguments whatever the key."""
     refused = isinstance(ours, Error) and ours.startswith(("ERR value is", "ERR syntax", "ERR invalid expire", "ERR min or max", "ERR Invalid stream"))
-    nothing = theirs in (None, 0, [], ("null array",)) or isinstance(theirs, Error) and ("WRONGTYPE" in theirs or "no such key" in theirs)
+    nothing = theirs in (None, 0, -1, [], ("null array",)) or isinstance(theirs, Error) and ("WRONGTYPE" in theirs or "no such key" in theirs)
     return refused and nothing
 
 
@@ -174,6 +174,7 @@ EXCEPTIONS = [
     spelled_number,
     compare_makers.timed,
     compare_makers.clocked,
+    compare_makers.drawn,
     compare_makers.consumers_made,
     compare_makers.newer_text,
     compare_makers.newer_rule,
@@ -203,7 +204,7 @@ def same(theirs, ours):
 
 
 # Nothing may live for a few milliseconds, or it ends at one server first; nothing may wait for long.
-TIMED = {"EXPIRE", "PEXPIRE", "SETEX", "PSETEX", "SET", "GETEX", "WAIT", "BLPOP", "XREAD", "XREADGROUP"}
+TIMED = {"EXPIRE", "PEXPIRE", "SETEX", "PSETEX", "SET", "GETEX", "WAIT", "BLPOP", "BLMPOP", "BZMPOP", "XREAD", "XREADGROUP"}
 
 
 class Player(compare_makers.Makers):
@@ -406,7 +407,8 @@ class Player(compare_makers.Makers):
             lambda: ["SAVE"] if d.random() < 0.05 else ["DBSIZE"],
             lambda: ["FLUSHALL"] if d.random() < 0.05 else ["DBSIZE"],
         ]
-        makers = d.choice([makers, makers, self.stream()]) if not self.only else getattr(self, self.only)()
+        families = [self.stream, self.bits, self.pops]
+        makers = d.choice([makers] * 2 * len(families) + [make() for make in families]) if not self.only else getattr(self, self.only)()
         args = d.choice(makers)()
         # One in twenty is spoilt: an argument too few, too many, or nonsense.
         spoil = d.random()
@@ -499,7 +501,7 @@ def main():
     parser.add_argument("--password", help="password of Mainstay")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="one family alone: stream, ...")
+    parser.add_argument("--only", help="one family alone: stream, bits, pops")
     parser.add_argument("--resp", choices=["2", "3"], default="2")
     options = parser.parse_args()
 

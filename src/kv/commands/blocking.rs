@@ -18,6 +18,8 @@ const WAIT: Flags = Flags::WRITE.and(Flags::BLOCKING);
 const WAIT_FAST: Flags = WAIT.and(Flags::FAST);
 const WAIT_GROW: Flags = GROW.and(Flags::BLOCKING);
 
+pub(super) const WAIT_MANY: Flags = Flags::WRITE.and(Flags::BLOCKING).and(Flags::MOVABLE_KEYS);
+
 pub(super) const COMMANDS: &[Command] = &[
     keyed("blmove", 6, WAIT_GROW, 2, blmove),
     keyed("blpop", -3, WAIT, -2, |call| pop(call, &Want::Pop(End::Head))),
@@ -28,7 +30,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 /// Reads a timeout in seconds, fractions allowed; zero waits for ever.
-fn timeout(text: &[u8]) -> Result<Option<Duration>, Fault> {
+pub(super) fn timeout(text: &[u8]) -> Result<Option<Duration>, Fault> {
     let seconds = number::float(text)
         .filter(|seconds| seconds.is_finite())
         .ok_or(Fault::Text("ERR timeout is not a float or out of range"))?;
@@ -94,7 +96,7 @@ fn wait_move(call: &mut Call<'_>, from: End, to: End, timeout_at: usize) -> Resu
 
 impl Keyspace {
     /// Gives one client what it wants from `key`; `None` when the key has nothing for it.
-    fn serve(&mut self, db: u8, key: &[u8], want: &Want) -> Option<Value> {
+    pub(super) fn serve(&mut self, db: u8, key: &[u8], want: &Want) -> Option<Value> {
         if let Want::Read(reading) = want {
             return self.serve_reading(db, key, reading);
         }
@@ -107,6 +109,19 @@ impl Keyspace {
             (Want::ZPop(end), Kind::ZSet) => {
                 let (member, score) = self.pop_zset(db, key, *end, 1).ok()??.pop()?;
                 Some(Value::Array(vec![Value::Bulk(key.to_vec()), Value::Bulk(member), Value::Double(score)]))
+            }
+            (Want::Pops(end, most), Kind::List) => {
+                let items = self.pop_list(db, key, *end, *most).ok()??;
+                let items = items.into_iter().map(Value::Bulk).collect();
+                Some(Value::Array(vec![Value::Bulk(key.to_vec()), Value::Array(items)]))
+            }
+            (Want::ZPops(end, most), Kind::ZSet) => {
+                let members = self.pop_zset(db, key, *end, *most).ok()??;
+                let pair = |(member, score)| Value::Array(vec![Value::Bulk(member), Value::Double(score)]);
+                Some(Value::Array(vec![
+                    Value::Bulk(key.to_vec()),
+                    Value::Array(members.into_iter().map(pair).collect()),
+                ]))
             }
             (Want::Move { from, to, target }, Kind::List) => match self.move_element(db, key, *from, target, *to) {
                 Ok(item) => item.map(Value::Bulk),

@@ -198,6 +198,7 @@ fn hrandfield(call: &mut Call<'_>) -> Result<(), Fault> {
         [option] if option.eq_ignore_ascii_case(b"WITHVALUES") => true,
         _ => return Err(Fault::Syntax),
     };
+    super::check_pairs(count, with_values)?;
     let random = std::sync::Arc::clone(&call.keyspace.random);
     read(call, |hash, reply, _| {
         let Some(count) = count else {

@@ -5,6 +5,7 @@
 //! not have written or changed anything by then.
 #![expect(clippy::unnecessary_wraps, reason = "every command has the one signature of `Run`")]
 
+mod bits;
 mod blocking;
 mod connection;
 mod databases;
@@ -14,6 +15,7 @@ mod keys;
 pub mod keys_of;
 mod lcs;
 mod lists;
+mod multi_pops;
 mod pubsub;
 mod scan;
 mod scripting;
@@ -27,6 +29,7 @@ mod strings;
 mod throttle;
 mod transactions;
 mod zset_algebra;
+mod zset_random;
 mod zset_ranges;
 mod zsets;
 
@@ -189,6 +192,7 @@ const fn door(name: &'static str, arity: i32, flags: Flags) -> Command {
 
 /// All families.
 static FAMILIES: &[&[Command]] = &[
+    bits::COMMANDS,
     blocking::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -197,6 +201,7 @@ static FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     lcs::COMMANDS,
     lists::COMMANDS,
+    multi_pops::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
     scripting::COMMANDS,
@@ -210,6 +215,7 @@ static FAMILIES: &[&[Command]] = &[
     throttle::COMMANDS,
     transactions::COMMANDS,
     zset_algebra::COMMANDS,
+    zset_random::COMMANDS,
     zset_ranges::COMMANDS,
     zsets::COMMANDS,
 ];
@@ -314,6 +320,13 @@ const MOST_DRAWN: u64 = 1_000_000;
 fn draws(call: &Call<'_>, index: usize) -> Result<i64, Fault> {
     let count = call.integer(index)?;
     if count < 0 && count.unsigned_abs() > MOST_DRAWN { Err(Fault::CountRange) } else { Ok(count) }
+}
+
+/// Refuses a count of draws that would not fit when each is answered by two values.
+fn check_pairs(count: Option<i64>, paired: bool) -> Result<(), Fault> {
+    let most = i64::MAX.unsigned_abs() / 2;
+    let fits = !paired || count.is_none_or(|count| count.unsigned_abs() <= most);
+    if fits { Ok(()) } else { Err(Fault::Text("ERR value is out of range")) }
 }
 
 /// Keeps `count` of the items, drawn without repetition, in random order.

@@ -144,7 +144,8 @@ fn zrange(call: &mut Call<'_>, key_at: usize) -> Result<(), Fault> {
         }
         at += 1;
     }
-    if query.limit.is_some_and(|limit| limit != (0, -1)) && query.by == By::Rank {
+    // As in Redis, a limit that is none is let pass.
+    if query.by == By::Rank && query.limit.take().is_some_and(|(_, count)| count != -1) {
         return Err(Fault::Text(
             "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
         ));
