@@ -122,7 +122,8 @@ impl Node {
                 let at = items.partition_point(|other| order(other, &item) == Ordering::Less);
                 if items.len() < MOST {
                     if items.len() == items.capacity() {
-                        items.reserve_exact((items.len() / 2).clamp(4, MOST - items.len()));
+                        // Joined leaves have any capacity, up to one less than the most.
+                        items.reserve_exact((items.len() / 2).max(4).min(MOST - items.len()));
                     }
                     items.insert(at, item);
                     return None;
@@ -301,10 +302,23 @@ mod tests {
         assert_eq!(tree.root.len(), 0);
     }
 
+    #[test]
+    fn a_leaf_of_any_capacity_grows_to_the_most() {
+        for capacity in 1..=MOST {
+            let mut items = Vec::with_capacity(capacity);
+            items.extend((0..capacity as u32).map(|slot| Item { score: f64::from(slot), slot }));
+            let mut tree = Tree { root: Node::Leaf(items) };
+            for slot in capacity as u32..200 {
+                tree.insert(Item { score: f64::from(slot), slot }, &order);
+            }
+            assert_eq!(slots(&tree, 0, 200, false), (0..200).collect::<Vec<_>>());
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn behaves_like_a_sorted_set(steps in proptest::collection::vec((0u32..400, 0u8..3), 1..1_500)) {
+        fn behaves_like_a_sorted_set(steps in proptest::collection::vec((0u32..2_000, 0u8..3), 1..6_000)) {
             let (mut tree, mut model) = (Tree::default(), std::collections::BTreeSet::new());
             for (slot, step) in steps {
                 let item = Item { score: f64::from(slot / 3), slot };
