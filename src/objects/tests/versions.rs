@@ -224,3 +224,39 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn versions_acknowledged_survive_a_power_cut_at_every_step() {
+    async fn run(world: &World, told: &mut Vec<(VersionId, Vec<u8>)>) -> Result<(), ObjectError> {
+        for seed in 0..3 {
+            let sent = bytes(seed, 20_000);
+            told.push((world.put("k", &sent).await?.version, sent));
+        }
+        world.objects.delete(&bucket(), &key("k"), Condition::Any).await?;
+        world.collect_garbage().await;
+        Ok(())
+    }
+    let world = World::new().await;
+    world.keep_versions(true).await;
+    let before = world.disk.operations();
+    run(&world, &mut Vec::new()).await.unwrap();
+    let steps = world.disk.operations() - before;
+    assert!(steps > 5, "{steps}");
+    for step in 1..=steps {
+        let world = World::new().await;
+        world.keep_versions(true).await;
+        // The data folder itself is not this room's to make durable.
+        world.disk.sync_dir(Path::new("/")).unwrap();
+        world.disk.cut_power_at(step);
+        let mut told = Vec::new();
+        let _unanswered = run(&world, &mut told).await;
+        let after = world.restarted(world.disk.crash(step));
+        for (id, sent) in &told {
+            assert_eq!(after.read_version("k", *id).await.unwrap(), *sent, "power cut at step {step}");
+        }
+        after.objects.sweep().unwrap();
+        let versions = after.versions(all()).await.versions;
+        assert!(versions.len() >= told.len() && versions.len() <= told.len() + 1, "power cut at step {step}");
+        assert!(after.files().iter().all(|path| path.extension().is_none()));
+    }
+}
