@@ -13,7 +13,9 @@ Usage (the key is what `mainstay key export` printed):
     restore.py --key-file FILE [--repository DIR] restore SNAPSHOT INTO [PATH...]
 
 FORMAT.txt, beside this file, describes what is read here. Nothing is written but
-below INTO, and nothing there is overwritten. The exit code is 0 when everything
+below INTO, and nothing there is overwritten. Of the server's own rows and keys (the
+entries in stores/ and keyspace), what is whole of a damaged one gets ".incomplete"
+behind its name. The exit code is 0 when everything
 asked for was done, 1 when something is damaged (it is named, the rest is done).
 """
 
@@ -41,6 +43,7 @@ FILE, FOLDER, SYMLINK, HARDLINK = 1, 2, 3, 4
 LINE = struct.Struct("<32sBII")
 LARGEST_CHUNK = 4 << 20
 HOLE = 4096
+PIECES = b"mainstay/pieces/1"
 
 
 class Damaged(Exception):
@@ -226,6 +229,20 @@ class Repository:
                 body = self.chunk(chunk)
                 yield from self.leaves(depth - 1, [body[i:i + 32] for i in range(0, len(body), 32)])
 
+    def bodies(self, depth, ids, damaged):
+        """The chunks of a content; None for one that cannot be read, which is added to `damaged`."""
+        for chunk in ids:
+            try:
+                body = self.chunk(chunk)
+            except Damaged as error:
+                damaged.append((chunk.hex(), str(error)))
+                yield None
+                continue
+            if depth == 0:
+                yield body
+            else:
+                yield from self.bodies(depth - 1, [body[i:i + 32] for i in range(0, len(body), 32)], damaged)
+
     def snapshots(self):
         """Every snapshot, oldest first."""
         for path in sorted(self.names("snapshots")):
@@ -238,11 +255,11 @@ class Repository:
     def entries(self, snapshot, damaged):
         """The entries of a snapshot in order; what cannot be read is added to `damaged`."""
         listing = snapshot["listing"]
-        for chunk in self.leaves(listing["depth"], [bytes.fromhex(i) for i in listing["ids"]]):
-            try:
-                body = self.chunk(chunk)
-            except Damaged as error:
-                damaged.append(("(a part of the list of entries)", str(error)))
+        lost = []
+        for body in self.bodies(listing["depth"], [bytes.fromhex(i) for i in listing["ids"]], lost):
+            damaged += [("(a part of the list of entries)", reason) for _, reason in lost]
+            lost.clear()
+            if body is None:
                 continue
             at = 0
             while at < len(body):
@@ -262,6 +279,7 @@ class Entry:
         self.mtime_ns = seconds * 10**9 + nanos
         at += 32
         (length,) = struct.unpack_from("<H", record, at)
+        self.identity = record[at + 2:at + 2 + length]
         at += 2 + length
         (length,) = struct.unpack_from("<H", record, at)
         self.link = record[at + 2:at + 2 + length]
@@ -304,6 +322,42 @@ def write_file(repository, entry, path):
     os.close(file)
 
 
+def pieces(repository, entry, damaged):
+    """The pieces of a content that can be read; what is damaged is added to `damaged`."""
+    piece, wanted = None, 0
+    for body in repository.bodies(entry.depth, entry.ids, damaged):
+        begins = body is not None and body[:1] == b"\x01"
+        if piece is not None and (body is None or begins):
+            damaged.append((entry.printable(), "a piece is not whole"))
+            piece = None
+        if body is None:
+            continue
+        if begins:
+            (wanted,) = struct.unpack_from("<Q", body, 1)
+            piece = bytearray(body[9:])
+        elif piece is not None:
+            piece += body[1:]
+        if piece is not None and len(piece) >= wanted:
+            yield bytes(piece)
+            piece = None
+    if piece is not None:
+        damaged.append((entry.printable(), "a piece is not whole"))
+
+
+def write_pieces(repository, entry, path):
+    """Writes a content in pieces; where some are lost, the others into a file whose name says so. Returns the damage."""
+    damaged = []
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(file, "wb") as out:
+        for piece in pieces(repository, entry, damaged):
+            out.write(piece)
+    if damaged:
+        # Never over something that is there.
+        os.link(path, path + b".incomplete", follow_symlinks=False)
+        os.unlink(path)
+    return [(entry.printable(), reason) for _, reason in damaged]
+
+
 def safe_parent(into, path):
     """Makes the folders above `path`; none of them may be a link."""
     folder = into
@@ -337,7 +391,11 @@ def restore(repository, snapshot, into, only):
             if not entry.is_plain():
                 raise Damaged("its path leads elsewhere")
             path = safe_parent(into, entry.path)
-            if entry.kind == FILE:
+            if entry.kind == FILE and entry.identity == PIECES:
+                lost = write_pieces(repository, entry, path)
+                damaged += lost
+                settle(entry, path + b".incomplete" if lost else path)
+            elif entry.kind == FILE:
                 write_file(repository, entry, path)
                 settle(entry, path)
             elif entry.kind == FOLDER:

@@ -26,6 +26,7 @@ pub mod format;
 mod listing;
 mod load;
 pub mod own;
+mod pieces;
 mod pipeline;
 mod progress;
 pub mod prune;

@@ -15,7 +15,7 @@ use super::load::{Purpose, snapshot_names};
 use super::snapshot::{Head, NewSnapshot, SnapshotInfo, SnapshotName};
 use super::target::{Target, Trouble};
 use super::writer::SnapshotWriter;
-use super::{BackupError, Progress};
+use super::{BackupError, Progress, pieces};
 use crate::base::{Clock, Id128, Random};
 use crate::crypto::{Key, Keyring, MasterKey};
 
@@ -237,7 +237,8 @@ impl Repository {
 
     /// The content of `entry`. Its reads fail with an error that names what is damaged. Blocks.
     pub fn read(&self, entry: &Entry) -> ContentReader {
-        ContentReader { repository: self.clone(), ids: Ids::new(&entry.content), state: None, chunk: Vec::new(), at: 0 }
+        let (ids, in_pieces) = (Ids::new(&entry.content), pieces::is_in_pieces(entry));
+        ContentReader { repository: self.clone(), ids, in_pieces, state: None, chunk: Vec::new(), at: 0 }
     }
 
     /// The index for reading.
@@ -337,6 +338,7 @@ impl Iterator for Entries {
 pub struct ContentReader {
     repository: Repository,
     ids: Ids,
+    in_pieces: bool,
     state: Option<(Arc<Table>, Fetcher)>,
     chunk: Vec<u8>,
     at: usize,
@@ -350,8 +352,14 @@ impl ContentReader {
         };
         let (table, fetcher) = self.state.insert(state);
         let Some(id) = self.ids.next(|id: &ChunkId| fetcher.chunk(table, id)) else { return Ok(false) };
-        self.chunk = fetcher.chunk(table, &id?)?;
+        let id = id?;
+        self.chunk = fetcher.chunk(table, &id)?;
         self.at = 0;
+        if self.in_pieces {
+            let (_, bytes) = pieces::split(&self.chunk)
+                .ok_or_else(|| BackupError::damaged(format!("chunk {id}"), "it is no piece"))?;
+            self.at = self.chunk.len().saturating_sub(bytes.len());
+        }
         Ok(true)
     }
 }

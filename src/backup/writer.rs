@@ -18,7 +18,7 @@ use super::pipeline::{Lane, Pipeline};
 use super::prune::GRACE;
 use super::repository::{Inner, Repository};
 use super::snapshot::{Fault, Head, MOST_FAULTS, NewSnapshot, SnapshotInfo, SnapshotName};
-use super::{BackupError, Counts, Progress};
+use super::{BackupError, Counts, Progress, pieces};
 use crate::base::ids::hex;
 use crate::base::random;
 
@@ -88,6 +88,15 @@ impl Sink {
             self.uses(&id);
         }
         Ok(id)
+    }
+
+    /// Stores the next chunk of a file's content.
+    fn chunk(&mut self, chunk: &[u8], ids: &mut ContentBuilder) -> Result<(), BackupError> {
+        self.progress.go_on()?;
+        let id = self.store(Lane::Data, chunk)?;
+        self.counts.bytes += chunk.len() as u64;
+        self.progress.read(chunk.len() as u64);
+        ids.push(id, &mut |bytes| self.store(Lane::List, &bytes))
     }
 
     fn uses(&mut self, id: &ChunkId) {
@@ -374,21 +383,59 @@ impl SnapshotWriter {
                 continue;
             }
             let Some(chunk) = bytes.get(..cut).filter(|chunk| !chunk.is_empty()) else { break };
-            self.sink.progress.go_on()?;
-            let id = self.sink.store(Lane::Data, chunk)?;
-            let read = chunk.len() as u64;
-            total += read;
+            total += chunk.len() as u64;
             start += chunk.len();
-            self.sink.counts.bytes += read;
-            self.sink.progress.read(read);
-            let sink = &mut self.sink;
-            ids.push(id, &mut |bytes| sink.store(Lane::List, &bytes))?;
+            self.sink.chunk(chunk, &mut ids)?;
             if self.sink.index_is_due() {
                 self.repository.0.put_index(&mut self.sink.unindexed)?;
             }
         }
         let sink = &mut self.sink;
         Ok((ids.finish(&mut |bytes| sink.store(Lane::List, &bytes))?, total))
+    }
+
+    /// Adds a file whose content comes in pieces, each in chunks of its own (see [`pieces`]): a
+    /// damaged chunk costs the one piece it is of. Otherwise as [`SnapshotWriter::add`].
+    ///
+    /// # Errors
+    /// As [`SnapshotWriter::add`].
+    pub(super) fn add_pieces(
+        &mut self,
+        path: &EntryPath,
+        meta: &Meta,
+        next: &mut dyn FnMut() -> std::io::Result<Option<Vec<u8>>>,
+    ) -> Result<u64, BackupError> {
+        self.check(path, meta)?;
+        let mut ids = ContentBuilder::default();
+        let mut total = 0u64;
+        let failed = |source| BackupError::Source { path: path.to_string(), source };
+        let mut chunk = Vec::new();
+        while let Some(piece) = next().map_err(failed)? {
+            let mut left = piece.as_slice();
+            chunk.clear();
+            chunk.push(pieces::BEGINS);
+            chunk.extend_from_slice(&(piece.len() as u64).to_le_bytes());
+            loop {
+                let (now, later) = left.split_at(left.len().min(LARGEST_CHUNK.saturating_sub(chunk.len())));
+                chunk.extend_from_slice(now);
+                left = later;
+                total += chunk.len() as u64;
+                self.sink.chunk(&chunk, &mut ids)?;
+                if left.is_empty() {
+                    break;
+                }
+                chunk.clear();
+                chunk.push(pieces::CONTINUES);
+            }
+            if self.sink.index_is_due() {
+                self.repository.0.put_index(&mut self.sink.unindexed)?;
+            }
+        }
+        let sink = &mut self.sink;
+        let content = ids.finish(&mut |bytes| sink.store(Lane::List, &bytes))?;
+        let meta = Meta { size: total, identity: pieces::IDENTITY.to_vec(), ..meta.clone() };
+        self.push(Entry { path: path.clone(), meta, changed: false, content })?;
+        Ok(total)
     }
 
     /// Packs of earlier runs this snapshot relies on must not have been pruned while it was written.

@@ -18,7 +18,8 @@ use crate::app::backups::Offline;
 use crate::app::control::{self, ControlError};
 use crate::app::{Folder, Plan, control_backup, master};
 use crate::backup::own::SOURCE;
-use crate::backup::own::restore::{self, RestoreWorld, choose};
+use crate::backup::own::restore::{self, Damage, REPORT, RestoreWorld, choose};
+use crate::backup::own::single;
 use crate::backup::service::open_target;
 use crate::backup::{EntryPath, Filter, Progress, Repository, Retention, Unlock, VerifyLevel, run};
 use crate::base::{Secret, disk};
@@ -215,14 +216,18 @@ fn whole(bench: &Bench, data: &Path, wanted: &Restore) -> anyhow::Result<()> {
         MasterSource::Given { key, .. } if key.id() == bench.master.id()
     );
     let world = world(bench, !given_otherwise);
+    let damage = if wanted.partial { Damage::KeepTheRest } else { Damage::Refuse };
     // The data files' writers end one after the other, which is no failure here.
     bench.plan.supervisor.shutdown().drain();
     let restored = show::watched("restoring", |progress: &Progress| {
-        restore::into_folder(&repository, &snapshot, folder.path(), &bench.master, &world, progress)
+        restore::into_folder(&repository, &snapshot, folder.path(), &bench.master, &world, damage, progress)
     })?;
     bench.plan.supervisor.join_threads();
     let restored = restored?;
     tell(wanted.output.json, &restored, &show::restored(&restored, folder.path()))?;
+    if !restored.losses.is_none() {
+        bail!("the backup is damaged; what is lost is listed above, and in {}", folder.path().join(REPORT).display());
+    }
     if restored.damaged.is_empty() {
         return Ok(());
     }
@@ -273,11 +278,11 @@ fn part(bench: &Bench, wanted: &Restore) -> anyhow::Result<()> {
     let copied = if let Some(object) = &wanted.object {
         let (bucket, key) = object.split_once('/').context("an object is named bucket/key")?;
         let snapshot = choose(&repository, SOURCE, name)?;
-        restore::one_object(&repository, &snapshot, (bucket.parse()?, key.parse()?), &bench.master, &mut out)
+        single::one_object(&repository, &snapshot, (bucket.parse()?, key.parse()?), &bench.master, &mut out)
     } else {
         let stream = wanted.stdin_name.as_deref().unwrap_or_default();
         let snapshot = choose(&repository, &format!("stdin:{stream}"), name)?;
-        restore::one_stream(&repository, &snapshot, stream, &mut out)
+        single::one_stream(&repository, &snapshot, stream, &mut out)
     };
     let bytes = out.end(copied, bench)?;
     if matches!(out, Out::Standard(_)) {

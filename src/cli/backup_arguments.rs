@@ -101,6 +101,11 @@ pub(super) struct Restore {
     /// Which snapshot: a name that `list` prints
     #[arg(long, value_name = "NAME", default_value = "latest")]
     pub snapshot: String,
+    /// Of a damaged backup, keep all that is not lost
+    ///
+    /// Without it nothing is served of a backup that lost more than the bytes of objects.
+    #[arg(long, conflicts_with_all = ["object", "folder", "stdin_name"])]
+    pub partial: bool,
     /// Only this object of the object storage, as bucket/key
     #[arg(long, value_name = "BUCKET/KEY", conflicts_with_all = ["folder", "stdin_name"], requires = "to")]
     pub object: Option<String>,

@@ -247,6 +247,9 @@ pub(super) fn restored(restored: &Restored, folder: &Path) -> String {
     for name in &restored.lost {
         let _ = writeln!(out, "lost: {name}");
     }
+    for line in restored.losses.lines() {
+        let _ = writeln!(out, "{line}");
+    }
     out
 }
 

@@ -33,10 +33,12 @@ use super::index::{
 use super::keys::{BucketKeys, unwrap_with_master};
 use super::names::{BucketName, ObjectKey};
 use super::service::Objects;
+pub use super::settle::Settled;
+use super::settle::settle;
 use crate::base::{Disk, Id128, OpenMode, disk};
 use crate::crypto::stream::SEGMENT;
 use crate::crypto::{Keyring, MasterKey};
-use crate::store::{Direction, ReadTx, StoreError, Table, after_prefix};
+use crate::store::{Direction, ReadTx, Store, StoreError, Table, after_prefix};
 
 const VERSION: u8 = 1;
 
@@ -313,6 +315,36 @@ impl Restoring {
         Ok(disk.rename(&temporary, &self.blobs.path(id))?)
     }
 
+    /// Makes the index in `store` whole in itself after it lost rows: an object is whole or gone; at most `most` names
+    /// are told. Blocks.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn settle(&self, store: &Store, most: usize) -> Result<Settled, ObjectError> {
+        settle(store, &self.blobs, &self.keys, most)
+    }
+
+    /// Blobs that the index in `store` names and that are not there. Blocks.
+    ///
+    /// # Errors
+    /// The store; the disk.
+    pub fn missing(&self, store: &Store) -> Result<Vec<Id128>, ObjectError> {
+        let snapshot = store.snapshot()?;
+        let (mut out, mut last) = (Vec::new(), None);
+        loop {
+            let ids = blob_ids(snapshot.as_ref(), last, OBJECTS_PAGE)?;
+            for id in &ids {
+                if self.blobs.disk().entry(&self.blobs.path(*id))?.is_none() {
+                    out.push(*id);
+                }
+            }
+            last = ids.last().copied();
+            if ids.len() < OBJECTS_PAGE {
+                return Ok(out);
+            }
+        }
+    }
+
     /// Makes every name durable. Blocks.
     ///
     /// # Errors
@@ -345,6 +377,12 @@ pub fn body<R: Read>(mut stream: R) -> Result<io::Take<R>, ObjectError> {
     let (head, size) = lead(&mut stream)?;
     io::copy(&mut (&mut stream).take(head as u64), &mut io::sink())?;
     Ok(stream.take(size))
+}
+
+/// The id and the wrapped key of a bucket, in its row; `None` for rows of other tables.
+pub fn bucket_key_in(table: &str, value: &[u8]) -> Option<(Id128, Vec<u8>)> {
+    let row: BucketRow = (table == BUCKETS.name()).then(|| decode(BUCKETS, value).ok()).flatten()?;
+    Some((row.id, row.wrapped_key))
 }
 
 /// Finds one object among the rows of an index that pass by in order, as they do in a backup.

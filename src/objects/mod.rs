@@ -46,6 +46,7 @@ mod put;
 mod reader;
 mod receive;
 pub mod service;
+mod settle;
 mod space;
 pub mod sweep;
 #[cfg(test)]

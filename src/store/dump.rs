@@ -1,32 +1,48 @@
 //! All rows of a store as one stream of bytes, for backups: the way back from a file whose pages are damaged, and to
 //! another engine.
 //!
-//! Numbers are big-endian. The stream begins with `MSTYROWS` and a format number (4 bytes, 1); then, until the end:
+//! Numbers are big-endian. The stream begins with `MSTYROWS` and a format number (4 bytes, 2); then, until the end:
 //!
 //! ```text
 //! 1  bytes of a table's name (2), name               the rows that follow are of this table
 //! 2  bytes of key (4), bytes of value (4), key, value   a row
+//! 4  bytes of a table's name (2), name, rows (8)     so many rows the table has in all (not in format 1)
+//! 5  version (4)                                     the rows are of this version (not in format 1)
 //! 3  number of rows in all (8)                       the end; without it the stream was cut
 //! ```
 //!
-//! Tables and keys are in ascending order, so an unchanged stretch of rows gives the same bytes again. Values are in
+//! Tables and keys are in ascending order, so an unchanged stretch of rows gives the same bytes again. It comes in
+//! **pieces**, each of whole entries and with its own name of a table in front of its rows, so that each can be read
+//! without the others ([`recover`](super::recover)). Where a piece ends depends on the keys in it alone. The last piece
+//! holds the entries of kind 4, 5 and 3 and nothing else. Values are in
 //! the clear: whoever keeps the stream seals it. The engine's own table (`store.file`: salts, commit number) is not in
 //! it, so a restored file draws a salt of its own and no nonce of the old one can be met again. The version of the rows
 //! (`store.format`) is, so the migrations that a restored file has not seen run when it is opened.
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
-use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, BufRead as _, Read};
 use std::ops::Bound;
 
 use super::migrate::{self, DataFile};
-use super::{Direction, KEY_MAX, Snapshot, Store, StoreError, Table, VALUE_MAX, WriteTx};
+use super::{Direction, KEY_MAX, Row, Snapshot, Store, StoreError, Table, VALUE_MAX, WriteTx};
 
 const MAGIC: &[u8; 8] = b"MSTYROWS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const TABLE: u8 = 1;
 const ROW: u8 = 2;
 const END: u8 = 3;
+const TOTAL: u8 = 4;
+const STEP: u8 = 5;
+
+/// A piece with fewer bytes ends only with the rows.
+const SMALLEST: usize = 128 << 10;
+
+/// It ends with the first row that takes it past this.
+const LARGEST: usize = 1 << 20;
+
+/// One key in so many ends a piece.
+const ROUND: u8 = 64;
 
 /// Rows asked for at a time. Values may be large, so not many.
 const PAGE: usize = 64;
@@ -38,6 +54,9 @@ const PUT_BYTES: usize = 4 << 20;
 /// Most bytes of a table's name, and most tables of a stream: far above what any file has.
 const NAME_MAX: usize = 256;
 const TABLES_MAX: usize = 4_096;
+
+/// Bytes of a piece looked at at a time.
+const PIECE_BUFFER: usize = 16 << 10;
 
 /// Why a stream does not become rows.
 #[derive(Debug, thiserror::Error)]
@@ -66,10 +85,15 @@ pub enum DumpError {
 /// The stream of a snapshot's rows. Reading it blocks.
 pub struct Dump {
     snapshot: Box<dyn Snapshot>,
+    step: u32,
     tables: VecDeque<Table>,
     /// The table being read and its last key.
     current: Option<(Table, Option<Vec<u8>>)>,
-    rows: u64,
+    /// Rows of it that are read and in no piece yet, and whether they are its last.
+    ahead: VecDeque<Row>,
+    ahead_is_all: bool,
+    totals: Vec<(Table, u64)>,
+    begun: bool,
     ended: bool,
     buffer: Vec<u8>,
     at: usize,
@@ -77,7 +101,7 @@ pub struct Dump {
 
 impl std::fmt::Debug for Dump {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dump").field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("Dump").field("rows", &self.rows()).finish_non_exhaustive()
     }
 }
 
@@ -87,56 +111,116 @@ impl Dump {
     /// # Errors
     /// The tables cannot be told.
     pub fn new(snapshot: Box<dyn Snapshot>) -> Result<Self, StoreError> {
-        let tables = snapshot.tables()?.into();
-        let buffer = [&MAGIC[..], &VERSION.to_be_bytes()].concat();
-        Ok(Self { snapshot, tables, current: None, rows: 0, ended: false, buffer, at: 0 })
+        Ok(Self {
+            step: migrate::version(snapshot.as_ref())?,
+            tables: snapshot.tables()?.into(),
+            snapshot,
+            current: None,
+            ahead: VecDeque::new(),
+            ahead_is_all: false,
+            totals: Vec::new(),
+            begun: false,
+            ended: false,
+            buffer: Vec::new(),
+            at: 0,
+        })
     }
 
     /// Rows read so far.
-    pub const fn rows(&self) -> u64 {
-        self.rows
+    pub fn rows(&self) -> u64 {
+        self.totals.iter().fold(0, |sum, (_, rows)| sum.saturating_add(*rows))
     }
 
-    fn fill(&mut self) -> Result<(), StoreError> {
-        self.buffer.clear();
-        self.at = 0;
-        let Some((table, last)) = &mut self.current else {
-            if let Some(table) = self.tables.pop_front() {
-                self.buffer.push(TABLE);
-                let name = table.name().as_bytes();
-                self.buffer.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
-                self.buffer.extend_from_slice(name);
-                self.current = Some((table, None));
-            } else if !self.ended {
-                self.ended = true;
-                self.buffer.push(END);
-                self.buffer.extend_from_slice(&self.rows.to_be_bytes());
+    /// The next piece of the stream, for readers that take it in pieces; `None` behind the last.
+    ///
+    /// # Errors
+    /// What the snapshot says.
+    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut piece = Vec::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            piece.extend_from_slice(MAGIC);
+            piece.extend_from_slice(&VERSION.to_be_bytes());
+        }
+        let mut named = None;
+        while let Some((table, (key, value))) = self.next_row()? {
+            if named != Some(table.name()) {
+                named = Some(table.name());
+                put_name(&mut piece, TABLE, table);
             }
-            return Ok(());
-        };
-        let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let rows = self.snapshot.scan(*table, from, Bound::Unbounded, Direction::Forward, PAGE)?;
-        for (key, value) in &rows {
-            self.buffer.push(ROW);
-            self.buffer.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
-            self.buffer.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
-            self.buffer.extend_from_slice(key);
-            self.buffer.extend_from_slice(value);
+            piece.push(ROW);
+            piece.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
+            piece.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
+            piece.extend_from_slice(&key);
+            piece.extend_from_slice(&value);
+            let [round, ..] = *blake3::hash(&key).as_bytes();
+            if piece.len() >= LARGEST || (piece.len() >= SMALLEST && round.is_multiple_of(ROUND)) {
+                return Ok(Some(piece));
+            }
         }
-        self.rows = self.rows.saturating_add(rows.len() as u64);
-        if rows.len() < PAGE {
-            self.current = None;
-        } else {
-            *last = rows.into_iter().next_back().map(|(key, _)| key);
+        if !piece.is_empty() {
+            return Ok(Some(piece));
         }
-        Ok(())
+        self.ended = true;
+        for (table, rows) in &self.totals {
+            put_name(&mut piece, TOTAL, *table);
+            piece.extend_from_slice(&rows.to_be_bytes());
+        }
+        piece.push(STEP);
+        piece.extend_from_slice(&self.step.to_be_bytes());
+        piece.push(END);
+        piece.extend_from_slice(&self.rows().to_be_bytes());
+        Ok(Some(piece))
     }
+
+    fn next_row(&mut self) -> Result<Option<(Table, Row)>, StoreError> {
+        loop {
+            let Some((table, last)) = &mut self.current else {
+                let Some(table) = self.tables.pop_front() else { return Ok(None) };
+                self.current = Some((table, None));
+                self.ahead_is_all = false;
+                self.totals.push((table, 0));
+                continue;
+            };
+            if let Some((key, value)) = self.ahead.pop_front() {
+                if let Some((_, rows)) = self.totals.last_mut() {
+                    *rows = rows.saturating_add(1);
+                }
+                return Ok(Some((*table, (key, value))));
+            }
+            if self.ahead_is_all {
+                self.current = None;
+                continue;
+            }
+            let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = self.snapshot.scan(*table, from, Bound::Unbounded, Direction::Forward, PAGE)?;
+            self.ahead_is_all = rows.len() < PAGE;
+            if let Some((key, _)) = rows.last() {
+                *last = Some(key.clone());
+            }
+            self.ahead = rows.into();
+        }
+    }
+}
+
+fn put_name(out: &mut Vec<u8>, kind: u8, table: Table) {
+    let name = table.name().as_bytes();
+    out.push(kind);
+    out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(name);
 }
 
 impl Read for Dump {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        while self.at >= self.buffer.len() && !(self.ended && self.current.is_none()) {
-            self.fill().map_err(io::Error::other)?;
+        while self.at >= self.buffer.len() {
+            self.at = 0;
+            let Some(piece) = self.next_piece().map_err(io::Error::other)? else {
+                self.buffer = Vec::new();
+                return Ok(0);
+            };
+            self.buffer = piece;
         }
         let left = self.buffer.get(self.at..).unwrap_or_default();
         let count = left.len().min(target.len());
@@ -144,10 +228,6 @@ impl Read for Dump {
             to.copy_from_slice(from);
         }
         self.at = self.at.saturating_add(count);
-        if self.ended && self.at >= self.buffer.len() {
-            self.buffer.clear();
-            self.at = 0;
-        }
         Ok(count)
     }
 }
@@ -158,8 +238,9 @@ pub struct Rows<'a> {
     file: &'static str,
     source: Source<'a>,
     table: Option<String>,
-    tables: usize,
     rows: u64,
+    totals: Vec<(String, u64)>,
+    step: Option<u32>,
 }
 
 /// A row on its way back.
@@ -187,7 +268,24 @@ impl<'a> Rows<'a> {
         if u32::from_be_bytes(source.take()?) > VERSION {
             return Err(DumpError::Malformed { file, what: "a newer Mainstay wrote them" });
         }
-        Ok(Self { file, source, table: None, tables: 0, rows: 0 })
+        Ok(Self { file, source, table: None, rows: 0, totals: Vec::new(), step: None })
+    }
+
+    /// The rows in `piece` of a stream of `file`, which may be any but the first.
+    pub(super) fn in_piece(file: &'static DataFile, piece: &'a mut dyn Read) -> Self {
+        let file = file.name();
+        let source = Source { file, stream: io::BufReader::with_capacity(PIECE_BUFFER, Input(piece)) };
+        Self { file, source, table: None, rows: 0, totals: Vec::new(), step: None }
+    }
+
+    /// What the last piece says of each table, once the end was read.
+    pub(super) fn totals(&self) -> &[(String, u64)] {
+        &self.totals
+    }
+
+    /// Which version the rows are of, once the end was read.
+    pub(super) const fn step(&self) -> Option<u32> {
+        self.step
     }
 
     /// The next row; `None` behind the last.
@@ -195,35 +293,79 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// [`DumpError`], also when the stream ends before its end.
     pub fn next_row(&mut self) -> Result<Option<DumpedRow<'_>>, DumpError> {
-        let malformed = |what| DumpError::Malformed { file: self.file, what };
+        match self.next_entry()? {
+            Some(Next::Row(key, value)) => {
+                let table = self.table.as_deref().unwrap_or_default();
+                Ok(Some(DumpedRow { table, key, value }))
+            }
+            Some(Next::End(rows)) if rows == self.rows => Ok(None),
+            Some(Next::End(_)) => Err(self.malformed("some are missing")),
+            None => Err(self.malformed("they are cut off")),
+        }
+    }
+
+    /// The next row of a piece; `None` where the piece ends.
+    ///
+    /// # Errors
+    /// [`DumpError::Malformed`] when the piece is none.
+    pub(super) fn next_in_piece(&mut self) -> Result<Option<DumpedRow<'_>>, DumpError> {
+        match self.next_entry()? {
+            Some(Next::Row(key, value)) => {
+                let table = self.table.as_deref().unwrap_or_default();
+                Ok(Some(DumpedRow { table, key, value }))
+            }
+            Some(Next::End(_)) | None => Ok(None),
+        }
+    }
+
+    const fn malformed(&self, what: &'static str) -> DumpError {
+        DumpError::Malformed { file: self.file, what }
+    }
+
+    fn name(&mut self) -> Result<String, DumpError> {
+        let length = usize::from(u16::from_be_bytes(self.source.take()?));
+        if length > NAME_MAX {
+            return Err(self.malformed("a table's name is too long"));
+        }
+        String::from_utf8(self.source.bytes(length)?).map_err(|_not_utf8| self.malformed("a table's name"))
+    }
+
+    /// The next row or the end; `None` where the bytes end.
+    fn next_entry(&mut self) -> Result<Option<Next>, DumpError> {
         loop {
-            match self.source.take::<1>()? {
-                [TABLE] => {
-                    let length = usize::from(u16::from_be_bytes(self.source.take()?));
-                    self.tables = self.tables.saturating_add(1);
-                    if length > NAME_MAX || self.tables > TABLES_MAX {
-                        return Err(malformed("there are too many tables, or their names are too long"));
-                    }
-                    let name = String::from_utf8(self.source.bytes(length)?);
-                    self.table = Some(name.map_err(|_not_utf8| malformed("a table's name"))?);
-                }
-                [ROW] => {
+            let Some(kind) = self.source.kind()? else { return Ok(None) };
+            match kind {
+                TABLE => self.table = Some(self.name()?),
+                ROW => {
                     let key = usize::try_from(u32::from_be_bytes(self.source.take()?)).unwrap_or(usize::MAX);
                     let value = usize::try_from(u32::from_be_bytes(self.source.take()?)).unwrap_or(usize::MAX);
                     if key > KEY_MAX || value > VALUE_MAX {
-                        return Err(malformed("a row is larger than rows may be"));
+                        return Err(self.malformed("a row is larger than rows may be"));
+                    }
+                    if self.table.is_none() {
+                        return Err(self.malformed("a row belongs to no table"));
                     }
                     let (key, value) = (self.source.bytes(key)?, self.source.bytes(value)?);
-                    let table = self.table.as_deref().ok_or_else(|| malformed("a row belongs to no table"))?;
                     self.rows = self.rows.saturating_add(1);
-                    return Ok(Some(DumpedRow { table, key, value }));
+                    return Ok(Some(Next::Row(key, value)));
                 }
-                [END] if u64::from_be_bytes(self.source.take()?) == self.rows => return Ok(None),
-                [END] => return Err(malformed("some are missing")),
-                _ => return Err(malformed("an entry is of no known kind")),
+                TOTAL if self.totals.len() < TABLES_MAX => {
+                    let name = self.name()?;
+                    self.totals.push((name, u64::from_be_bytes(self.source.take()?)));
+                }
+                TOTAL => return Err(self.malformed("there are too many tables")),
+                STEP => self.step = Some(u32::from_be_bytes(self.source.take()?)),
+                END => return Ok(Some(Next::End(u64::from_be_bytes(self.source.take()?)))),
+                _ => return Err(self.malformed("an entry is of no known kind")),
             }
         }
     }
+}
+
+/// An entry that matters to whoever reads.
+enum Next {
+    Row(Vec<u8>, Vec<u8>),
+    End(u64),
 }
 
 /// Puts the rows of `stream` into `store`, which is empty and was opened [as it is](Store::open_as_it_is) for `file`;
@@ -235,13 +377,12 @@ impl<'a> Rows<'a> {
 pub fn restore(file: &'static DataFile, store: &Store, stream: &mut dyn Read) -> Result<u64, DumpError> {
     let mut rows = Rows::new(file, stream)?;
     let mut count: u64 = 0;
-    let mut table = Table::new("");
+    let mut names = Names::default();
     let mut page = Page::default();
     while let Some(row) = rows.next_row()? {
-        if row.table != table.name() {
-            // Kept for the life of the process, which ends with the restore; there are not many.
-            table = Table::new(Box::leak(row.table.to_owned().into_boxed_str()));
-        }
+        let Some(table) = names.table(row.table) else {
+            return Err(DumpError::Malformed { file: file.name(), what: "there are too many tables" });
+        };
         page.add(table, row.key, row.value);
         count = count.saturating_add(1);
         if page.is_full() {
@@ -253,24 +394,44 @@ pub fn restore(file: &'static DataFile, store: &Store, stream: &mut dyn Read) ->
     Ok(count)
 }
 
+/// The tables of a stream.
+#[derive(Default)]
+pub(super) struct Names(BTreeMap<String, Table>);
+
+impl Names {
+    /// The table called `name`; `None` when there are too many.
+    pub fn table(&mut self, name: &str) -> Option<Table> {
+        if let Some(table) = self.0.get(name) {
+            return Some(*table);
+        }
+        if self.0.len() >= TABLES_MAX {
+            return None;
+        }
+        // Kept for the life of the process, which ends with the restore; there are not many.
+        let table = Table::new(Box::leak(name.to_owned().into_boxed_str()));
+        self.0.insert(name.to_owned(), table);
+        Some(table)
+    }
+}
+
 /// Rows on their way into a transaction.
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
     bytes: usize,
 }
 
 impl Page {
-    fn add(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+    pub fn add(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
         self.rows.push((table, key, value));
     }
 
-    fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.rows.len() >= PUT_ROWS || self.bytes >= PUT_BYTES
     }
 
-    fn put(self, store: &Store) -> Result<(), StoreError> {
+    pub fn put(self, store: &Store) -> Result<(), StoreError> {
         let rows = self.rows;
         store.write_blocking(move |tx: &mut dyn WriteTx| {
             rows.iter().try_for_each(|(table, key, value)| tx.put(*table, key, value))
@@ -300,6 +461,16 @@ impl Read for Input<'_> {
 }
 
 impl Source<'_> {
+    /// The kind of the next entry; `None` where the bytes end.
+    fn kind(&mut self) -> Result<Option<u8>, DumpError> {
+        let file = self.file;
+        let kind = self.stream.fill_buf().map_err(|source| DumpError::Read { file, source })?.first().copied();
+        if kind.is_some() {
+            self.stream.consume(1);
+        }
+        Ok(kind)
+    }
+
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DumpError> {
         let mut bytes = [0; N];
         self.fill(&mut bytes)?;

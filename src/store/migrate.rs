@@ -105,13 +105,28 @@ pub(super) fn run(store: &Store, file: &DataFile) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn version(tx: &dyn ReadTx) -> Result<u32, StoreError> {
+/// The number of the last step that ran on the rows.
+pub(super) fn version(tx: &dyn ReadTx) -> Result<u32, StoreError> {
     let Some(bytes) = tx.get(FORMAT, VERSION)? else { return Ok(0) };
     let damaged = |_: std::array::TryFromSliceError| StoreError::Corrupt {
         table: FORMAT.name(),
         reason: "the version is not 4 bytes long".to_owned(),
     };
     bytes.as_slice().try_into().map(u32::from_be_bytes).map_err(damaged)
+}
+
+/// Writes what the file says of itself, where a damaged backup has lost it.
+pub(super) fn put_back(store: &Store, file: &DataFile, version: u32) -> Result<(), StoreError> {
+    let format = file.format.as_bytes();
+    store.write_blocking(move |tx: &mut dyn WriteTx| {
+        tx.put(FORMAT, b"format", format)?;
+        tx.put(FORMAT, VERSION, &version.to_be_bytes())
+    })
+}
+
+/// Whether the file says which version it is of.
+pub(super) fn is_told(tx: &dyn ReadTx) -> Result<bool, StoreError> {
+    Ok(tx.get(FORMAT, b"format")?.is_some() && tx.get(FORMAT, VERSION)?.is_some())
 }
 
 /// Leaves a version in the file as a newer Mainstay would.

@@ -23,6 +23,7 @@ mod migrate;
 pub(crate) mod overlay;
 mod place;
 pub mod record;
+pub mod recover;
 mod redb_engine;
 mod redb_file;
 mod redb_snapshot;

@@ -12,13 +12,16 @@
 //!
 //! | path | content |
 //! |---|---|
-//! | `about.json` | format (1), release, and the moment |
+//! | `about.json` | format (2), release, and the moment |
 //! | `bucket-keys/<bucket id>` | keys of buckets, wrapped |
 //! | `edge/self-signed.pem` | the public part of the certificate made at the first start |
 //! | `keys/ring` | the keyring: every key wrapped by the master key, which is *not* in a backup |
 //! | `keyspace` | see [`kv::persist::export`](crate::kv::persist::export) |
 //! | `objects/<blob id>` | see [`objects::backup`](crate::objects::backup) |
 //! | `stores/<file>` | rows of a data file, see [`store::dump`](crate::store::dump) |
+//!
+//! Rows are [in pieces](super::pieces) since format 2: a damaged chunk costs the rows in it, and [`losses`] says what
+//! becomes of those that depend on them.
 //!
 //! Sessions, credentials, the mail queue, jobs and captured errors are rows. Values lie in the clear in these streams, so
 //! that the repository finds what it has already; the repository seals them.
@@ -27,8 +30,11 @@
 //! fresh salt at every opening, and blobs repeat a nonce only over the same bytes. Mail that was accepted and delivered
 //! after M, or was on its way at M, is delivered again: at least once is the promise of the queue.
 
+mod error;
+pub mod losses;
 mod read;
 pub mod restore;
+pub mod single;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,7 +54,7 @@ pub(super) use read::{Contents, add};
 pub const SOURCE: &str = "mainstay";
 
 /// Format of the entries, in `about.json`.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const ABOUT: &str = "about.json";
 pub(super) const BUCKET_KEYS: &str = "bucket-keys";

@@ -75,7 +75,16 @@ pub(in crate::backup) fn add(
     for (file, snapshot) in snapshots {
         let path = format!("{STORES}/{file}");
         let mut rows = Dump::new(snapshot).map_err(source(&path))?;
-        whole(writer, &path, &mut rows)?;
+        let mut hash = blake3::Hasher::new();
+        let mut next = || {
+            let piece = rows.next_piece().map_err(io::Error::other)?;
+            if let Some(piece) = &piece {
+                hash.update(piece);
+            }
+            Ok(piece)
+        };
+        writer.add_pieces(&EntryPath::new(path.as_str())?, &Meta::plain_file(0, at), &mut next)?;
+        contents.insert(path, *hash.finalize().as_bytes());
     }
     Ok(contents)
 }

@@ -1,6 +1,7 @@
 //! The repository as a whole: written, read, cut off, tampered with, pruned.
 
 mod crash;
+mod losses;
 mod prune;
 mod repository;
 mod tamper;

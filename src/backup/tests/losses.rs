@@ -1,0 +1,286 @@
+//! A server's own data out of a repository that is damaged in one place: all the rest comes back, what is lost is named.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::*;
+use crate::backup::format::pack::{open_pack, pack_hash};
+use crate::backup::own::restore::{Damage, RestoreError, RestoreWorld, Restored, into_folder};
+use crate::backup::own::{self, FILES, Keyspace, OwnData};
+use crate::base::{ByteSize, Shutdown, Supervisor};
+use crate::crypto::Keyring;
+use crate::crypto::keyring::MasterSource;
+use crate::jobs::Jobs;
+use crate::kv::persist::{OnDamage, Place};
+use crate::objects::types::{Metadata, PutExpect};
+use crate::objects::{BucketName, ObjectError, Objects, ObjectsConfig};
+use crate::store::{DataFile, Direction, OBJECTS, Opening, Store, StoreConfig, StoreError, Table, WriteTx};
+use crate::telemetry::Metrics;
+
+const DATA: &str = "/data";
+const COPY: &str = "/copy";
+
+type Rows = BTreeMap<(String, String), BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// What a server has open.
+struct Server {
+    stores: Vec<Store>,
+    objects: Objects,
+    place: Place,
+}
+
+impl Server {
+    /// Opens the folder `data` on `disk`.
+    fn open(disk: &FaultyDisk, data: &str, master: &MasterKey, clock: &Arc<TestClock>) -> Self {
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let folder = Path::new(data);
+        let metrics = Metrics::new();
+        let supervisor = Supervisor::new(Shutdown::new());
+        let source = MasterSource::Given { key: master.clone(), from: "test" };
+        let keyring = Arc::new(Keyring::open(Arc::clone(&shared), random(), folder, source, false).unwrap());
+        let open = |(file, key): &(&'static DataFile, &str)| {
+            let opening = Opening {
+                folder,
+                key: keyring.key(key).unwrap(),
+                config: &StoreConfig { cache: ByteSize::mib(1) },
+                disk: Arc::clone(&shared),
+                clock: Arc::clone(clock) as Arc<dyn Clock>,
+                random: &SystemRandom,
+                supervisor: &supervisor,
+                metrics: &Metrics::new(),
+            };
+            Store::open(file, opening).unwrap()
+        };
+        let stores: Vec<Store> = FILES.iter().map(open).collect();
+        let index = stores[1].clone();
+        let jobs = Jobs::new(index.clone(), clock.clone(), random(), supervisor, &metrics);
+        let config = ObjectsConfig::default();
+        let (root, ring) = (folder.join("objects"), Arc::clone(&keyring));
+        let objects =
+            Objects::open(Arc::clone(&shared), root, index, ring, jobs, clock.clone(), random(), &metrics, config);
+        let place = Place {
+            disk: shared,
+            random: random(),
+            folder: crate::kv::persist::folder(folder),
+            key: keyring.key("kv/journal").unwrap(),
+            segment_bytes: 1 << 20,
+            on_damage: OnDamage::Refuse,
+        };
+        Self { stores, objects: objects.unwrap(), place }
+    }
+
+    fn rows(&self) -> Rows {
+        let mut out = Rows::new();
+        for store in &self.stores {
+            let snapshot = store.snapshot().unwrap();
+            for table in snapshot.tables().unwrap() {
+                let all = snapshot.scan(table, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX);
+                out.insert((store.file().to_owned(), table.name().to_owned()), all.unwrap().into_iter().collect());
+            }
+        }
+        out
+    }
+
+    async fn object(&self, bucket: &str, key: &str) -> Result<Vec<u8>, ObjectError> {
+        let (bucket, key) = (bucket.parse().unwrap(), key.parse().unwrap());
+        let mut body = self.objects.get(&bucket, &key, None).await?.body;
+        let mut out = Vec::new();
+        while let Some(chunk) = body.next().await {
+            out.extend_from_slice(&chunk?);
+        }
+        Ok(out)
+    }
+
+    fn close(self) {
+        self.stores.iter().for_each(Store::close_blocking);
+    }
+}
+
+fn fill(store: &Store, table: &'static str, rows: u32, bytes: usize) {
+    let put = move |tx: &mut dyn WriteTx| {
+        (0..rows)
+            .try_for_each(|number| tx.put(Table::new(table), &number.to_be_bytes(), &noise(u64::from(number), bytes)))
+    };
+    store.write_blocking::<_, StoreError>(put).unwrap();
+}
+
+/// Objects by bucket and key.
+fn objects() -> Vec<(&'static str, String, Vec<u8>)> {
+    let mut out = Vec::new();
+    for number in 0..60_u32 {
+        out.push(("photos", format!("small/{number:03}"), noise(u64::from(number), 5_000)));
+        out.push(("papers", format!("{number:03}"), noise(u64::from(number) + 100, 5_000)));
+    }
+    out.push(("photos", "large".to_owned(), noise(999, 300_000)));
+    out
+}
+
+/// A server with something in every table that matters, and a snapshot of it.
+async fn backed_up() -> (Fixture, Rows, SnapshotInfo) {
+    let fixture = Fixture::new();
+    let server = Server::open(&fixture.disk, DATA, &fixture.key, &fixture.clock);
+    let [issues, _, state] = [0, 1, 2].map(|at| server.stores[at].clone());
+    fill(&issues, "issues.events", 200, 1000);
+    fill(&issues, "issues.rows", 20, 100);
+    for table in ["accounts.access_keys", "accounts.second_factors", "accounts.users"] {
+        fill(&state, table, 10, 200);
+    }
+    fill(&state, "accounts.audit", 250, 1000);
+    fill(&state, "mail.messages", 130, 1000);
+    fill(&state, "mail.due", 130, 20);
+    for bucket in ["photos", "papers"] {
+        server.objects.create_bucket(&bucket.parse::<BucketName>().unwrap()).await.unwrap();
+    }
+    for (bucket, key, bytes) in objects() {
+        let body = stream::iter([Ok(bytes::Bytes::from(bytes))]);
+        let (bucket, key) = (bucket.parse().unwrap(), key.parse().unwrap());
+        server.objects.put(&bucket, &key, Metadata::default(), PutExpect::default(), body).await.unwrap();
+    }
+    let rows = server.rows();
+    let own = OwnData {
+        data: PathBuf::from(DATA),
+        disk: Arc::new(fixture.disk.clone()),
+        stores: server.stores.clone(),
+        objects: server.objects.clone(),
+        keyspace: Keyspace::AtRest(server.place.clone()),
+    };
+    let repository = fixture.open();
+    let mut writer = repository.begin(new_snapshot(own::SOURCE, fixture.clock.now()), Progress::new()).unwrap();
+    let moment = own.moment(fixture.clock.as_ref()).unwrap();
+    own::add(&own, moment, "test", &mut writer).unwrap();
+    let snapshot = writer.finish().unwrap().info;
+    drop(own);
+    server.close();
+    (fixture, rows, snapshot)
+}
+
+fn restore(fixture: &Fixture, snapshot: &SnapshotInfo, damage: Damage) -> Result<Restored, RestoreError> {
+    let supervisor = Supervisor::new(Shutdown::new());
+    let world = RestoreWorld {
+        disk: Arc::new(fixture.disk.clone()),
+        clock: fixture.clock(),
+        random: random(),
+        supervisor,
+        store: StoreConfig { cache: ByteSize::mib(1) },
+        journal_segment: ByteSize::mib(1),
+        keep_master: true,
+    };
+    fixture.disk.create_dir(Path::new(COPY)).unwrap();
+    into_folder(&fixture.open(), snapshot, Path::new(COPY), &fixture.key, &world, damage, &Progress::new())
+}
+
+/// Every place a chunk begins in a pack: the pack and a byte inside the chunk.
+fn chunks(fixture: &Fixture) -> Vec<(PathBuf, u64)> {
+    let repository = fixture.open();
+    let mut out = Vec::new();
+    for path in fixture.names("packs") {
+        let file = crate::base::disk::read_file(&fixture.disk, &path, 1 << 30).unwrap().unwrap();
+        let name = path.strip_prefix(PLACE).unwrap().to_str().unwrap();
+        let (_, entries) = open_pack(&repository.0.keys, pack_hash(name).unwrap(), &file).unwrap();
+        let mut at = 40;
+        for entry in entries {
+            out.push((path.clone(), at + 5));
+            at += u64::from(entry.sealed);
+        }
+    }
+    out
+}
+
+/// What came back is what was there, but for what is told to be lost; returns whether anything is.
+async fn check(fixture: &Fixture, rows: &Rows, restored: &Restored, place: &str) -> bool {
+    let losses = &restored.losses;
+    let server = Server::open(&fixture.disk, COPY, &fixture.key, &fixture.clock);
+    let found = server.rows();
+    let people =
+        |table: &str| table.starts_with("accounts.") && !["accounts.audit", "accounts.failures"].contains(&table);
+    let mut gone = Vec::new();
+    for ((file, table), all) in rows {
+        let there = found.get(&(file.clone(), table.clone())).cloned().unwrap_or_default();
+        assert!(there.iter().all(|(key, value)| all.get(key) == Some(value)), "{place}: {table}");
+        if there.len() < all.len() {
+            let (room, _) = table.split_once('.').unwrap();
+            let told = losses.rows.iter().any(|lost| lost.table == *table || lost.lost.is_none())
+                || losses.left_out.iter().any(|left| left.contains(room) || people(table))
+                || (room == "objects" && !losses.is_none());
+            assert!(told, "{place}: {table} has {} of {}: {losses:?}", there.len(), all.len());
+            gone.push(table.clone());
+        }
+    }
+    if gone.iter().any(|table| people(table)) {
+        assert!(found.iter().all(|((_, table), rows)| !people(table) || rows.is_empty()), "{place}: {losses:?}");
+    }
+    for (bucket, key, bytes) in objects() {
+        let name = format!("{bucket}/{key}");
+        match server.object(bucket, &key).await {
+            Ok(read) => assert!(read == bytes, "{place}: {name}"),
+            Err(ObjectError::NoSuchKey | ObjectError::NoSuchBucket) => {
+                let told = losses.objects.contains(&name) || losses.rows.iter().any(|lost| lost.file == OBJECTS.name());
+                assert!(told, "{place}: {name} {losses:?}");
+            }
+            Err(error) => assert!(restored.lost.contains(&name), "{place}: {name}: {error} {restored:?}"),
+        }
+    }
+    server.close();
+    !gone.is_empty() || !restored.lost.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_chunk_costs_what_is_in_it_whichever_it_is() {
+    let (fixture, rows, snapshot) = backed_up().await;
+    let places = chunks(&fixture);
+    assert!(places.len() > 12, "{}", places.len());
+    let mut costly = 0;
+    for (pack, at) in places {
+        let hurt = fixture.on(fixture.disk.kill());
+        hurt.disk.flip(&pack, at, 1).unwrap();
+        let place = format!("{} at {at}", pack.display());
+        let restored =
+            restore(&hurt, &snapshot, Damage::KeepTheRest).unwrap_or_else(|error| panic!("{place}: {error}"));
+        let lost = check(&hurt, &rows, &restored, &place).await;
+        costly += u32::from(lost);
+        assert!(lost <= !(restored.losses.is_none() && restored.damaged.is_empty()), "{place}");
+    }
+    assert!(costly > 8, "{costly}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_pack_costs_what_is_in_it_whichever_it_is() {
+    let (fixture, rows, snapshot) = backed_up().await;
+    for pack in fixture.names("packs") {
+        let hurt = fixture.on(fixture.disk.kill());
+        hurt.remove(&pack);
+        let place = pack.display().to_string();
+        let restored =
+            restore(&hurt, &snapshot, Damage::KeepTheRest).unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert!(!restored.losses.is_none(), "{place}");
+        check(&hurt, &rows, &restored, &place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_lost_rows_is_not_served_unless_that_is_asked_for() {
+    let (fixture, rows, snapshot) = backed_up().await;
+    let whole = fixture.on(fixture.disk.kill());
+    let restored = restore(&whole, &snapshot, Damage::Refuse).unwrap();
+    assert!(restored.losses.is_none() && restored.damaged.is_empty());
+    assert!(!check(&whole, &rows, &restored, "undamaged").await);
+    let mut refused = 0;
+    for (pack, at) in chunks(&fixture).into_iter().step_by(5) {
+        let hurt = fixture.on(fixture.disk.kill());
+        hurt.disk.flip(&pack, at, 1).unwrap();
+        let marker = Path::new(COPY).join(own::restore::UNFINISHED);
+        let report = Path::new(COPY).join(own::restore::REPORT);
+        match restore(&hurt, &snapshot, Damage::Refuse) {
+            Ok(restored) => assert!(restored.losses.is_none()),
+            Err(RestoreError::Losses { losses }) => {
+                refused += 1;
+                assert!(!losses.is_none() && hurt.disk.entry(&marker).unwrap().is_some());
+                assert!(hurt.disk.entry(&report).unwrap().is_some());
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 0, "{refused}");
+}
