@@ -27,6 +27,11 @@ impl Keyspace {
         match *effect {
             Effect::Begin | Effect::End => {}
             Effect::Databases(map) => *stores = map,
+            Effect::NoLibraries => self.functions.clear(),
+            Effect::Library { name, code } => self.functions.keep(&String::from_utf8_lossy(name), code),
+            Effect::LibraryDelete { name } => {
+                self.functions.drop_library(&String::from_utf8_lossy(name));
+            }
             Effect::Flush { store } => {
                 if let Some(database) = databases.get_mut(usize::from(store)) {
                     *database = Database::default();

@@ -50,6 +50,11 @@ crate::settings! {
         pub scripts: u32 = 10_000,
         /// Most bytes of text of compiled scripts.
         pub script_bytes: ByteSize = ByteSize::mib(16),
+        /// Most libraries of functions (`FUNCTION LOAD`). Functions have a Lua state of their own, which may use as much
+        /// memory again as `script_memory` says.
+        pub libraries: u32 = 1_000,
+        /// Most bytes of code of all libraries.
+        pub library_bytes: ByteSize = ByteSize::mib(16),
         /// How long a script may run before other clients are answered `BUSY` and may end it by `SCRIPT KILL`.
         pub script_busy: Span = Span::secs(5),
         /// How long a script may run at all. What it has changed by then stays, as after any error in a script. `0s` sets

@@ -31,6 +31,9 @@
 //! | 28 | sorted set add | store, key, count, (score (8), record) … |
 //! | 29 | sorted set remove | store, key, count, records |
 //! | 32 | stream | store, key, record: see `value/stream/change.rs` |
+//! | 33 | all libraries of functions are gone | |
+//! | 34 | library | records name, code |
+//! | 35 | library is gone | record name |
 //!
 //! *Store* is one byte: the fixed place a database's keys live in. `SWAPDB` changes which number names which store
 //! (op 3), so that neither effects nor a checkpoint under way ever have to move keys.
@@ -53,6 +56,12 @@ pub enum Effect<'a> {
     End,
     /// Which store each database number names.
     Databases(Stores),
+    /// There is no library of functions any more.
+    NoLibraries,
+    /// The library is there with this code, whatever it was before.
+    Library { name: &'a [u8], code: &'a [u8] },
+    /// The library is gone.
+    LibraryDelete { name: &'a [u8] },
     /// The store loses all keys.
     Flush { store: u8 },
     /// The key is gone.
@@ -148,6 +157,9 @@ impl<'a> Effect<'a> {
             Self::Begin
             | Self::End
             | Self::Databases(_)
+            | Self::NoLibraries
+            | Self::Library { .. }
+            | Self::LibraryDelete { .. }
             | Self::Flush { .. }
             | Self::Delete { .. }
             | Self::Set { .. }
@@ -189,6 +201,8 @@ pub struct Effects {
     last: usize,
     /// Bytes that listeners were told of.
     announced: usize,
+    /// They hold what must be synced before the reply, whatever the mode.
+    urgent: bool,
 }
 
 impl Effects {
@@ -206,7 +220,12 @@ impl Effects {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(1 << 20);
-        (self.last, self.announced) = (0, 0);
+        (self.last, self.announced, self.urgent) = (0, 0, false);
+    }
+
+    /// Whether they must be synced before the reply, whatever the mode: programs are, as they are few and change seldom.
+    pub const fn are_urgent(&self) -> bool {
+        self.urgent
     }
 
     /// Bytes so far; a mark for [`Effects::since`] and [`Effects::truncate`].
@@ -258,6 +277,24 @@ impl Effects {
     pub(super) fn databases(&mut self, stores: &Stores) {
         self.bytes.push(3);
         self.bytes.extend_from_slice(stores);
+    }
+
+    pub(super) fn no_libraries(&mut self) {
+        self.bytes.push(33);
+        self.urgent = true;
+    }
+
+    pub(super) fn library(&mut self, name: &[u8], code: &[u8]) {
+        self.bytes.push(34);
+        packed::put(&mut self.bytes, name);
+        packed::put(&mut self.bytes, code);
+        self.urgent = true;
+    }
+
+    pub(super) fn library_delete(&mut self, name: &[u8]) {
+        self.bytes.push(35);
+        packed::put(&mut self.bytes, name);
+        self.urgent = true;
     }
 
     pub(super) fn flush(&mut self, store: u8) {
@@ -425,6 +462,9 @@ impl<'a> Reader<'a> {
                 let stores: Stores = self.raw()?;
                 return is_permutation(&stores).then_some(Effect::Databases(stores));
             }
+            33 => return Some(Effect::NoLibraries),
+            34 => return Some(Effect::Library { name: self.record()?, code: self.record()? }),
+            35 => return Some(Effect::LibraryDelete { name: self.record()? }),
             _ => {}
         }
         let store = self.byte().filter(|store| *store < DATABASES)?;

@@ -50,6 +50,8 @@ pub struct Keyspace {
     pub(super) cold: Option<Cold>,
     /// Lua, once a client has asked for it.
     pub(super) scripts: Option<Box<super::script::Engine>>,
+    /// Libraries of functions.
+    pub(super) functions: super::functions::Functions,
 }
 
 /// The moment of the current loop turn.
@@ -198,6 +200,7 @@ impl Keyspace {
             counts: Counts::default(),
             dying: Vec::new(),
             scripts: None,
+            functions: super::functions::Functions::default(),
             config,
         }
     }

@@ -293,7 +293,13 @@ fn lives_from_now_on(effect: &Effect<'_>, by: &str, args: &[&[u8]]) -> bool {
 fn event_of(effect: &Effect<'_>, by: &'static str, args: &[&[u8]]) -> Option<(Class, &'static str)> {
     let has = |option: &[u8]| args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(option));
     Some(match effect {
-        Effect::Begin | Effect::End | Effect::Databases(_) | Effect::Flush { .. } => return None,
+        Effect::Begin
+        | Effect::End
+        | Effect::Databases(_)
+        | Effect::NoLibraries
+        | Effect::Library { .. }
+        | Effect::LibraryDelete { .. }
+        | Effect::Flush { .. } => return None,
         Effect::Delete { .. } => match by {
             "rename" | "renamenx" => (Class::Generic, "rename_from"),
             "move" => (Class::Generic, "move_from"),

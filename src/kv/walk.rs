@@ -47,11 +47,12 @@ impl Keyspace {
     /// would leave what older effects made of them.
     ///
     /// The first slice also records which store each database number names, as an effect: replaying from the start of
-    /// the walk must know what `SWAPDB` did before.
+    /// the walk must know what `SWAPDB` did before. The libraries of functions go the same way.
     pub fn walk(&mut self, walk: &mut Walk, budget: usize, mut visit: impl FnMut(Item<'_>)) -> bool {
         if !walk.begun {
             walk.begun = true;
             self.effects.databases(&self.stores);
+            self.functions.record(&mut self.effects);
         }
         let mut shown = 0;
         while walk.store < DATABASES {

@@ -13,13 +13,17 @@ use mio::{Events, Token};
 use super::commands;
 use super::connection::{Connection, READ};
 use super::server::{FIRST, Server, WAKER};
+use crate::kv::commands::functions::answer_engines;
 use crate::kv::{Client, Command, Flags, Flow, Host, Keyspace, Progress, Reply, Verdict};
 
-const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+const BUSY_SCRIPT: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+const BUSY_FUNCTION: &str = "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
 const UNKILLABLE: &str = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
 
 /// Events taken in one small turn.
 const EVENTS: usize = 128;
+/// Arguments of the command under way that `FUNCTION STATS` shows, and bytes of each.
+const SHOWN: (usize, usize) = (32, 128);
 /// Longest time a script that has changed something goes on after the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -34,6 +38,10 @@ pub struct Script {
     limit: Duration,
     kill: bool,
     dirty: bool,
+    /// The function that runs, when it is one: its name, and the command that called it.
+    function: Option<(String, Vec<Vec<u8>>)>,
+    /// Libraries and functions there are.
+    functions: (usize, usize, usize),
     /// Clients that went meanwhile, whom the keyspace has yet to forget.
     departed: Vec<Client>,
     events: Option<Events>,
@@ -67,6 +75,7 @@ impl Server {
         let mut keyspace = std::mem::replace(&mut self.keyspace, stand_in);
         self.script.busy_after = keyspace.config().script_busy.duration();
         self.script.limit = keyspace.config().script_limit.duration();
+        self.script.functions = keyspace.function_info();
         let result = work(&mut keyspace, self);
         self.stand_in = Some(std::mem::replace(&mut self.keyspace, keyspace));
         if std::mem::take(&mut self.script.active) {
@@ -124,11 +133,19 @@ impl Server {
         let is = |index: usize, word: &str| {
             arguments.get(index).is_some_and(|argument| argument.eq_ignore_ascii_case(word.as_bytes()))
         };
+        let busy = if self.script.function.is_some() { BUSY_FUNCTION } else { BUSY_SCRIPT };
         match command.name {
-            _ if !command.takes(arguments.len()) => self.refuse(connection, BUSY),
+            _ if !command.takes(arguments.len()) => self.refuse(connection, busy),
             "auth" | "hello" | "quit" => commands::run(self, connection, command, arguments),
             "shutdown" if is(1, "nosave") => commands::run(self, connection, command, arguments),
-            "script" if is(1, "kill") && arguments.len() == 2 => {
+            "function" if is(1, "stats") && arguments.len() == 2 && self.script.function.is_some() => {
+                self.tell_of_function(connection);
+            }
+            "script" | "function"
+                if is(1, "kill")
+                    && arguments.len() == 2
+                    && (command.name == "function") == self.script.function.is_some() =>
+            {
                 if self.script.dirty {
                     connection.encoder().error(UNKILLABLE);
                 } else {
@@ -138,19 +155,41 @@ impl Server {
                 }
             }
             // Their watches are in the keyspace, which is not here.
-            _ if connection.client.watching() > 0 => self.refuse(connection, BUSY),
+            _ if connection.client.watching() > 0 => self.refuse(connection, busy),
             "multi" | "discard" => {
                 let mut encoder = super::encoder::Encoder::new(&mut connection.out, connection.protocol);
                 self.keyspace.execute(command, &mut connection.client, arguments, &mut encoder);
             }
-            "exec" if connection.client.queued().is_some() => self.refuse_write(connection, true, BUSY),
-            _ => self.refuse(connection, BUSY),
+            "exec" if connection.client.queued().is_some() => self.refuse_write(connection, true, busy),
+            _ => self.refuse(connection, busy),
         }
+    }
+
+    /// `FUNCTION STATS` while a function runs.
+    fn tell_of_function(&self, connection: &mut Connection) {
+        let Some((name, command)) = &self.script.function else { return };
+        let ran = self.now.saturating_sub(self.script.started).as_millis();
+        let mut reply = connection.encoder();
+        reply.map(2);
+        reply.bulk(b"running_script");
+        reply.map(3);
+        reply.bulk(b"name");
+        reply.bulk(name.as_bytes());
+        reply.bulk(b"command");
+        reply.array(command.len());
+        command.iter().for_each(|argument| reply.bulk(argument));
+        reply.bulk(b"duration_ms");
+        reply.integer(i64::try_from(ran).unwrap_or(i64::MAX));
+        answer_engines(self.script.functions, &mut reply);
     }
 }
 
 impl Host for Server {
-    fn begin(&mut self) {
+    fn begin(&mut self, function: Option<(&str, &[&[u8]])>) {
+        self.script.function = function.map(|(name, command)| {
+            let shown = command.iter().take(SHOWN.0);
+            (name.to_owned(), shown.map(|argument| argument.get(..SHOWN.1).unwrap_or(argument).to_vec()).collect())
+        });
         self.script.started = self.clock.monotonic();
         self.script.kill = false;
         self.script.dirty = false;

@@ -70,10 +70,10 @@ impl Server {
         match self.pause {
             None => false,
             Some((_, Paused::All)) => true,
-            Some((_, Paused::Writes)) => arguments
-                .first()
-                .and_then(|name| lookup(name))
-                .is_some_and(|command| command.flags.contains(Flags::WRITE) || command.name == "exec"),
+            Some((_, Paused::Writes)) => arguments.first().and_then(|name| lookup(name)).is_some_and(|command| {
+                let runs = command.flags.contains(Flags::SCRIPT) && !command.flags.contains(Flags::READONLY);
+                command.flags.contains(Flags::WRITE) || runs || command.name == "function"
+            }),
         }
     }
 

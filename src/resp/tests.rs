@@ -276,6 +276,18 @@ fn acknowledged_changes_survive_a_power_cut_when_every_write_is_synced() {
 }
 
 #[test]
+fn a_library_of_functions_survives_a_power_cut_in_every_mode() {
+    let server = Setup { sync: SyncMode::No, ..Setup::default() }.start().unwrap();
+    let _ = server.disk.sync_dir(Path::new("."));
+    let mut stream = server.connect();
+    send(&mut stream, "FUNCTION LOAD \"#!lua name=l\\nredis.register_function('f', function() return 7 end)\"\r\n");
+    expect(&mut stream, "$1\r\nl\r\n");
+    let after = server.disk.crash(5);
+    let again = Setup { disk: after, ..Setup::default() }.start().unwrap();
+    assert_eq!(again.say("FCALL f 0\r\nFUNCTION DELETE l\r\nINFO memory\r\n")[..9], *":7|+OK|$1");
+}
+
+#[test]
 fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room() {
     let server = Setup::default().start().unwrap();
     assert_eq!(server.say("SET a 1\r\n"), "+OK|+OK|");
@@ -381,6 +393,47 @@ fn a_unix_socket_that_was_handed_over_is_served_and_left() {
     assert!(path.exists());
 }
 
+/// Until a script has begun, the others are answered as ever.
+fn wait_until_told(idle: &mut TcpStream, busy: &str) {
+    let told = (0..1_000_000).any(|_| {
+        send(idle, "GET a\r\n");
+        let mut first = [0];
+        idle.read_exact(&mut first).unwrap();
+        let rest = if first == *b"-" { &busy[1..] } else { "1\r\n1\r\n" };
+        expect(idle, rest);
+        first == *b"-"
+    });
+    assert!(told);
+}
+
+#[test]
+fn a_function_that_runs_for_long_is_told_of_and_ended_as_a_function() {
+    let server = Setup::default().start().unwrap();
+    let library = "#!lua name=l\\nredis.register_function('f', function() while true do end end)";
+    assert_eq!(
+        server.say(&format!("CONFIG SET busy-reply-threshold 0\r\nSET a 1\r\nFUNCTION LOAD \"{library}\"\r\n")),
+        "+OK|+OK|$1|l|+OK|"
+    );
+    let mut idle = server.connect();
+    let mut running = server.connect();
+    send(&mut running, "FCALL f 1 k argument\r\n");
+    let busy = "-BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.\r\n";
+    wait_until_told(&mut idle, busy);
+    send(&mut idle, "FUNCTION LIST\r\nSCRIPT KILL\r\n");
+    expect(&mut idle, busy);
+    expect(&mut idle, busy);
+    let stats = server.say("FUNCTION STATS\r\n");
+    let start =
+        "*4|$14|running_script|*6|$4|name|$1|f|$7|command|*5|$5|FCALL|$1|f|$1|1|$1|k|$8|argument|$11|duration_ms|:";
+    assert!(stats.starts_with(start), "{stats}");
+    assert!(stats.ends_with("|$15|libraries_count|:1|$15|functions_count|:1|+OK|"), "{stats}");
+    assert_eq!(server.say("FUNCTION KILL\r\n"), "+OK|+OK|");
+    let mut answer = [0; 45];
+    running.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"-ERR Script killed by user with FUNCTION KILL");
+    assert_eq!(server.say("GET a\r\nFUNCTION KILL\r\n"), "$1|1|-NOTBUSY No scripts in execution right now.|+OK|");
+}
+
 #[test]
 fn while_a_script_runs_for_long_others_are_told_and_may_end_it() {
     let server = Setup::default().start().unwrap();
@@ -394,16 +447,7 @@ fn while_a_script_runs_for_long_others_are_told_and_may_end_it() {
     let mut running = server.connect();
     send(&mut running, "EVAL \"while true do pcall(function() while true do end end) end\" 0\r\n");
     let busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
-    // Until the script has begun, the others are answered as ever.
-    let told = (0..1_000_000).any(|_| {
-        send(&mut idle, "GET a\r\n");
-        let mut first = [0];
-        idle.read_exact(&mut first).unwrap();
-        let rest = if first == *b"-" { &busy[1..] } else { "1\r\n1\r\n" };
-        expect(&mut idle, rest);
-        first == *b"-"
-    });
-    assert!(told);
+    wait_until_told(&mut idle, busy);
     send(&mut idle, "MULTI\r\nGET a\r\nEXEC\r\n");
     expect(&mut idle, "+OK\r\n");
     expect(&mut idle, busy);

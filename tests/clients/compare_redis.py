@@ -20,6 +20,7 @@ import threading
 import time
 
 import compare_events
+import compare_functions
 import compare_makers
 import compare_scripts
 
@@ -535,6 +536,7 @@ def main():
             link.call("SCRIPT", "FLUSH")
         good = options.only is not None or compare_events.run(connect)
         good = options.only is not None or compare_scripts.run(theirs, ours, options.seed) and good
+        good = options.only is not None or compare_functions.run(theirs, ours) and good
         for link in (theirs, ours):
             link.call("FLUSHALL")
         good = compare(theirs, ours, Player(options.seed, options.only), options.steps) and good

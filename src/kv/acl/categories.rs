@@ -127,6 +127,9 @@ const SCRIPTING: &[&str] = &[
     "script|help",
 ];
 
+/// Subcommands that write, of commands that do not as a whole.
+const WRITING_PARTS: &[&str] = &["function|delete", "function|flush", "function|load", "function|restore"];
+
 /// The category called `name` as the table spells it, if there is one; `all` is none.
 pub fn find(name: &str) -> Option<&'static str> {
     CATEGORIES.iter().map(|(known, _)| *known).find(|known| known.eq_ignore_ascii_case(name))
@@ -160,7 +163,9 @@ pub fn members(category: &str) -> Vec<String> {
 pub fn has(category: &str, command: &Command, subcommand: Option<&str>) -> bool {
     let Some((_, of)) = CATEGORIES.iter().find(|(name, _)| *name == category) else { return false };
     match of {
-        Of::Flag(flag) => command.flags.contains(*flag),
+        Of::Flag(flag) => {
+            command.flags.contains(*flag) || *flag == Flags::WRITE && listed(WRITING_PARTS, command.name, subcommand)
+        }
         Of::Without(flag) => !command.flags.contains(*flag),
         Of::Names(names) => {
             listed(names, command.name, subcommand)

@@ -10,6 +10,7 @@ mod blocking;
 mod connection;
 mod databases;
 mod expiry;
+pub mod functions;
 mod hashes;
 mod keys;
 pub mod keys_of;
@@ -197,6 +198,7 @@ static FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     databases::COMMANDS,
     expiry::COMMANDS,
+    functions::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,

@@ -6,7 +6,7 @@ use crate::kv::execute::Call;
 use crate::kv::keyspace::Keyspace;
 use crate::kv::memory::Means;
 use crate::kv::number;
-use crate::kv::script::{Engine, Room, Rules, Sha, answer, hex, sha};
+use crate::kv::script::{Declared, Engine, Name, Room, Rules, Sha, Slot, answer, hex, sha};
 
 const SCRIPT: Flags = Flags::NOSCRIPT.and(Flags::MOVABLE_KEYS).and(Flags::SCRIPT);
 const SCRIPT_READ: Flags = SCRIPT.and(Flags::READONLY);
@@ -30,7 +30,7 @@ const SUBCOMMANDS: &[(&str, i32)] = &[
 
 /// Whether the form of the command lets a script change keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Read,
     Write,
 }
@@ -42,17 +42,17 @@ fn eval(call: &mut Call<'_>, access: Access) -> Result<(), Fault> {
     // Redis looks at the number of keys first.
     key_count(call.args)?;
     let text = call.arg(1)?;
-    run(call, access, mac::sha1(text), Some(text))
+    run_script(call, access, mac::sha1(text), Some(text))
 }
 
 fn evalsha(call: &mut Call<'_>, access: Access) -> Result<(), Fault> {
     key_count(call.args)?;
     let name = sha(call.arg(1)?).ok_or(Fault::NoScript)?;
-    run(call, access, name, None)
+    run_script(call, access, name, None)
 }
 
 /// Keys a script is given, by its second argument.
-fn key_count(args: &[&[u8]]) -> Result<usize, Fault> {
+pub(super) fn key_count(args: &[&[u8]]) -> Result<usize, Fault> {
     let count = args.get(2).and_then(|count| number::integer(count)).ok_or(Fault::NotInteger)?;
     let count = usize::try_from(count).map_err(|_negative| Fault::Text("ERR Number of keys can't be negative"))?;
     if count > args.len().saturating_sub(3) {
@@ -61,29 +61,43 @@ fn key_count(args: &[&[u8]]) -> Result<usize, Fault> {
     Ok(count)
 }
 
-fn run(call: &mut Call<'_>, access: Access, name: Sha, text: Option<&[u8]>) -> Result<(), Fault> {
+fn run_script(call: &mut Call<'_>, access: Access, name: Sha, text: Option<&[u8]>) -> Result<(), Fault> {
     let count = key_count(call.args)?;
     let mut engine = call.keyspace.take_scripts()?;
-    let outcome = run_in(call, &mut engine, access, name, text, count);
+    let room = room(call.keyspace);
+    let cached = match (engine.cache.find(&name), text) {
+        (Some(cached), _) => Ok(cached),
+        (None, Some(text)) => engine.add(name, text, false, room).map_err(Fault::Told),
+        (None, None) => Err(Fault::NoScript),
+    };
+    let outcome = cached.and_then(|cached| {
+        let program = Program { slot: cached.slot, declared: cached.declared, name: Name::Script(&name) };
+        call.host.begin(None);
+        run(call, &mut engine, access, &program, count)
+    });
     call.keyspace.scripts = Some(engine);
     outcome
 }
 
-fn run_in(
+/// What is run: a script, or a function of a library.
+pub(super) struct Program<'a> {
+    /// Where the state has it.
+    pub slot: Slot,
+    /// What it declares.
+    pub declared: Declared,
+    /// What errors call it.
+    pub name: Name<'a>,
+}
+
+/// Runs a program with the first `count` arguments behind the second as its keys, and answers.
+pub(super) fn run(
     call: &mut Call<'_>,
     engine: &mut Engine,
     access: Access,
-    name: Sha,
-    text: Option<&[u8]>,
+    program: &Program<'_>,
     count: usize,
 ) -> Result<(), Fault> {
-    let room = room(call.keyspace);
-    let cached = match (engine.cache.find(&name), text) {
-        (Some(cached), _) => cached,
-        (None, Some(text)) => engine.add(name, text, false, room).map_err(Fault::Told)?,
-        (None, None) => return Err(Fault::NoScript),
-    };
-    let declared = cached.declared;
+    let declared = program.declared;
     let mut rules = Rules {
         read_only: access == Access::Read || declared.no_writes,
         allow_oom: declared.allow_oom,
@@ -107,7 +121,7 @@ fn run_in(
     let before = effects.mark();
     effects.begin();
     let begun = effects.mark();
-    let outcome = engine.run(call.keyspace, call.host, cached.slot, &name, given, call.client.db, rules);
+    let outcome = engine.run(call.keyspace, call.host, program.slot, program.name, given, call.client.db, rules);
     let effects = &mut call.keyspace.effects;
     if effects.mark() == begun {
         effects.truncate(before);

@@ -178,9 +178,10 @@ impl Persistence {
         }
         let marker = slice.as_ref().map(|(marker, _)| *marker);
         let written = self.journal.append(effects.bytes(), marker);
+        let synced = self.mode == SyncMode::Always || effects.are_urgent();
         effects.clear();
         let outcome = match written {
-            Ok(()) if self.mode == SyncMode::Always => self.journal.sync(),
+            Ok(()) if synced => self.journal.sync(),
             written => written,
         };
         match (slice, &outcome) {

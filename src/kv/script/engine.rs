@@ -19,13 +19,17 @@ const SLACK: usize = 8 << 20;
 /// Scripts of all clients share one state: what it costs to make is paid once, and nothing that one script can reach
 /// outlives it.
 pub struct Engine {
-    lua: Lua,
-    run: Function,
-    globals: Table,
-    chunks: Table,
+    pub(super) lua: Lua,
+    pub(super) run: Function,
+    /// Runs a function of a library.
+    call: Function,
+    /// What libraries have for `redis` while they are loaded.
+    pub(super) library: Table,
+    pub(super) globals: Table,
+    pub(super) chunks: Table,
     keys: LuaString,
     argv: LuaString,
-    json: Shared,
+    pub(super) json: Shared,
     free: Vec<Integer>,
     slots: Integer,
     /// Compiled scripts by their hash.
@@ -36,8 +40,27 @@ pub struct Engine {
     limit: usize,
 }
 
-/// A compiled chunk, by its place in the state.
+/// A compiled chunk or a function, by its place in the state.
 pub type Slot = Integer;
+
+/// What is run, as errors call it.
+#[derive(Clone, Copy, Debug)]
+pub enum Name<'a> {
+    /// A script, by its hash.
+    Script(&'a Sha),
+    /// A function of a library.
+    Function(&'a str),
+}
+
+impl Name<'_> {
+    /// What is said about scripts, as it is said about this.
+    fn spell(self, text: &str) -> String {
+        match self {
+            Self::Script(_) => text.to_owned(),
+            Self::Function(_) => text.replace("killed by user with SCRIPT KILL", "killed by user with FUNCTION KILL"),
+        }
+    }
+}
 
 impl Engine {
     /// A state that may use `memory` bytes; `random` is where `math.random` begins.
@@ -52,7 +75,7 @@ impl Engine {
         let json = Shared::default();
         let natives = natives::all(&lua, &json)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name(raise::PRELUDE).set_mode(ChunkMode::Text);
-        let (env, globals, run): (Table, Table, Function) = prelude.call(natives)?;
+        let (env, globals, run, call, library): (Table, Table, Function, Function, Table) = prelude.call(natives)?;
         lua.set_globals(env)?;
         lua.set_global_hook(HookTriggers::new().every_nth_instruction(BEAT), |lua, _| {
             beat(lua)?;
@@ -66,6 +89,8 @@ impl Engine {
         Ok(Self {
             lua,
             run,
+            call,
+            library,
             globals,
             chunks,
             keys,
@@ -130,7 +155,7 @@ impl Engine {
         keyspace: &mut Keyspace,
         host: &mut dyn Host,
         slot: Slot,
-        name: &Sha,
+        name: Name<'_>,
         (keys, arguments): (&[&[u8]], &[&[u8]]),
         db: u8,
         rules: Rules,
@@ -140,17 +165,16 @@ impl Engine {
             session.begin(db, rules, effects);
         }
         json::reset(&self.json);
-        host.begin();
-        let done = self.run_scoped(keyspace, host, slot, keys, arguments);
+        let done = self.run_scoped(keyspace, host, slot, name, keys, arguments);
         let (ended, resp3) = self.lua.app_data_mut::<Session>().map_or((None, false), |mut session| {
             session.end();
             (session.ended, session.resp3)
         });
         let outcome = match done {
             // Whatever the script made of it: it was ended.
-            Ok((true, _)) if ended.is_some() => Err(ended.map_or("", raise::Ended::text).to_owned()),
+            Ok((true, _)) if ended.is_some() => Err(name.spell(ended.map_or("", raise::Ended::text))),
             Ok((true, value)) => Ok((value, resp3)),
-            Ok((false, problem)) => Err(told(&problem, &super::hex(name))),
+            Ok((false, problem)) => Err(name.spell(&told(&problem, name))),
             Err(error) => Err(format!("ERR {}", raise::text_of(&error))),
         };
         self.rest();
@@ -162,13 +186,16 @@ impl Engine {
         keyspace: &mut Keyspace,
         host: &mut dyn Host,
         slot: Slot,
+        name: Name<'_>,
         keys: &[&[u8]],
         arguments: &[&[u8]],
     ) -> Result<(bool, Value)> {
         let keys = self.list(keys)?;
         let arguments = self.list(arguments)?;
-        self.globals.raw_set(&self.keys, keys)?;
-        self.globals.raw_set(&self.argv, arguments)?;
+        if matches!(name, Name::Script(_)) {
+            self.globals.raw_set(&self.keys, &keys)?;
+            self.globals.raw_set(&self.argv, &arguments)?;
+        }
         let function: Function = self.chunks.raw_get(slot)?;
         self.lua.scope(|scope| {
             let lease = scope.create_any_userdata_ref_mut(keyspace)?;
@@ -180,7 +207,10 @@ impl Engine {
                 session.lease = Some(lease);
                 session.pulse = Some(pulse);
             }
-            self.run.call(function)
+            match name {
+                Name::Script(_) => self.run.call(function),
+                Name::Function(_) => self.call.call((function, keys, arguments)),
+            }
         })
     }
 
@@ -193,7 +223,7 @@ impl Engine {
     }
 
     /// Gives memory back when a script has left much behind.
-    fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         if self.lua.used_memory() > (2 * self.rested + SLACK).min(self.limit / 2) {
             self.sweep();
         }
@@ -213,14 +243,18 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// The error reply of an uncaught problem of the script called `name`.
-fn told(problem: &Value, name: &str) -> String {
+/// The error reply of an uncaught problem of what is called `name`.
+fn told(problem: &Value, name: Name<'_>) -> String {
     let (text, place) = raw_error(problem);
+    let name = match name {
+        Name::Script(sha) => super::hex(sha),
+        Name::Function(name) => name.to_owned(),
+    };
     place.map_or_else(|| text.clone(), |place| format!("{text} script: {name}, on {place}."))
 }
 
 /// Text and place of an uncaught problem.
-fn raw_error(problem: &Value) -> (String, Option<String>) {
+pub(super) fn raw_error(problem: &Value) -> (String, Option<String>) {
     let table = match problem {
         Value::Table(table) => table,
         Value::String(text) => {

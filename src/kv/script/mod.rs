@@ -13,7 +13,7 @@
 //! Lua comes from the `mlua` crate, which holds all unsafe code. Handles into the state are few and short-lived: compiled
 //! chunks lie in a Lua table by number, for the state has room for some thousand handles only.
 //!
-//! Start reading at [`engine`] (one state, one run), then [`call`] (a command from a script) and [`session`] (the script
+//! Start reading at [`engine`] (one state, one run), then [`call`] (a command from a script), [`library`] (functions) and [`session`] (the script
 //! under way). `prelude.lua` is the sandbox, [`natives`] what Rust adds to it, [`raise`] how errors travel, [`convert`]
 //! replies to values and back. [`json`], [`msgpack`], [`structure`] and [`bits`] are the libraries `cjson`, `cmsgpack`, `struct` and `bit`.
 
@@ -25,6 +25,7 @@ mod engine;
 mod format;
 mod json;
 mod json_read;
+mod library;
 mod msgpack;
 mod natives;
 mod raise;
@@ -34,13 +35,17 @@ mod structure;
 
 pub(super) use cache::{Room, Sha};
 pub(super) use convert::answer;
-pub(super) use engine::Engine;
+pub(super) use engine::{Engine, Name, Slot};
+pub(super) use library::{BAD_NAME, is_name};
 pub(super) use session::Rules;
+pub(super) use shebang::Declared;
 
 /// The door, as a running script sees it.
 pub trait Host {
-    /// A script begins.
-    fn begin(&mut self) {}
+    /// A script begins; or, by its name, a function, with the command that calls it.
+    fn begin(&mut self, function: Option<(&str, &[&[u8]])>) {
+        let _ = function;
+    }
 
     /// Called every so often while a script runs: the door may answer its clients here, and says whether it may go on.
     fn pulse(&mut self, script: Progress) -> Verdict;
@@ -80,7 +85,7 @@ pub struct Alone {
 const ALONE: u32 = 20_000;
 
 impl Host for Alone {
-    fn begin(&mut self) {
+    fn begin(&mut self, _function: Option<(&str, &[&[u8]])>) {
         self.beats = 0;
     }
 

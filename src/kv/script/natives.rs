@@ -5,7 +5,7 @@ use mlua::{Lua, MultiValue, Result, Table, Value};
 
 use super::raise::{self, reply};
 use super::session::Session;
-use super::{bits, call, json, msgpack, structure};
+use super::{bits, call, json, library, msgpack, structure};
 use crate::crypto::mac;
 
 /// Version of Redis whose scripts run here.
@@ -41,6 +41,7 @@ pub fn all(lua: &Lua, shared: &json::Shared) -> Result<Table> {
         redis.raw_set(name, value)?;
     }
     natives.raw_set("redis", redis)?;
+    natives.raw_set("register_function", lua.create_function(library::register)?)?;
     natives.raw_set("cjson", json::library(lua, shared)?)?;
     natives.raw_set("cmsgpack", msgpack::library(lua)?)?;
     natives.raw_set("struct", structure::library(lua)?)?;

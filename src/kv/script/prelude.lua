@@ -127,6 +127,12 @@ getmetatable('').__metatable = false
 local redis = {}
 for name, value in pairs(native.redis) do redis[name] = value end
 
+-- What a library of functions has for `redis` while it is loaded.
+local library = { register_function = native.register_function }
+for name, value in pairs(redis) do
+  if name == 'log' or byte(name, 1) < 97 then library[name] = value end
+end
+
 globals.string = guard(string)
 globals.table = guard(table)
 globals.math = guard(math_real)
@@ -142,6 +148,7 @@ local function missing(_, name)
 end
 
 setmetatable(globals, { __index = missing })
+setmetatable(library, { __index = missing })
 
 local env = setmetatable({}, { __index = globals, __newindex = refuse, __metatable = false })
 real_of[env] = globals
@@ -154,4 +161,9 @@ local function run(work)
   return xpcall(work, on_error)
 end
 
-return env, globals, run
+-- Runs a function of a library in the same way.
+local function call(work, keys, arguments)
+  return xpcall(function() return work(keys, arguments) end, on_error)
+end
+
+return env, globals, run, call, guard(library)

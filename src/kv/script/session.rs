@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mlua::{AnyUserData, Function, Lua};
 
+use super::library::Registered;
 use super::raise::{Ended, Raised};
 use super::{Progress, Verdict};
 use crate::kv::acl::Acl;
@@ -54,6 +55,8 @@ pub struct Session {
     pub ends: Vec<usize>,
     /// State of `math.random`.
     pub seed: u64,
+    /// What the library being loaded has registered; `None` when none is loaded.
+    pub registered: Option<Vec<Registered>>,
     calls: u32,
 }
 
@@ -72,6 +75,7 @@ impl Session {
             arguments: Vec::new(),
             ends: Vec::new(),
             seed,
+            registered: None,
             calls: 0,
         }
     }

@@ -42,12 +42,19 @@ impl Declared {
         Ok((declared, code))
     }
 
+    /// Takes a flag of a function.
+    pub fn declare(&mut self, flag: &str) -> bool {
+        self.any = true;
+        self.note(flag)
+    }
+
     /// Takes a flag; `false` when there is none of that name. What is about clusters and replicas changes nothing here.
     fn note(&mut self, flag: &str) -> bool {
         match flag {
             "no-writes" => self.no_writes = true,
             "allow-oom" => self.allow_oom = true,
-            "allow-stale" | "no-cluster" | "allow-cross-slot-keys" => {}
+            // The last is Upstash's, whose libraries declare it; one thread runs everything, so nothing needs a lock.
+            "allow-stale" | "no-cluster" | "allow-cross-slot-keys" | "allow-key-locking" => {}
             _ => return false,
         }
         true

@@ -1,6 +1,7 @@
 //! What the keyspace's tests share: a session that runs commands written as text and keeps the replies as values.
 
 mod families;
+mod functions;
 mod newer;
 mod notifications;
 mod replay;

@@ -86,6 +86,7 @@ fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> s
     let keyspace = &server.keyspace;
     let used = keyspace.used();
     let (scripts, texts, lua) = keyspace.script_info();
+    let (libraries, functions, lua_of_functions) = keyspace.function_info();
     let most = keyspace.memory_limit();
     let resident = resident_bytes().map_or(used as u64, |bytes| bytes as u64);
     let total = machine_memory().map_or(0, |(total, _)| total);
@@ -96,7 +97,8 @@ fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> s
         "# Memory\nused_memory:{used}\nused_memory_human:{}\nused_memory_rss:{resident}\nused_memory_rss_human:{}\n\
          used_memory_peak:{peak}\nused_memory_peak_human:{}\nused_memory_dataset:{used}\nused_memory_database:{}\n\
          total_system_memory:{total}\ntotal_system_memory_human:{}\nused_memory_lua:{lua}\nused_memory_lua_human:{}\nused_memory_vm_eval:{lua}\n\
-         used_memory_scripts:{texts}\nnumber_of_cached_scripts:{scripts}\nnumber_of_functions:0\nnumber_of_libraries:0\n\
+         used_memory_scripts:{texts}\nnumber_of_cached_scripts:{scripts}\nused_memory_vm_functions:{lua_of_functions}\n\
+         number_of_functions:{functions}\nnumber_of_libraries:{libraries}\n\
          maxmemory:{most}\n\
          maxmemory_human:{}\nmaxmemory_policy:{}\nmem_fragmentation_ratio:{:.2}\nmem_fragmentation_bytes:{}\n\
          mem_allocator:jemalloc\nactive_defrag_running:0",
