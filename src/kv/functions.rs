@@ -62,6 +62,15 @@ pub(super) struct Room {
     pub random: Arc<dyn Random>,
 }
 
+impl Room {
+    fn check(&self, count: usize, bytes: usize) -> Result<(), String> {
+        if count > self.count || bytes > self.bytes {
+            return Err("ERR no room for another library (kv.libraries, kv.library_bytes)".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// What happens to libraries that are there when others are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Restore {
@@ -182,7 +191,7 @@ impl Functions {
             return Err(format!("ERR Library '{name}' already exists"));
         }
         let count = self.libraries.len() + usize::from(old.is_none());
-        self.fits(count, (self.bytes + code.len()).saturating_sub(old.unwrap_or(0)), room)?;
+        room.check(count, (self.bytes + code.len()).saturating_sub(old.unwrap_or(0)))?;
         self.load(room)?;
         let Some(Loaded { engine: Some(engine), functions }) = &mut self.loaded else {
             return Err("ERR functions cannot be loaded by a function".to_owned());
@@ -190,13 +199,6 @@ impl Functions {
         add(engine, functions, &name, code)?;
         self.put(&name, code);
         Ok(name)
-    }
-
-    fn fits(&self, count: usize, bytes: usize, room: &Room) -> Result<(), String> {
-        if count > room.count || bytes > room.bytes {
-            return Err("ERR no room for another library (kv.libraries, kv.library_bytes)".to_owned());
-        }
-        Ok(())
     }
 
     /// Loads libraries beside, or in place of, those that are there: all or none. Their names.
@@ -217,7 +219,7 @@ impl Functions {
             next.put(&name, code);
             names.push(name);
         }
-        self.fits(next.libraries.len(), next.bytes, room)?;
+        room.check(next.libraries.len(), next.bytes)?;
         let mut engine = start(room)?;
         let mut functions = HashMap::new();
         for (name, code) in &next.libraries {
@@ -250,7 +252,9 @@ fn add(
     let others = |name: &str| functions.get(name).is_some_and(|function| function.library != library);
     if let Some((taken, _)) = registered.iter().find(|(one, _)| others(&one.name.to_ascii_lowercase())) {
         let error = format!("ERR Function {} already exists", taken.name);
-        registered.iter().for_each(|(_, slot)| engine.forget(*slot));
+        for (_, slot) in &registered {
+            engine.forget(*slot);
+        }
         return Err(error);
     }
     if forget(engine, functions, library) {

@@ -51,16 +51,15 @@ pub fn put_string(payload: &mut Vec<u8>, text: &[u8]) {
     match text.len() {
         len @ 0..=0x3f => payload.push(len as u8),
         len @ 0x40..=0x3fff => payload.extend_from_slice(&(0x4000 | len as u16).to_be_bytes()),
-        len => match u32::try_from(len) {
-            Ok(len) => {
+        len => {
+            if let Ok(len) = u32::try_from(len) {
                 payload.push(0x80);
                 payload.extend_from_slice(&len.to_be_bytes());
-            }
-            Err(_) => {
+            } else {
                 payload.push(0x81);
                 payload.extend_from_slice(&(len as u64).to_be_bytes());
             }
-        },
+        }
     }
     payload.extend_from_slice(text);
 }

@@ -193,7 +193,9 @@ fn list(call: &mut Call<'_>, options: &[&[u8]]) -> Result<(), Fault> {
         reply.bulk(b"functions");
         let of = functions.of(name);
         reply.array(of.len());
-        of.into_iter().for_each(|function| describe(function, reply));
+        for function in of {
+            describe(function, reply);
+        }
         if with_code {
             reply.bulk(b"library_code");
             reply.bulk(code);

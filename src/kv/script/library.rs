@@ -75,7 +75,9 @@ impl Engine {
                 match self.keep(one.function.clone()) {
                     Ok(slot) => kept.push((one, slot)),
                     Err(error) => {
-                        kept.iter().for_each(|(_, slot)| self.forget(*slot));
+                        for (_, slot) in &kept {
+                            self.forget(*slot);
+                        }
                         return Err(format!("ERR Error registering functions: {}", raise::text_of(&error)));
                     }
                 }
