@@ -164,7 +164,9 @@ mod tests {
         #[test]
         fn strings_come_back(texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..5)) {
             let mut payload = Vec::new();
-            texts.iter().for_each(|text| put_string(&mut payload, text));
+            for text in &texts {
+                put_string(&mut payload, text);
+            }
             seal(&mut payload);
             let mut rest = open(&payload).unwrap();
             for text in &texts {

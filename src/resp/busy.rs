@@ -177,7 +177,9 @@ impl Server {
         reply.bulk(name.as_bytes());
         reply.bulk(b"command");
         reply.array(command.len());
-        command.iter().for_each(|argument| reply.bulk(argument));
+        for argument in command {
+            reply.bulk(argument);
+        }
         reply.bulk(b"duration_ms");
         reply.integer(i64::try_from(ran).unwrap_or(i64::MAX));
         answer_engines(self.script.functions, &mut reply);

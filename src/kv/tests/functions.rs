@@ -57,9 +57,9 @@ fn a_checkpoint_begins_with_the_libraries() {
 
 #[test]
 fn libraries_are_capped_and_a_refused_one_changes_nothing() {
+    const NO_ROOM: &str = "(error) ERR no room for another library (kv.libraries, kv.library_bytes)";
     let config = KvConfig { libraries: 2, library_bytes: ByteSize(300), ..KvConfig::default() };
     let mut session = Session::new(config);
-    const NO_ROOM: &str = "(error) ERR no room for another library (kv.libraries, kv.library_bytes)";
     load(&mut session, COUNTER);
     assert_eq!(load(&mut session, &[COUNTER, " ".repeat(300).as_bytes()].concat()), NO_ROOM);
     let other = |name: &str| format!("#!lua name={name}\nredis.register_function('{name}', function() end)");
