@@ -2,6 +2,7 @@
 
 mod families;
 mod functions;
+mod large;
 mod newer;
 mod notifications;
 mod replay;
