@@ -12,7 +12,7 @@ use crate::issues::Issues;
 use crate::kv::Handle;
 use crate::limits::Limits;
 use crate::mail::Outbox;
-use crate::monitor::Checks;
+use crate::monitor::{Certificates, Checks};
 use crate::objects::Objects;
 
 /// The services that the pages show besides those of the ground.
@@ -32,6 +32,8 @@ pub(super) struct Shown {
     pub backups: Backups,
     /// The parts.
     pub checks: Checks,
+    /// The edge's certificates.
+    pub certificates: Certificates,
 }
 
 /// The pages. `started` is the clock's monotonic time at the start.
@@ -45,7 +47,7 @@ pub(super) fn open(
     shown: Shown,
     started: Duration,
 ) -> Result<Console, StartError> {
-    let Shown { keyspace, limits, objects, outbox, issues, backups, checks } = shown;
+    let Shown { keyspace, limits, objects, outbox, issues, backups, checks, certificates } = shown;
     let (keys, users, reached) = (Arc::clone(&ground.keys), ground.users.clone(), connect.clone());
     let listed = doors::table(connect).into_iter();
     let world = World {
@@ -62,6 +64,7 @@ pub(super) fn open(
         settings: plan.settings.clone(),
         env: Arc::new(move || reached.lines(&keys, users.first_token().as_ref())),
         checks,
+        certificates,
         history: history::start(&plan.metrics, Arc::clone(&plan.clock), &plan.supervisor),
         metrics: plan.metrics.clone(),
         doors: listed.map(|door| Door { speaks: door.speaks, address: door.address }).collect(),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::control::{Ask, ControlError, ask};
 use super::status::Facts;
-use crate::edge::{CertificateView, Keeper};
+use crate::edge::Keeper;
+use crate::monitor::CertificateView;
 
 pub(super) fn list(facts: &Facts) -> Result<Vec<CertificateView>, &'static str> {
     keeper(facts).map(Keeper::view)

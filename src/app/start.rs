@@ -25,7 +25,7 @@ use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
 use crate::limits::Limits;
-use crate::monitor::{Check, Checks, SettingView};
+use crate::monitor::{Certificates, Check, Checks, SettingView};
 use crate::objects::Objects;
 use crate::s3::S3Door;
 use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
@@ -107,6 +107,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let connect = doors.connect();
     let checks = Checks::new(parts(&ground, &services, keyspace.clone()), plan.supervisor.shutdown().clone());
 
+    let certificates = Certificates::default();
+
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
@@ -120,6 +122,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         limits: limits.clone(),
         backups: backups.clone(),
         checks: checks.clone(),
+        certificates: certificates.clone(),
         settings: plan.settings.clone(),
         s3_endpoint: connect.s3_url(),
         region: connect.region.clone(),
@@ -133,6 +136,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         issues: services.issues.clone(),
         backups: backups.clone(),
         checks: checks.clone(),
+        certificates: certificates.clone(),
     };
     let pages = console::open(plan, &ground, &connect, shown, started)?;
     let mut router = api.router().merge(v1.router()).merge(ses).merge(ingest.router());
@@ -146,7 +150,10 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
-    let certificates = doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
+    let keeper = doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
+    if let Some(keeper) = keeper.clone() {
+        certificates.told_by(move || keeper.view());
+    }
 
     let facts = Arc::new(Facts {
         data: ground.folder.path().to_owned(),
@@ -157,7 +164,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks,
         issues: services.issues.clone(),
         backups: backups.clone(),
-        certificates,
+        certificates: keeper,
         outbox,
         clock: Arc::clone(&plan.clock),
         started,

@@ -7,7 +7,7 @@ use super::say;
 use super::settings::Shell;
 use crate::app::control_certificates as control;
 use crate::base::Timestamp;
-use crate::edge::{CertificateView, Origin};
+use crate::monitor::CertificateView;
 
 /// Runs the command.
 pub(super) fn run(shell: &Shell, command: Option<CertsCommand>, json: bool) -> anyhow::Result<()> {
@@ -31,11 +31,7 @@ pub(super) fn run(shell: &Shell, command: Option<CertsCommand>, json: bool) -> a
 }
 
 fn line(out: &mut String, view: &CertificateView) {
-    let origin = match view.origin {
-        Origin::File => "from files",
-        Origin::Authority => "from an authority",
-        Origin::SelfSigned => "self-signed",
-    };
+    let origin = view.origin.title();
     let at = |millis: u64| Timestamp(millis).to_jiff().strftime("%Y-%m-%d %H:%M UTC").to_string();
     let until = view.expires_ms.map_or_else(|| "none in use".to_owned(), |millis| format!("good until {}", at(millis)));
     // Writing into a String cannot fail.

@@ -69,7 +69,7 @@ use crate::kv::Handle;
 use crate::limits::Limits;
 use crate::mail::{Brand, Outbox};
 use crate::monitor::history::History;
-use crate::monitor::{Checks, SettingView};
+use crate::monitor::{Certificates, Checks, SettingView};
 use crate::objects::Objects;
 use crate::telemetry::Metrics;
 
@@ -121,6 +121,8 @@ pub struct World {
     pub backups: Backups,
     /// Whether each part works.
     pub checks: Checks,
+    /// The edge's certificates.
+    pub certificates: Certificates,
     /// The numbers of the last hour and day.
     pub history: History,
     /// The numbers now.

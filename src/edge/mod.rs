@@ -48,7 +48,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-pub use self::acme::{CertificateView, Keeper, Origin};
+pub use self::acme::Keeper;
 pub use self::config::EdgeConfig;
 pub use self::doors::{Door, OnPlainHttp};
 pub use self::error::{ConfigError, EdgeError};

@@ -1,5 +1,5 @@
 // Certificates from Let's Encrypt's own test authority (pebble), which refuses every third nonce here: ordered, checked by
-// a client that trusts nothing else, still there after kill -9.
+// a client that trusts nothing else, still there after kill -9 and after a renewal that failed.
 
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -13,6 +13,9 @@ import { folder } from './support/folder.mjs';
 import { command, startMainstay } from './support/mainstay.mjs';
 import { freePort, output, start } from './support/process.mjs';
 import { undo } from './support/scope.mjs';
+
+/** The key an account is bound with where the authority asks for it. */
+const BINDING = 'zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W';
 
 const skip = onPile && 'certificates are ordered by Mainstay only';
 
@@ -40,7 +43,7 @@ function shown(port, servername, ca) {
 }
 
 /** An authority in `dir` that looks for challenges on `http` and `https`. */
-async function authority(t, dir, { http, https }) {
+async function authority(t, dir, { http, https, bound }) {
   const path = (name) => join(dir, name);
   const openssl = (line) => output('openssl', line.split(' '), { cwd: dir });
   await openssl('req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=test -days 2');
@@ -56,7 +59,8 @@ async function authority(t, dir, { http, https }) {
     httpPort: http,
     tlsPort: https,
     ocspResponderURL: '',
-    externalAccountBindingRequired: false,
+    externalAccountBindingRequired: bound,
+    externalAccountMACKeys: { 'kid-1': BINDING },
     // Two labels: pebble 2.4 breaks off orders for names with fewer labels than an entry.
     domainBlocklist: ['blocked-domain.example'],
   };
@@ -72,14 +76,15 @@ async function authority(t, dir, { http, https }) {
   });
   undo(t, () => running.stop());
   const trust = readFileSync(path('ca.pem'));
-  return { url: `https://127.0.0.1:${wfe}/dir`, trust: path('ca.pem'), root: await fetched(`https://127.0.0.1:${management}/roots/0`, trust) };
+  return { stop: running.stop, url: `https://127.0.0.1:${wfe}/dir`, trust: path('ca.pem'), root: await fetched(`https://127.0.0.1:${management}/roots/0`, trust) };
 }
 
-for (const challenge of ['http-01', 'tls-alpn-01']) {
-  test(`a certificate by ${challenge} is ordered, verifies, and outlives kill -9`, { skip }, async (t) => {
+for (const [challenge, bound] of [['http-01', false], ['tls-alpn-01', true]]) {
+  test(`a certificate by ${challenge} ${bound ? 'for a bound account ' : ''}is ordered, verifies, and outlives kill -9`, { skip }, async (t) => {
     const dir = folder(t);
     const [http, https] = [await freePort(), await freePort()];
-    const ca = await authority(t, dir, { http, https });
+    const ca = await authority(t, dir, { http, https, bound });
+    writeFileSync(join(dir, 'eab.key'), `${BINDING}\n`);
     const config = join(dir, 'mainstay.toml');
     writeFileSync(
       config,
@@ -94,6 +99,7 @@ challenges = ["${challenge}"]
 [[edge.acme.authorities]]
 directory = "${ca.url}"
 trust_file = "${ca.trust}"
+${bound ? `eab_key_id = "kid-1"\neab_key_file = "${join(dir, 'eab.key')}"` : ''}
 `,
     );
     const data = join(dir, 'data');
@@ -128,5 +134,14 @@ trust_file = "${ca.trust}"
     undo(t, () => again.stop());
     assert.equal(await shown(https, 'example.org', ca.root), serial);
     assert.equal((await standing('example.org')).failures, 0);
+
+    await ca.stop();
+    assert.match((await command(data, ['certs', 'renew', 'example.org'], extra)).stdout, /is being ordered/);
+    const failed = await until('example.org', (view) => view.failures > 0 && !view.ordering);
+    assert.equal(failed.origin, 'authority');
+    assert.match(failed.error, /refused/i);
+    assert.ok(failed.next_attempt_ms > failed.last_attempt_ms);
+    assert.equal(await shown(https, 'example.org', ca.root), serial);
+    assert.match((await command(data, ['certs'], extra)).stdout, /^example\.org +from an authority.*\n +1 failed, next /m);
   });
 }

@@ -40,7 +40,7 @@ use crate::http::{Body, Peer};
 use crate::issues::Issues;
 use crate::limits::Limits;
 use crate::mail::Outbox;
-use crate::monitor::{Checks, SettingView};
+use crate::monitor::{Certificates, Checks, SettingView};
 use crate::objects::Objects;
 
 /// What the interface answers from.
@@ -59,6 +59,8 @@ pub struct World {
     pub backups: Backups,
     /// The parts that can fail.
     pub checks: Checks,
+    /// The edge's certificates.
+    pub certificates: Certificates,
     /// The settings.
     pub settings: Vec<SettingView>,
     /// Where S3 is reached, such as `http://127.0.0.1:9000`; `None` when it is off.
@@ -126,6 +128,10 @@ impl V1 {
 
     fn checks(&self) -> &Checks {
         &self.0.world.checks
+    }
+
+    fn certificates(&self) -> &Certificates {
+        &self.0.world.certificates
     }
 
     fn settings(&self) -> &[SettingView] {

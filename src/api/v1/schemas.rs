@@ -12,11 +12,12 @@ pub fn schemas() -> Value {
             all.extend(fields);
         }
     }
-    let pages: [(&str, Value); 11] = [
+    let pages: [(&str, Value); 12] = [
         ("TokenPage", reference("Token")),
         ("AccessKeyPage", reference("AccessKey")),
         ("AuditPage", reference("AuditEntry")),
         ("SettingPage", reference("Setting")),
+        ("CertificatePage", reference("Certificate")),
         ("BucketPage", reference("Bucket")),
         ("MessagePage", reference("MessageSummary")),
         ("IssuePage", reference("Issue")),
@@ -305,6 +306,18 @@ fn server() -> Value {
             ("parts", list(reference("Part"))),
         ]),
         "Part": sent([("name", text()), ("ready", truth()), ("reason", text())], &["name", "ready"]),
+        "Certificate": object([
+            ("name", text()),
+            ("origin", json!({"enum": ["file", "authority", "self-signed"]})),
+            ("authority", maybe(text())),
+            ("expires_at", maybe(moment())),
+            ("renew_at", maybe(moment())),
+            ("ordering", truth()),
+            ("last_attempt_at", maybe(moment())),
+            ("failures", number()),
+            ("next_attempt_at", maybe(moment())),
+            ("error", maybe(text())),
+        ]),
         "Setting": object([
             ("key", text()),
             ("value", text()),

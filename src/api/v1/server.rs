@@ -1,10 +1,11 @@
-//! The server itself: status and settings.
+//! The server itself: status, certificates and settings.
 
 use serde_json::json;
 
 use super::V1;
 use super::problem::Problem;
 use super::route::{Call, Reply, page};
+use crate::base::Timestamp;
 
 /// `GET /v1/status`.
 pub async fn status(api: V1, _call: Call) -> Result<Reply, Problem> {
@@ -16,6 +17,26 @@ pub async fn status(api: V1, _call: Call) -> Result<Reply, Problem> {
         "draining": report.draining,
         "parts": report.parts,
     }))
+}
+
+/// `GET /v1/certificates`.
+pub fn certificates(api: &V1) -> Result<Reply, Problem> {
+    let moment = |millis: Option<u64>| millis.map(|millis| Timestamp(millis).to_string());
+    let all = api.certificates().all().into_iter().map(|view| {
+        json!({
+            "name": view.name,
+            "origin": view.origin,
+            "authority": view.authority,
+            "expires_at": moment(view.expires_ms),
+            "renew_at": moment(view.renew_at_ms),
+            "ordering": view.ordering,
+            "last_attempt_at": moment(view.last_attempt_ms),
+            "failures": view.failures,
+            "next_attempt_at": moment(view.next_attempt_ms),
+            "error": view.error,
+        })
+    });
+    page(all.collect(), None)
 }
 
 /// `GET /v1/settings`.

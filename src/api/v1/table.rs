@@ -126,6 +126,13 @@ pub static ROUTES: &[Route] = &[
             |api, _call| Box::pin(ready(server::settings(&api))),
         )
     },
+    get(
+        "/certificates",
+        "listCertificates",
+        "The certificate in use for each name of the edge, and what the last attempt to get one came to.",
+        Answer::Json("CertificatePage"),
+        |api, _call| Box::pin(ready(server::certificates(&api))),
+    ),
     get("/buckets", "listBuckets", "Every bucket, by name.", Answer::Json("BucketPage"), |api, call| {
         Box::pin(storage::buckets(api, call))
     }),

@@ -14,6 +14,7 @@ use crate::http::{Handler as _, RouterHandler, body};
 use crate::jobs::Jobs;
 use crate::limits::RateLimitsConfig;
 use crate::mail::MailConfig;
+use crate::monitor::certificates::{CertificateView, Origin};
 use crate::objects::ObjectsConfig;
 use crate::telemetry::Metrics;
 use crate::testing::{FaultyDisk, TestClock, TestRandom, memory_store};
@@ -65,6 +66,21 @@ fn door() -> Door {
         source: String::from("default"),
         doc: String::from("The region."),
     };
+    let certificates = Certificates::default();
+    certificates.told_by(|| {
+        vec![CertificateView {
+            name: String::from("example.com"),
+            origin: Origin::SelfSigned,
+            authority: None,
+            expires_ms: Some(1_000),
+            renew_at_ms: None,
+            ordering: true,
+            last_attempt_ms: None,
+            failures: 2,
+            next_attempt_ms: None,
+            error: Some(String::from("policy forbids this name")),
+        }]
+    });
     let world = World {
         users: users.clone(),
         objects,
@@ -73,6 +89,7 @@ fn door() -> Door {
         issues: crate::issues::tests::issues(&store, crate::issues::IssuesConfig::default()).issues,
         limits: Limits::open(store.clone(), clock.clone(), &metrics, &RateLimitsConfig::default()).unwrap(),
         checks: Checks::new(Vec::new(), Shutdown::new()),
+        certificates,
         settings: vec![setting],
         s3_endpoint: Some(String::from("http://127.0.0.1:9000")),
         region: String::from("us-east-1"),
@@ -263,8 +280,12 @@ async fn buckets_and_objects_are_shown_and_addresses_signed() {
 }
 
 #[tokio::test]
-async fn status_settings_and_issues_are_shown() {
+async fn status_settings_certificates_and_issues_are_shown() {
     let door = door();
+    let certificate = &door.admin("GET", "/v1/certificates", None).await.json()["items"][0];
+    assert_eq!((&certificate["origin"], &certificate["failures"]), (&json!("self-signed"), &json!(2)));
+    assert_eq!(certificate["expires_at"], json!("1970-01-01T00:00:01.000Z"));
+    assert_eq!(certificate["error"], json!("policy forbids this name"));
     let status = door.admin("HEAD", "/v1/status", None).await;
     assert_eq!(status.status, 200);
     let settings = door.admin("GET", "/v1/settings", None).await.json();

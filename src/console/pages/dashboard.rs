@@ -50,6 +50,8 @@ struct Dashboard {
     doors: Vec<Door>,
     facts: Facts,
     backup: BackupStatus,
+    /// Certificates in use, and names whose last attempt failed; `None` while the edge is off.
+    certificates: Option<(usize, usize)>,
     range: Range,
     charts: Vec<Drawing>,
     audit: Vec<AuditEntry>,
@@ -95,12 +97,15 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
         disk: space(&console).await,
         errors: world.metrics.sum("mainstay_issues_events_total", &[]).unwrap_or_default() as u64,
     };
+    let certificates = world.certificates.all();
+    let failing = certificates.iter().filter(|view| view.error.is_some()).count();
     page::show(&Dashboard {
         frame: page.frame("Dashboard", Section::Dashboard),
         report: world.checks.report().await,
         doors: world.doors.clone(),
         facts,
         backup: world.backups.status(),
+        certificates: (!certificates.is_empty()).then_some((certificates.len(), failing)),
         range,
         charts: CHARTS.iter().map(|plan| draw(&console, plan, range)).collect(),
         audit,

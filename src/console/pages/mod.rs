@@ -3,6 +3,7 @@
 mod account;
 mod backups;
 mod buckets;
+mod certificates;
 mod dashboard;
 mod docs;
 mod forgot;
@@ -78,6 +79,7 @@ pub fn router(console: &Console) -> Router {
         .route("/keys/tokens", post(keys::create_token))
         .route("/keys/tokens/{id}/revoke", get(keys::ask_revoke_token).post(keys::revoke_token))
         .route("/backups", get(backups::show))
+        .route("/certificates", get(certificates::show))
         .route("/backups/run", post(backups::run))
         .route("/settings", get(settings::show))
         .route("/account", get(account::show))

@@ -14,10 +14,10 @@ use super::challenges::Challenges;
 use super::config::{CertificateConfig, Proof};
 use super::failure::Failure;
 use super::files::Loaded;
+use super::names::Names;
 use super::order::{self, Keep, Wanted};
 use super::rows::{self, Issued, NameRow};
 use super::schedule;
-use super::view::{CertificateView, Names, Origin};
 use super::x509::Certificate;
 use crate::base::Timestamp;
 use crate::edge::World;
@@ -25,6 +25,7 @@ use crate::edge::certificate::{self, SelfSigned};
 use crate::edge::config::EdgeConfig;
 use crate::edge::error::EdgeError;
 use crate::edge::tls::{Certificates, Set};
+use crate::monitor::certificates::{CertificateView, Origin};
 use crate::telemetry::Counter;
 
 /// How often files, the self-signed certificate and what is due are looked at.

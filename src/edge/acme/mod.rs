@@ -13,12 +13,12 @@ pub mod config;
 mod failure;
 mod files;
 mod keeper;
+mod names;
 mod order;
 mod rows;
 mod schedule;
 mod transport;
-mod view;
 mod x509;
 
 pub use self::keeper::Keeper;
-pub use self::view::{CertificateView, Names, Origin};
+pub use self::names::Names;

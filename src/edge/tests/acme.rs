@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::authority::{Authority, Mood};
 use super::*;
-use crate::edge::acme::{CertificateView, Origin};
+use crate::monitor::certificates::{CertificateView, Origin};
 
 /// Longer than an order takes on a machine under load; only a failing test waits for it.
 const LONG: Duration = Duration::from_mins(2);

@@ -1,50 +1,11 @@
-//! Which names certificates are ordered for, and what is told about them.
+//! Which names certificates are ordered for.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
-
 use super::config::MAX_NAMES;
 use crate::edge::config::EdgeConfig;
 use crate::edge::host::Pattern;
-
-/// Where a certificate comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// From files.
-    File,
-    /// From an authority.
-    Authority,
-    /// The server's own; browsers warn.
-    SelfSigned,
-}
-
-/// How one name stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CertificateView {
-    /// The name, or the path of the files.
-    pub name: String,
-    /// What is in use now.
-    pub origin: Origin,
-    /// The authority's directory, when it came from one.
-    pub authority: Option<String>,
-    /// Last moment it is good for, in milliseconds since 1970.
-    pub expires_ms: Option<u64>,
-    /// When the next one is ordered.
-    pub renew_at_ms: Option<u64>,
-    /// Whether an order is under way.
-    pub ordering: bool,
-    /// When the last attempt began.
-    pub last_attempt_ms: Option<u64>,
-    /// Failed attempts since the last success.
-    pub failures: u32,
-    /// When the next attempt may begin.
-    pub next_attempt_ms: Option<u64>,
-    /// Why the last attempt failed, in the authority's words.
-    pub error: Option<String>,
-}
 
 /// The names certificates are ordered for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,49 @@
+//! `/certificates`: which one each name of the edge has, and what the last attempt to get one came to.
+
+use askama::Template;
+use axum::extract::State;
+
+use crate::base::Timestamp;
+use crate::console::{Answer, Console, Frame, Page, Section, format, page};
+use crate::monitor::CertificateView;
+
+/// Names shown, those that failed first.
+const SHOWN: usize = 200;
+
+#[derive(Template)]
+#[template(path = "certificates.html")]
+struct CertificatesPage {
+    frame: Frame,
+    certificates: Vec<CertificateView>,
+    more: usize,
+    now: Timestamp,
+}
+
+/// `GET /certificates`.
+pub async fn show(State(console): State<Console>, page: Page) -> Answer {
+    let world = console.world();
+    let mut certificates = world.certificates.all();
+    certificates.sort_by_key(|view| view.error.is_none());
+    let more = certificates.len().saturating_sub(SHOWN);
+    certificates.truncate(SHOWN);
+    let (frame, now) = (page.frame("Certificates", Section::Dashboard), world.clock.now());
+    page::show(&CertificatesPage { frame, certificates, more, now })
+}
+
+impl CertificatesPage {
+    /// How `view` stands, as class and word of its badge.
+    fn badge(&self, view: &CertificateView) -> (&'static str, &'static str) {
+        let expired = view.expires_ms.is_none_or(|at| at <= self.now.millis());
+        match (expired, view.error.is_some(), view.ordering) {
+            (true, ..) => ("bad", "not good"),
+            (_, true, _) => ("warn", "the last attempt failed"),
+            (_, _, true) => ("warn", "being ordered"),
+            _ => ("good", "good"),
+        }
+    }
+}
+
+/// The moment `millis` after 1970 began.
+fn at(millis: impl format::Figure<u64>) -> format::Moment {
+    format::moment(Timestamp(millis.figure()))
+}

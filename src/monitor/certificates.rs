@@ -1,0 +1,78 @@
+//! How the certificates stand, as everybody sees it who shows them. Whoever keeps them tells; nothing is kept here.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// From files.
+    File,
+    /// From an authority.
+    Authority,
+    /// The server's own; browsers warn.
+    SelfSigned,
+}
+
+impl Origin {
+    /// Its name for people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::File => "from files",
+            Self::Authority => "from an authority",
+            Self::SelfSigned => "self-signed",
+        }
+    }
+}
+
+/// How one name stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// The name, or the path of the files.
+    pub name: String,
+    /// What is in use now.
+    pub origin: Origin,
+    /// The authority's directory, when it came from one.
+    pub authority: Option<String>,
+    /// Last moment it is good for, in milliseconds since 1970.
+    pub expires_ms: Option<u64>,
+    /// When the next one is ordered.
+    pub renew_at_ms: Option<u64>,
+    /// Whether an order is under way.
+    pub ordering: bool,
+    /// When the last attempt began.
+    pub last_attempt_ms: Option<u64>,
+    /// Failed attempts since the last success.
+    pub failures: u32,
+    /// When the next attempt may begin.
+    pub next_attempt_ms: Option<u64>,
+    /// Why the last attempt failed, in the authority's words.
+    pub error: Option<String>,
+}
+
+type Tell = Box<dyn Fn() -> Vec<CertificateView> + Send + Sync>;
+
+/// The certificates. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Certificates(Arc<OnceLock<Tell>>);
+
+impl Certificates {
+    /// From now on `tell` says how they stand; the first to be named stays.
+    pub fn told_by(&self, tell: impl Fn() -> Vec<CertificateView> + Send + Sync + 'static) {
+        let _first_stays = self.0.set(Box::new(tell));
+    }
+
+    /// How each stands; none while nobody keeps any.
+    pub fn all(&self) -> Vec<CertificateView> {
+        self.0.get().map(|tell| tell()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificates")
+    }
+}
