@@ -58,6 +58,8 @@ const LONGEST_PATH: usize = 107;
 pub enum Ask {
     /// A [`Status`].
     Status,
+    /// The settings read again.
+    Reload,
     /// The lines of `mainstay env`.
     Env,
     /// The newest issues, all or those of one status.
@@ -327,6 +329,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::BackupNow { .. } | Ask::BackupAdd { .. }) => (None, Some("it is answered elsewhere".to_owned())),
         Ok(Ask::Certificates) => told(control_certificates::list(facts)),
         Ok(Ask::RenewCertificate { name }) => told(control_certificates::renew(facts, &name)),
+        Ok(Ask::Reload) => told(facts.reloader.reload().await),
         Ok(Ask::Mail(ask)) => control_mail::answer(facts, ask).await,
         Err(error) => (None, Some(error)),
     }
@@ -466,7 +469,8 @@ mod tests {
             checks: Checks::new(Vec::new(), shutdown.clone()),
             issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
             backups: crate::backup::server_tests::backups(shutdown),
-            certificates: None,
+            edge: None,
+            reloader: Arc::default(),
             outbox: crate::mail::Outbox::new(
                 memory_store(),
                 Arc::new(TestClock::default()),

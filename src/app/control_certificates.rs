@@ -21,7 +21,7 @@ pub(super) fn renew(facts: &Facts, name: &str) -> Result<bool, String> {
 }
 
 fn keeper(facts: &Facts) -> Result<&Keeper, &'static str> {
-    facts.certificates.as_deref().ok_or("the edge is off: edge.http and edge.https are empty")
+    facts.edge.as_ref().map(|edge| edge.keeper().as_ref()).ok_or("the edge is off: edge.http and edge.https are empty")
 }
 
 /// Asks the server that runs on `folder` for its certificates. Blocks.

@@ -132,7 +132,7 @@ impl Doors {
         ground: &Ground,
         doors: Vec<edge::Door>,
         runtime: &Handle,
-    ) -> Result<Option<Arc<edge::Keeper>>, StartError> {
+    ) -> Result<Option<Arc<Edge>>, StartError> {
         let Some(listeners) = self.edge.take().filter(|edge| edge.http().or(edge.https()).is_some()) else {
             return Ok(None);
         };
@@ -147,7 +147,7 @@ impl Doors {
             runtime: runtime.clone(),
         };
         let edge = runtime.block_on(Edge::start(&plan.config.edge, listeners, doors, world))?;
-        Ok(Some(Arc::clone(edge.keeper())))
+        Ok(Some(Arc::new(edge)))
     }
 }
 

@@ -25,6 +25,7 @@ pub mod notify;
 pub mod own_errors;
 pub mod pages;
 pub mod redis;
+pub mod reload;
 pub mod run;
 pub mod sockets;
 pub mod start;

@@ -1,12 +1,14 @@
 //! From ready to gone: the signals, the drain, the last commits.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Running;
 use super::notify::News;
+use crate::base::supervise::Role;
 
 /// How long threads and files have to close after the drain.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -14,13 +16,22 @@ const CLOSING: Duration = Duration::from_secs(10);
 /// How long tasks have to end once they were told to drop what is left.
 const FORCED: Duration = Duration::from_secs(2);
 
-/// The signals that stop the server. Made first of all: as process 1 of a container the kernel ignores SIGTERM until
+/// The signals that stop the server, or have it read its settings again. Made first of all: as process 1 of a container the kernel ignores SIGTERM until
 /// somebody handles it.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Whether a terminal was there at the start.
+    terminal: bool,
+}
+
+/// What a signal wants.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Stop(&'static str),
+    Reload,
 }
 
 impl Signals {
@@ -33,35 +44,62 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            terminal: io::stderr().is_terminal(),
         })
     }
 
-    /// The next of them, by name. Cancel safe.
-    async fn next(&mut self) -> &'static str {
+    /// The next of them. Cancel safe.
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hang_up.recv() => "SIGHUP",
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            // Also sent when the terminal goes away, with which the server was meant to go.
+            _ = self.hang_up.recv() => {
+                if self.terminal && !io::stderr().is_terminal() { Told::Stop("SIGHUP") } else { Told::Reload }
+            }
+        }
+    }
+
+    /// The next that stops, by name. Cancel safe.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Told::Stop(name) = self.next().await {
+                return name;
+            }
         }
     }
 }
 
-/// Serves until a signal or a failure, then drains for at most `limit`; a second signal ends the drain at once.
+/// Serves until a signal or a failure (SIGHUP reads the settings again), then drains for at most `limit`; a second signal ends the drain at once.
 ///
 /// # Errors
 /// Why the server had to stop by itself.
 pub async fn run(running: Running, mut signals: Signals, limit: Duration) -> Result<(), String> {
     let shutdown = running.supervisor.shutdown().clone();
     running.notifier.tell(News::Ready);
-    tokio::select! {
-        name = signals.next() => tracing::info!(signal = name, "stopping: finishing what is under way"),
-        () = shutdown.draining() => {}
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop(name) => {
+                    tracing::info!(signal = name, "stopping: finishing what is under way");
+                    break;
+                }
+                Told::Reload => {
+                    let reloader = Arc::clone(&running.facts.reloader);
+                    running.supervisor.task("reload", Role::Ordinary, async move {
+                        // It has logged what came of it.
+                        let _ = reloader.reload().await;
+                    });
+                }
+            },
+            () = shutdown.draining() => break,
+        }
     }
     shutdown.drain();
     running.notifier.tell(News::Stopping);
     let drained = tokio::select! {
         drained = running.supervisor.tasks_ended(limit) => drained,
-        name = signals.next() => {
+        name = signals.stop() => {
             tracing::warn!(signal = name, "second signal: dropping what is left");
             false
         }

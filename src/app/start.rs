@@ -10,6 +10,7 @@ use super::console::Shown;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::notify::Notifier;
+use super::reload::{Reloader, Source};
 use super::status::Facts;
 use super::{Folder, StartError, admin, backups, console, control, mail, master, redis};
 use crate::accounts::{AccessKeys, FirstCredentials, Users};
@@ -25,7 +26,7 @@ use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
 use crate::limits::Limits;
-use crate::monitor::{Certificates, Check, Checks, SettingView};
+use crate::monitor::{Certificates, Check, Checks, SettingViews};
 use crate::objects::Objects;
 use crate::s3::S3Door;
 use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
@@ -40,7 +41,9 @@ pub struct Plan {
     /// The settings, checked.
     pub config: Config,
     /// The settings as people see them.
-    pub settings: Vec<SettingView>,
+    pub settings: SettingViews,
+    /// Where other settings come from while it runs.
+    pub source: Source,
     /// Secrets from the environment.
     pub environment: Environment,
     /// Time.
@@ -150,10 +153,11 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
-    let keeper = doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
-    if let Some(keeper) = keeper.clone() {
+    let edge = doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
+    if let Some(keeper) = edge.as_ref().map(|edge| Arc::clone(edge.keeper())) {
         certificates.told_by(move || keeper.view());
     }
+    let reloader = Arc::new(Reloader::new(plan.source.clone(), edge.clone(), plan.settings.clone()));
 
     let facts = Arc::new(Facts {
         data: ground.folder.path().to_owned(),
@@ -164,7 +168,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks,
         issues: services.issues.clone(),
         backups: backups.clone(),
-        certificates: keeper,
+        edge,
+        reloader,
         outbox,
         clock: Arc::clone(&plan.clock),
         started,

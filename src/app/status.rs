@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connect::Connect;
+use super::reload::Reloader;
 use crate::accounts::{AccessKeys, Users};
 use crate::backup::service::Backups;
 use crate::base::Clock;
-use crate::edge::Keeper;
+use crate::edge::Edge;
 use crate::issues::Issues;
 use crate::mail::Outbox;
 use crate::monitor::{Checks, Part};
@@ -76,8 +77,10 @@ pub struct Facts {
     pub issues: Issues,
     /// Backups.
     pub backups: Backups,
-    /// The edge's certificates; `None` while the edge is off.
-    pub certificates: Option<Arc<Keeper>>,
+    /// The edge; `None` while it is off.
+    pub edge: Option<Arc<Edge>>,
+    /// Reads the settings again.
+    pub reloader: Arc<Reloader>,
     /// Outbound mail.
     pub outbox: Outbox,
     /// The clock.

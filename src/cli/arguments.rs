@@ -73,6 +73,10 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Have the running server read its settings again
+    ///
+    /// What can change without a restart is in force at once; the rest is named. Settings with a mistake change nothing.
+    Reload,
     /// Tell which certificate is in use for each name, until when, and what the last attempt came to
     Certs {
         #[command(subcommand)]

@@ -13,6 +13,7 @@ mod inspect;
 mod issues;
 mod mail;
 mod people;
+mod reload;
 mod serve;
 mod settings;
 
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck => inspect::healthcheck(&shell),
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Backup(command) => backup::backup(shell, command),
+        Command::Reload => reload::run(&shell),
         Command::Certs { command, json } => certs::run(&shell, command, json),
         Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),
         Command::SetupLink => people::setup_link(shell),

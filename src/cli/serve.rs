@@ -13,10 +13,12 @@ use super::settings::Shell;
 use crate::accounts::By;
 use crate::app::control_people::{LinkWanted, make_link};
 use crate::app::inherited::Inherited;
+use crate::app::reload::Source;
 use crate::app::run::{Signals, run};
 use crate::app::{Plan, Running, own_errors, start};
 use crate::base::{LocalDisk, Shutdown, Supervisor, SystemClock, SystemRandom};
 use crate::config::{self, Config, Environment};
+use crate::monitor::SettingViews;
 use crate::telemetry::own_errors::PANIC;
 use crate::telemetry::{Metrics, OwnErrors, logs};
 
@@ -45,7 +47,8 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
     let data = shell.data();
     let terminal = std::io::stderr().is_terminal();
     let settings = config::view(&loaded.config, &loaded.origins);
-    let plan = Plan { settings, ..plan(data, loaded.config, shell.environment) };
+    let source = source(&shell, flags.settings());
+    let plan = Plan { settings: SettingViews::new(settings), source, ..plan(data, loaded.config, shell.environment) };
     let coloured = terminal && !plan.environment.no_colour;
     let (own, captured) = own_errors::capture(&plan).unzip();
     let log = logs::start(&plan.config.log, coloured, Arc::clone(&plan.clock), &plan.metrics, own.clone())?;
@@ -69,6 +72,21 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
     outcome
 }
 
+/// The settings as they are read while the server runs: from the file, with what the environment and the flags said at the
+/// start.
+fn source(shell: &Shell, flags: Vec<(&'static str, &'static str, String)>) -> Source {
+    let environment = Environment { settings: shell.environment.settings.clone(), ..Environment::default() };
+    let shell = Shell { environment, config: shell.config.clone(), data: None };
+    Source::new(move || {
+        let loaded = shell.load(&flags).map_err(|error| format!("{error:#}"))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let views = config::view(&loaded.config, &loaded.origins);
+        Ok((loaded.config, views))
+    })
+}
+
 /// A plan with the machine's own clock, randomness and disk.
 pub(super) fn plan(data: PathBuf, config: Config, environment: Environment) -> Plan {
     let metrics = Metrics::new();
@@ -76,7 +94,8 @@ pub(super) fn plan(data: PathBuf, config: Config, environment: Environment) -> P
     Plan {
         data,
         config,
-        settings: Vec::new(),
+        settings: SettingViews::default(),
+        source: Source::default(),
         environment,
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(SystemRandom),

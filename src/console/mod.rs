@@ -69,7 +69,7 @@ use crate::kv::Handle;
 use crate::limits::Limits;
 use crate::mail::{Brand, Outbox};
 use crate::monitor::history::History;
-use crate::monitor::{Certificates, Checks, SettingView};
+use crate::monitor::{Certificates, Checks, SettingViews};
 use crate::objects::Objects;
 use crate::telemetry::Metrics;
 
@@ -114,7 +114,7 @@ pub struct World {
     /// People's accounts, API tokens, access keys, the audit log.
     pub users: Users,
     /// Every setting.
-    pub settings: Vec<SettingView>,
+    pub settings: SettingViews,
     /// The lines of `mainstay env`: name and value. Full of secrets.
     pub env: Lines,
     /// Backups.

@@ -72,6 +72,9 @@ pub enum EdgeError {
     /// The certificate could not be made or read.
     #[error("self-signed certificate: {0}")]
     Certificate(String),
+    /// A certificate in files.
+    #[error("edge.certificates: {0}")]
+    Files(String),
     /// A file that a certificate authority's settings name.
     #[error("edge.acme.authorities: {0}")]
     Authority(String),

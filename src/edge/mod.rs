@@ -8,7 +8,7 @@
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
 //! (rewriting), `guard/` (who may ask, how often), `target.rs` (what answers), `pool.rs` (apps), `files/` (folders), `doors.rs`
-//! (own doors), `upgrade.rs` (WebSockets). HTTP/2 has no WebSockets here:
+//! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
 mod access;
@@ -30,6 +30,7 @@ mod metrics;
 mod pages;
 mod pool;
 mod proxy;
+pub mod reload;
 mod security;
 mod sites;
 mod target;
@@ -44,6 +45,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -56,15 +58,14 @@ pub use self::listen::Listeners;
 
 use self::access::AccessLog;
 use self::acme::Names;
+use self::doors::Doors;
 use self::metrics::EdgeMetrics;
-use self::pool::Pools;
-use self::proxy::{Proxy, Rules};
+use self::proxy::Proxy;
 use self::sites::Sites;
 use self::upgrade::Tunnels;
-use self::worker::{DOOR, Places, Worker};
+use self::worker::{Places, Serving, Worker};
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, Random, Supervisor};
-use crate::http::{ServeConfig, Server};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -106,6 +107,22 @@ pub struct Edge {
     https: Option<SocketAddr>,
     certificate: PathBuf,
     keeper: Arc<Keeper>,
+    /// What it was started with; some of it stays for as long as it runs.
+    started: EdgeConfig,
+    labels: Vec<&'static str>,
+    doors: Arc<Doors>,
+    places: Arc<Places>,
+    crew: Vec<Hand>,
+    counts: EdgeMetrics,
+    metrics: Metrics,
+    supervisor: Supervisor,
+}
+
+/// What a reload replaces of one worker.
+#[derive(Debug)]
+struct Hand {
+    proxy: Arc<Proxy>,
+    serving: Arc<ArcSwap<Serving>>,
 }
 
 impl Edge {
@@ -121,61 +138,57 @@ impl Edge {
         world: World,
     ) -> Result<Self, EdgeError> {
         config.validate()?;
+        let started = config.clone();
         let config = &config.in_force();
         let World { clock, disk, data_dir, metrics, supervisor, runtime, .. } = world.clone();
         let counts = EdgeMetrics::new(&metrics);
-        let labels: Vec<&str> = doors.iter().map(|door| door.label).collect();
+        let labels: Vec<&'static str> = doors.iter().map(|door| door.label).collect();
         let names = Names::of(config, &labels);
         let listening = (listeners.http().is_some(), listeners.https().is_some());
         let keeper = Keeper::open(config, names, listening, world).await?;
-        let edge = Self {
+        let tls = TlsAcceptor::from(tls::server_config(keeper.certificates())?);
+        let trusted = reload::trusted(config);
+        let mut edge = Self {
             http: listeners.http(),
             https: listeners.https(),
             certificate: certificate::exported_path(&data_dir),
+            places: Places::new(config.limits.connections, config.limits.connections_per_ip, trusted),
+            doors: Arc::new(Doors::new(doors, &config.domain, runtime, supervisor.clone())),
             keeper: Arc::clone(&keeper),
+            started,
+            labels,
+            crew: Vec::new(),
+            counts: counts.clone(),
+            metrics,
+            supervisor: supervisor.clone(),
         };
-        let tls = TlsAcceptor::from(tls::server_config(keeper.certificates())?);
-
-        let redirect_to = edge.https.filter(|_| config.redirect_https).map(|address| address.port());
-        let rules = Arc::new(Rules {
-            sites: Sites::new(config)?,
-            doors: doors::Doors::new(doors, &config.domain, runtime, supervisor.clone()),
-            challenges: keeper.challenges(),
-            trusted: config.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect(),
-            redirect_to,
-        });
+        let rules = edge.rules(config, Sites::new(config)?);
         let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped)?;
-        let places = Places::new(config.limits.connections, config.limits.connections_per_ip, rules.trusted.clone());
 
         let mut ready = Vec::new();
         for (listeners, name) in listeners.split().into_iter().zip(NAMES) {
             let tracker = TaskTracker::new();
-            let tunnels = Tunnels {
-                supervisor: supervisor.clone(),
-                tracker: tracker.clone(),
-                idle: config.timeouts.upgrade.duration(),
-                open: counts.upgraded.clone(),
-            };
+            let tunnels =
+                Tunnels { supervisor: supervisor.clone(), tracker: tracker.clone(), open: counts.upgraded.clone() };
             let proxy = Arc::new(Proxy {
-                rules: Arc::clone(&rules),
-                pools: Pools::new(&rules.sites, config, &supervisor, &counts),
+                current: ArcSwap::from_pointee(edge.current(config, &rules, None)),
                 tunnels,
                 log: log.clone(),
                 clock: Arc::clone(&clock),
                 metrics: counts.clone(),
             });
-            let server = Server::new(Arc::clone(&proxy) as _, serve_config(config), supervisor.clone(), &metrics, DOOR);
+            let serving = Arc::new(ArcSwap::from_pointee(edge.serving(config, &proxy)));
             let worker = Worker {
                 listeners,
                 tls: tls.clone(),
-                tls_timeout: config.timeouts.tls_handshake.duration(),
-                server,
-                proxy,
-                places: Arc::clone(&places),
+                serving: Arc::clone(&serving),
+                proxy: Arc::clone(&proxy),
+                places: Arc::clone(&edge.places),
                 tracker,
                 supervisor: supervisor.clone(),
                 metrics: counts.clone(),
             };
+            edge.crew.push(Hand { proxy, serving });
             ready.push((name, worker, worker_runtime()?));
         }
         for (name, worker, runtime) in ready {
@@ -205,18 +218,6 @@ impl Edge {
     /// The public part of the self-signed certificate, in PEM, for clients to trust.
     pub fn certificate(&self) -> &std::path::Path {
         &self.certificate
-    }
-}
-
-fn serve_config(config: &EdgeConfig) -> ServeConfig {
-    ServeConfig {
-        max_connections: config.limits.connections,
-        head_timeout: config.timeouts.head,
-        body_timeout: config.timeouts.body,
-        write_timeout: config.timeouts.write,
-        max_head: config.limits.header_bytes,
-        max_headers: config.limits.headers,
-        max_streams: config.limits.streams,
     }
 }
 

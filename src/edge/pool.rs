@@ -137,14 +137,29 @@ impl Drop for Loan {
 }
 
 impl Pools {
-    /// Empty pools for the upstreams of `sites`.
-    pub fn new(sites: &Sites, config: &EdgeConfig, supervisor: &Supervisor, metrics: &EdgeMetrics) -> Self {
-        let pool = |upstream| {
+    /// Pools for the upstreams of `sites`: those of `before` where nothing about them has changed, else empty ones.
+    pub fn new(
+        sites: &Sites,
+        config: &EdgeConfig,
+        supervisor: &Supervisor,
+        metrics: &EdgeMetrics,
+        before: Option<&Self>,
+    ) -> Self {
+        let connect = config.timeouts.connect.duration();
+        let keep = config.timeouts.upstream_idle.duration();
+        let most = config.limits.idle_upstream_connections as usize;
+        let kept = |upstream: &Upstream| {
+            let same = |pool: &&Arc<Pool>| {
+                pool.upstream == *upstream && (pool.connect, pool.keep, pool.most) == (connect, keep, most)
+            };
+            before.and_then(|before| before.pools.iter().find(same)).map(Arc::clone)
+        };
+        let fresh = |upstream: &Upstream| {
             Arc::new(Pool {
-                upstream,
-                connect: config.timeouts.connect.duration(),
-                keep: config.timeouts.upstream_idle.duration(),
-                most: config.limits.idle_upstream_connections as usize,
+                upstream: upstream.clone(),
+                connect,
+                keep,
+                most,
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),
                 idle: Mutex::new(Vec::new()),
@@ -153,7 +168,7 @@ impl Pools {
             })
         };
         Self {
-            pools: sites.upstreams().iter().cloned().map(pool).collect(),
+            pools: sites.upstreams().iter().map(|one| kept(one).unwrap_or_else(|| fresh(one))).collect(),
             response: config.timeouts.response.duration(),
             turn: AtomicUsize::new(0),
         }

@@ -1,7 +1,9 @@
 //! The life of a request, top to bottom, in [`Proxy::answer`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
@@ -29,28 +31,37 @@ use crate::http::{Body, Handler, Peer};
 /// Challenges of certificate authorities (RFC 8555 section 8.3) are answered before any redirect or site.
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
-/// What all workers share and no request changes.
+/// What all workers share and no request changes. A reload puts others in their place.
 #[derive(Debug)]
 pub struct Rules {
     /// Which site answers what.
     pub sites: Sites,
     /// Mainstay's own doors.
-    pub doors: Doors,
+    pub doors: Arc<Doors>,
     /// Answers to an authority's challenges.
     pub challenges: Arc<Challenges>,
     /// Proxies in front that are believed.
     pub trusted: Vec<Network>,
     /// The port plain HTTP is sent on to; `None` serves it.
     pub redirect_to: Option<u16>,
+    /// Longest silence on a WebSocket.
+    pub tunnel_idle: Duration,
+}
+
+/// What one worker answers by now. A request goes to its end with what it began with.
+#[derive(Debug)]
+pub struct Current {
+    /// Shared by all workers.
+    pub rules: Arc<Rules>,
+    /// This worker's connections to apps.
+    pub pools: Pools,
 }
 
 /// One worker's handler of requests.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Shared by all workers.
-    pub rules: Arc<Rules>,
-    /// This worker's connections to apps.
-    pub pools: Pools,
+    /// What it answers by; replaced as a whole.
+    pub current: ArcSwap<Current>,
     /// Where WebSockets go.
     pub tunnels: Tunnels,
     /// The request log, when on.
@@ -77,15 +88,17 @@ impl Handler for Proxy {
 impl Proxy {
     /// Closes upstream connections past their time.
     pub fn purge(&self) {
-        self.pools.purge();
+        self.current.load().pools.purge();
     }
 
     async fn answer(&self, request: Request<Body>, peer: Peer, entry: &mut Option<Entry>) -> Response<Body> {
+        let current = self.current.load_full();
+        let rules = current.rules.as_ref();
         let (mut parts, body) = request.into_parts();
         let form = Form::of(&parts.headers, parts.version);
 
         // 1. Who asks for what, or why this is no request.
-        let client = Client::behind(peer.address, peer.secure, &self.rules.trusted, &parts.headers);
+        let client = Client::behind(peer.address, peer.secure, &rules.trusted, &parts.headers);
         if let Some(entry) = entry {
             entry.client = Some(client.address.ip());
         }
@@ -99,16 +112,16 @@ impl Proxy {
 
         // 2. Challenges, own doors, the way to HTTPS.
         if let Some(token) = parts.uri.path().strip_prefix(CHALLENGES)
-            && let Some(authorization) = self.rules.challenges.file(token)
+            && let Some(authorization) = rules.challenges.file(token)
         {
             return pages::challenge(authorization);
         }
         if !peer.secure && parts.uri.path().starts_with(CHALLENGES) {
             return pages::page(StatusCode::NOT_FOUND, "No challenge is under way.", form);
         }
-        let door = self.rules.doors.find(&host);
+        let door = rules.doors.find(&host);
         let stays = door.is_some_and(|door| door.plain == OnPlainHttp::Serve);
-        if let Some(port) = self.rules.redirect_to
+        if let Some(port) = rules.redirect_to
             && !client.secure
             && !stays
         {
@@ -116,15 +129,15 @@ impl Proxy {
         }
         if let Some(door) = door {
             let peer = Peer { address: client.address, secure: client.secure, ..peer };
-            let answer = self.rules.doors.answer(door, Request::from_parts(parts, body), peer).await;
+            let answer = rules.doors.answer(door, Request::from_parts(parts, body), peer).await;
             return answer.unwrap_or_else(|| pages::internal(form));
         }
 
         // 3. Which site, and whether it takes a body this long.
-        let site = match self.rules.sites.find(&host, parts.uri.path()) {
+        let site = match rules.sites.find(&host, parts.uri.path()) {
             Ok(site) => site,
             Err(Miss::Ambiguous) => return self.refused(Refusal::Ambiguous, form),
-            Err(Miss::Unknown) => return pages::no_site(!self.rules.sites.is_empty(), form),
+            Err(Miss::Unknown) => return pages::no_site(!rules.sites.is_empty(), form),
         };
         if let Some(gate) = &site.gate
             && let Err(barred) = gate.admit(client.address.ip(), &parts.headers, self.clock.monotonic())
@@ -172,7 +185,7 @@ impl Proxy {
         // 5. The app.
         let progress = outgoing.body().progress();
         let asked = self.clock.monotonic();
-        let outcome = self.pools.send(copies, outgoing).await;
+        let outcome = current.pools.send(copies, outgoing).await;
         let took = self.clock.monotonic().saturating_sub(asked);
         if let Some(entry) = entry {
             entry.upstream = Some(took);
@@ -188,7 +201,7 @@ impl Proxy {
         // 6. The answer.
         self.metrics.upstream_seconds.observe(took.as_secs_f64());
         let mut response = match (response.status() == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
-            (true, Some(client)) => self.switch(response, client),
+            (true, Some(client)) => self.switch(response, client, rules.tunnel_idle),
             (true, None) => return pages::unavailable(StatusCode::BAD_GATEWAY, form),
             (false, _) => Self::stream(response, lease),
         };
@@ -205,8 +218,13 @@ impl Proxy {
     }
 
     /// A 101: both connections leave HTTP.
-    fn switch(&self, mut response: Response<Incoming>, client: hyper::upgrade::OnUpgrade) -> Response<Body> {
-        self.tunnels.start(client, hyper::upgrade::on(&mut response));
+    fn switch(
+        &self,
+        mut response: Response<Incoming>,
+        client: hyper::upgrade::OnUpgrade,
+        idle: Duration,
+    ) -> Response<Body> {
+        self.tunnels.start(client, hyper::upgrade::on(&mut response), idle);
         let (mut parts, _) = response.into_parts();
         head::for_client(&mut parts.headers, true);
         Response::from_parts(parts, Body::empty())

@@ -28,6 +28,8 @@ pub struct Sites {
     /// Suffixes with their leading dot, longest first.
     below: Vec<(String, Vec<Route>)>,
     any: Vec<Route>,
+    /// What the rate zones have counted.
+    counters: Option<Arc<RateTable>>,
 }
 
 /// One site.
@@ -69,8 +71,18 @@ impl Sites {
     /// # Errors
     /// What [`EdgeConfig::validate`] would say about hosts and upstreams.
     pub fn new(config: &EdgeConfig) -> Result<Self, ConfigError> {
-        let mut table = Self::default();
-        let maker = Maker::new(config)?;
+        Self::after(config, None)
+    }
+
+    /// The table for `config` in place of `before`: what rate zones have counted goes on, unless there is room for another
+    /// number of counters now.
+    ///
+    /// # Errors
+    /// See [`Self::new`].
+    pub fn after(config: &EdgeConfig, before: Option<&Self>) -> Result<Self, ConfigError> {
+        let counters = before.and_then(|sites| sites.counters.clone());
+        let maker = Maker::new(config, counters.filter(|table| table.has_room_for(config.limits.rate_keys)))?;
+        let mut table = Self { counters: Some(Arc::clone(&maker.counters)), ..Self::default() };
         for entry in &config.sites {
             let site = table.add(&maker, entry, "edge.sites.upstream")?;
             let prefix = entry.path.trim_end_matches('/').to_owned();
@@ -181,14 +193,14 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    fn new(config: &'a EdgeConfig) -> Result<Self, ConfigError> {
+    fn new(config: &'a EdgeConfig, counters: Option<Arc<RateTable>>) -> Result<Self, ConfigError> {
         let standard = SecurityHeaders::new(&config.security);
         Ok(Self {
             config,
             strict: Arc::new(standard.strict()),
             standard: Arc::new(standard),
             zones: zones(&config.zones)?,
-            counters: Arc::new(RateTable::new(config.limits.rate_keys)),
+            counters: counters.unwrap_or_else(|| Arc::new(RateTable::new(config.limits.rate_keys))),
         })
     }
 

@@ -29,16 +29,14 @@ pub struct Tunnels {
     pub supervisor: Supervisor,
     /// The worker's account, so that it waits for them.
     pub tracker: TaskTracker,
-    /// Longest silence in both directions; checked in quarters, so it may last a quarter longer.
-    pub idle: Duration,
     /// Open tunnels.
     pub open: Gauge,
 }
 
 impl Tunnels {
-    /// Connects `client` and `upstream` once both have switched. Ends with either side, after the longest silence, or
-    /// when a stopping server's time is over.
-    pub fn start(&self, client: OnUpgrade, upstream: OnUpgrade) {
+    /// Connects `client` and `upstream` once both have switched. Ends with either side, after `idle` of silence in both
+    /// directions (checked in quarters, so it may last a quarter longer), or when a stopping server's time is over.
+    pub fn start(&self, client: OnUpgrade, upstream: OnUpgrade, idle: Duration) {
         let this = self.clone();
         let tunnel = self.tracker.track_future(async move {
             let both = async { tokio::try_join!(client, upstream) };
@@ -58,7 +56,7 @@ impl Tunnels {
                         tracing::debug!(%error, "a WebSocket broke");
                     }
                 }
-                () = silence(&moved, this.idle) => {}
+                () = silence(&moved, idle) => {}
                 () = this.supervisor.shutdown().forced() => {}
             }
         });

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -37,11 +38,9 @@ pub struct Worker {
     pub listeners: WorkerListeners,
     /// What TLS is spoken with.
     pub tls: TlsAcceptor,
-    /// Longest handshake.
-    pub tls_timeout: Duration,
-    /// Serves connections.
-    pub server: Arc<Server>,
-    /// Answers requests; also `server`'s handler.
+    /// How new connections are served.
+    pub serving: Arc<ArcSwap<Serving>>,
+    /// Answers requests; also the server's handler.
     pub proxy: Arc<Proxy>,
     /// Places for connections, shared by all workers.
     pub places: Arc<Places>,
@@ -53,47 +52,71 @@ pub struct Worker {
     pub metrics: EdgeMetrics,
 }
 
+/// How connections are served. A connection stays with what it began with.
+pub struct Serving {
+    /// Longest handshake.
+    pub tls_timeout: Duration,
+    /// Serves connections.
+    pub server: Arc<Server>,
+}
+
 /// Room for connections: in all, and for each address.
 #[derive(Debug)]
 pub struct Places {
-    all: Arc<Semaphore>,
+    open: AtomicUsize,
+    room: ArcSwap<Room>,
+    /// Open connections by address; has at most as many entries as there are places. Empty without a limit.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// How much room there is.
+#[derive(Debug)]
+struct Room {
+    all: usize,
+    /// 0 sets no limit.
     per_address: usize,
     /// Proxies in front: they bring many clients each.
     exempt: Vec<Network>,
-    /// Open connections by address; has at most as many entries as there are places. Empty without a limit.
-    addresses: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// One connection's place, given back when dropped.
 #[derive(Debug)]
 struct Place {
-    _permit: OwnedSemaphorePermit,
-    address: Option<(Arc<Places>, IpAddr)>,
+    places: Arc<Places>,
+    address: Option<IpAddr>,
 }
 
 impl Places {
     /// Room for `all` connections, of which `per_address` from one address outside `exempt`; 0 sets no such limit.
     pub fn new(all: u32, per_address: u32, exempt: Vec<Network>) -> Arc<Self> {
+        let room = Room { all: all as usize, per_address: per_address as usize, exempt };
         Arc::new(Self {
-            all: Arc::new(Semaphore::new(all as usize)),
-            per_address: per_address as usize,
-            exempt,
+            open: AtomicUsize::new(0),
+            room: ArcSwap::from_pointee(room),
             addresses: Mutex::new(HashMap::new()),
         })
     }
 
+    /// Sets how much room there is from now on. Who is in stays in; connections made while no limit for addresses was set
+    /// are not counted by address.
+    pub fn resize(&self, all: u32, per_address: u32, exempt: Vec<Network>) {
+        self.room.store(Arc::new(Room { all: all as usize, per_address: per_address as usize, exempt }));
+    }
+
     fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let mut place = Place { _permit: permit, address: None };
-        if self.per_address > 0 && !self.exempt.iter().any(|network| network.contains(address)) {
+        let room = self.room.load();
+        let more = |open: usize| (open < room.all).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        let mut place = Place { places: Arc::clone(self), address: None };
+        if room.per_address > 0 && !room.exempt.iter().any(|network| network.contains(address)) {
             let address = counted_as(address);
             let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let open = addresses.entry(address).or_insert(0);
-            if *open >= self.per_address {
+            if *open >= room.per_address {
                 return None;
             }
             *open += 1;
-            place.address = Some((Arc::clone(self), address));
+            place.address = Some(address);
         }
         Some(place)
     }
@@ -101,8 +124,9 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((places, address)) = self.address.take() else { return };
-        let mut addresses = places.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        self.places.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = self.address.take() else { return };
+        let mut addresses = self.places.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = addresses.get_mut(&address) {
             *open = open.saturating_sub(1);
             if *open == 0 {
@@ -162,8 +186,9 @@ impl Worker {
         // Small answers must not wait for the client's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let peer = Peer { address, secure, door: DOOR };
-        let server = Arc::clone(&self.server);
-        let (tls, limit, metrics) = (self.tls.clone(), self.tls_timeout, self.metrics.clone());
+        let serving = self.serving.load();
+        let server = Arc::clone(&serving.server);
+        let (tls, limit, metrics) = (self.tls.clone(), serving.tls_timeout, self.metrics.clone());
         let connection = async move {
             if !secure {
                 return server.connection(stream, peer, place).await;
@@ -224,7 +249,22 @@ mod tests {
         assert!(places.take(a).is_some());
         drop((second, other));
         assert!(places.addresses.lock().unwrap().is_empty());
-        assert_eq!(places.all.available_permits(), 3);
+        assert_eq!(places.open.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn with_less_room_who_is_in_stays_and_nobody_else_comes() {
+        let places = Places::new(3, 0, Vec::new());
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let (first, second) = (places.take(a).unwrap(), places.take(a).unwrap());
+        places.resize(1, 1, Vec::new());
+        assert!(places.take(b).is_none());
+        drop((first, second));
+        let again = places.take(b).unwrap();
+        assert!(places.take(a).is_none());
+        places.resize(3, 1, Vec::new());
+        assert!(places.take(a).is_some() && places.take(b).is_none());
+        drop(again);
     }
 
     #[test]

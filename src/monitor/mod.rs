@@ -11,4 +11,4 @@ pub mod setting_view;
 pub use certificates::{CertificateView, Certificates};
 pub use health::{Check, Checks, Part, Report};
 pub use history::History;
-pub use setting_view::SettingView;
+pub use setting_view::{SettingView, SettingViews};

@@ -40,7 +40,7 @@ use crate::http::{Body, Peer};
 use crate::issues::Issues;
 use crate::limits::Limits;
 use crate::mail::Outbox;
-use crate::monitor::{Certificates, Checks, SettingView};
+use crate::monitor::{Certificates, Checks, SettingViews};
 use crate::objects::Objects;
 
 /// What the interface answers from.
@@ -62,7 +62,7 @@ pub struct World {
     /// The edge's certificates.
     pub certificates: Certificates,
     /// The settings.
-    pub settings: Vec<SettingView>,
+    pub settings: SettingViews,
     /// Where S3 is reached, such as `http://127.0.0.1:9000`; `None` when it is off.
     pub s3_endpoint: Option<String>,
     /// The region S3 requests name.
@@ -134,7 +134,7 @@ impl V1 {
         &self.0.world.certificates
     }
 
-    fn settings(&self) -> &[SettingView] {
+    fn settings(&self) -> &SettingViews {
         &self.0.world.settings
     }
 

@@ -41,7 +41,8 @@ pub fn certificates(api: &V1) -> Result<Reply, Problem> {
 
 /// `GET /v1/settings`.
 pub fn settings(api: &V1) -> Result<Reply, Problem> {
-    let all = api.settings().iter().map(|setting| {
+    let settings = api.settings().all();
+    let all = settings.iter().map(|setting| {
         json!({
             "key": setting.key,
             "value": setting.value,

@@ -14,6 +14,7 @@ use crate::http::{Handler as _, RouterHandler, body};
 use crate::jobs::Jobs;
 use crate::limits::RateLimitsConfig;
 use crate::mail::MailConfig;
+use crate::monitor::SettingView;
 use crate::monitor::certificates::{CertificateView, Origin};
 use crate::objects::ObjectsConfig;
 use crate::telemetry::Metrics;
@@ -90,7 +91,7 @@ fn door() -> Door {
         limits: Limits::open(store.clone(), clock.clone(), &metrics, &RateLimitsConfig::default()).unwrap(),
         checks: Checks::new(Vec::new(), Shutdown::new()),
         certificates,
-        settings: vec![setting],
+        settings: SettingViews::new(vec![setting]),
         s3_endpoint: Some(String::from("http://127.0.0.1:9000")),
         region: String::from("us-east-1"),
         clock,

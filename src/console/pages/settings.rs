@@ -17,7 +17,7 @@ struct SettingsPage<'p> {
 
 /// `GET /settings`.
 pub async fn show(State(console): State<Console>, page: Page) -> Answer {
-    let all = &console.world().settings;
+    let all = console.world().settings.all();
     let only_set = page.query("show") == "set";
     let mut sections: Vec<(&str, Vec<&SettingView>)> = Vec::new();
     for setting in all.iter().filter(|setting| !only_set || setting.is_set()) {

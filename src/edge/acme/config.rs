@@ -137,6 +137,11 @@ impl AuthorityConfig {
 }
 
 impl CertificateConfig {
+    /// Whether `other` names the same files.
+    pub fn same(&self, other: &Self) -> bool {
+        self.certificate == other.certificate && self.key == other.key
+    }
+
     /// Checks that both files are named.
     ///
     /// # Errors

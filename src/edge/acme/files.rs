@@ -11,7 +11,7 @@ use crate::base::{Disk, disk};
 const LARGEST: u64 = 1 << 20;
 
 /// One pair of files as it was read last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// What both files held, hashed.
     seen: Option<[u8; 32]>,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -19,13 +20,14 @@ use super::order::{self, Keep, Wanted};
 use super::rows::{self, Issued, NameRow};
 use super::schedule;
 use super::x509::Certificate;
-use crate::base::Timestamp;
+use crate::base::{Disk, Timestamp};
 use crate::edge::World;
 use crate::edge::certificate::{self, SelfSigned};
 use crate::edge::config::EdgeConfig;
 use crate::edge::error::EdgeError;
 use crate::edge::tls::{Certificates, Set};
 use crate::monitor::certificates::{CertificateView, Origin};
+use crate::store::Store;
 use crate::telemetry::Counter;
 
 /// How often files, the self-signed certificate and what is due are looked at.
@@ -44,9 +46,9 @@ const ASK: (Duration, Duration, Duration) =
 #[derive(Debug)]
 pub struct Keeper {
     domain: String,
-    proofs: Vec<Proof>,
-    authorities: Vec<Authority>,
-    file_settings: Vec<CertificateConfig>,
+    /// Whether plain HTTP and HTTPS are listened for.
+    listening: (bool, bool),
+    settings: ArcSwap<Settings>,
     world: World,
     challenges: Arc<Challenges>,
     certificates: Arc<Certificates>,
@@ -58,14 +60,41 @@ pub struct Keeper {
     failed: Counter,
 }
 
+/// What a reload replaces.
+#[derive(Debug)]
+struct Settings {
+    proofs: Vec<Proof>,
+    authorities: Vec<Authority>,
+}
+
+impl Settings {
+    async fn read(config: &EdgeConfig, listening: (bool, bool), disk: &Arc<dyn Disk>) -> Result<Self, EdgeError> {
+        let mut authorities = Vec::new();
+        if config.acme.agree_terms {
+            for authority in &config.acme.authorities {
+                authorities.push(Authority::open(authority, &config.acme.email, disk).await?);
+            }
+        }
+        Ok(Self { proofs: config.acme.proofs(listening.0, listening.1), authorities })
+    }
+}
+
 #[derive(Debug)]
 struct State {
     own: SelfSigned,
     own_looked: Timestamp,
     names: BTreeMap<String, Name>,
-    files: Vec<Loaded>,
+    /// Each pair of files of the settings, as it was read last.
+    files: Vec<(CertificateConfig, Loaded)>,
     /// Until when an authority does not want to hear of a name.
-    holds: HashMap<(usize, String), Timestamp>,
+    holds: HashMap<(String, String), Timestamp>,
+}
+
+impl State {
+    /// The certificates in files that can be used.
+    fn from_files(&self) -> impl Iterator<Item = &Certificate> {
+        self.files.iter().filter_map(|(_, loaded)| loaded.certificate.as_ref())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -88,28 +117,9 @@ impl Keeper {
     ) -> Result<Arc<Self>, EdgeError> {
         let now = world.clock.now();
         let own = certificate::ensure(&world.store, &world.disk, &world.data_dir, &config.domain, now).await?;
-        let mut authorities = Vec::new();
-        if config.acme.agree_terms {
-            for authority in &config.acme.authorities {
-                authorities.push(Authority::open(authority, &config.acme.email, &world.disk).await?);
-            }
-        }
-        let (issued, mut known) = rows::load(&world.store).await?;
-        let mut issued: HashMap<String, Issued> = issued.into_iter().collect();
-        let mut all = BTreeMap::new();
-        for name in names.into_set() {
-            let used = issued.remove(&name).and_then(|row| match assembled(&row) {
-                Ok(certificate) => Some((row, certificate)),
-                Err(error) => {
-                    tracing::error!(name, %error, "a kept certificate cannot be used; another one is ordered");
-                    None
-                }
-            });
-            let place = known.iter().position(|(other, _)| *other == name);
-            let row = place.map(|place| known.swap_remove(place).1).unwrap_or_default();
-            all.insert(name, Name { row, used, ordering: false });
-        }
-        for (name, row) in issued {
+        let settings = Settings::read(config, listening, &world.disk).await?;
+        let (all, left) = standing(&world.store, names).await?;
+        for (name, row) in left {
             // No longer wanted. It stays as long as it is good: the settings may come back.
             if row.not_after_ms < now.millis() {
                 rows::forget(&world.store, &name).await?;
@@ -123,9 +133,8 @@ impl Keeper {
         let certificates = Certificates::new(own_set(&own)?, Arc::clone(&challenges));
         let keeper = Arc::new(Self {
             domain: config.domain.clone(),
-            proofs: config.acme.proofs(listening.0, listening.1),
-            authorities,
-            file_settings: config.certificates.clone(),
+            listening,
+            settings: ArcSwap::from_pointee(settings),
             obtained: attempts("obtained"),
             failed: attempts("failed"),
             challenges,
@@ -134,7 +143,7 @@ impl Keeper {
                 own,
                 own_looked: now,
                 names: all,
-                files: config.certificates.iter().map(|_| Loaded::default()).collect(),
+                files: config.certificates.iter().map(|one| (one.clone(), Loaded::default())).collect(),
                 holds: HashMap::new(),
             }),
             wake: Notify::new(),
@@ -144,6 +153,45 @@ impl Keeper {
         keeper.look_at_files().await;
         keeper.publish();
         Ok(keeper)
+    }
+
+    /// Keeps the certificates of `config` and `names` from now on. What is in use for a name that stays, stays.
+    ///
+    /// # Errors
+    /// [`EdgeError`]: an authority's files, a new pair of files that cannot be used, or the store; nothing has changed.
+    pub async fn reload(&self, config: &EdgeConfig, names: Names) -> Result<(), EdgeError> {
+        let settings = Settings::read(config, self.listening, &self.world.disk).await?;
+        let known = self.state().files.clone();
+        let (mut files, mut fresh) = (Vec::new(), Vec::new());
+        for one in &config.certificates {
+            match known.iter().find(|(other, _)| other.same(one)) {
+                Some(pair) => files.push(pair.clone()),
+                None => fresh.push((one.clone(), Loaded::default())),
+            }
+        }
+        if !fresh.is_empty() {
+            let (looked, _) = look(Arc::clone(&self.world.disk), fresh).await;
+            if let Some((_, broken)) = looked.iter().find(|(_, loaded)| !loaded.error.is_empty()) {
+                return Err(EdgeError::Files(broken.error.clone()));
+            }
+            files.extend(looked);
+        }
+        let (kept, _) = standing(&self.world.store, names).await?;
+        {
+            let mut state = self.state();
+            let mut before = std::mem::take(&mut state.names);
+            let with_what_is_in_use = kept.into_iter().map(|(name, row)| {
+                let same = before.remove(&name);
+                (name, same.unwrap_or(row))
+            });
+            state.names = with_what_is_in_use.collect();
+            state.files = files;
+        }
+        self.settings.store(Arc::new(settings));
+        self.look_at_files().await;
+        self.publish();
+        self.wake.notify_one();
+        Ok(())
     }
 
     /// What handshakes use.
@@ -172,14 +220,13 @@ impl Keeper {
             error: None,
         };
         let mut out = Vec::new();
-        for (config, loaded) in self.file_settings.iter().zip(&state.files) {
+        for (config, loaded) in &state.files {
             let expires = loaded.certificate.as_ref().map(|certificate| certificate.not_after_ms);
             let error = (!loaded.error.is_empty()).then(|| loaded.error.clone());
             out.push(CertificateView { error, ..blank(&config.certificate, Origin::File, expires) });
         }
         for (name, known) in &state.names {
-            let file = state.files.iter().filter_map(|loaded| loaded.certificate.as_ref()).find(|one| one.covers(name));
-            if let Some(file) = file {
+            if let Some(file) = state.from_files().find(|one| one.covers(name)) {
                 out.push(blank(name, Origin::File, Some(file.not_after_ms)));
                 continue;
             }
@@ -252,37 +299,24 @@ impl Keeper {
     }
 
     async fn look_at_files(&self) -> bool {
-        if self.file_settings.is_empty() {
+        let files = self.state().files.clone();
+        if files.is_empty() {
             return false;
         }
-        let (disk, settings) = (Arc::clone(&self.world.disk), self.file_settings.clone());
-        let mut files = std::mem::take(&mut self.state().files);
-        files.resize_with(settings.len(), Loaded::default);
-        let looked = tokio::task::spawn_blocking(move || {
-            let mut changed = false;
-            for (config, loaded) in settings.iter().zip(&mut files) {
-                if loaded.look(config, disk.as_ref()) {
-                    changed = true;
-                    match loaded.error.as_str() {
-                        "" => tracing::info!(certificate = config.certificate, "read a certificate"),
-                        error => tracing::error!(error, "a certificate cannot be read; the one before stays in use"),
-                    }
-                }
+        let (looked, changed) = look(Arc::clone(&self.world.disk), files).await;
+        let mut state = self.state();
+        for (config, loaded) in looked {
+            // A reload may have come between.
+            if let Some((_, known)) = state.files.iter_mut().find(|(other, _)| other.same(&config)) {
+                *known = loaded;
             }
-            (files, changed)
-        });
-        match looked.await {
-            Ok((files, changed)) => {
-                self.state().files = files;
-                changed
-            }
-            Err(_) => false,
         }
+        changed
     }
 
     async fn order_around(&self) {
         loop {
-            if !self.proofs.is_empty() {
+            if !self.settings.load().proofs.is_empty() {
                 let due = self.due();
                 stream::iter(due).for_each_concurrent(AT_ONCE, |name| async move { self.attempt(&name).await }).await;
                 self.ask_when_to_renew().await;
@@ -298,9 +332,7 @@ impl Keeper {
     fn due(&self) -> Vec<String> {
         let now = self.world.clock.now().millis();
         let state = self.state();
-        let in_files = |name: &str| {
-            state.files.iter().filter_map(|loaded| loaded.certificate.as_ref()).any(|one| one.covers(name))
-        };
+        let in_files = |name: &str| state.from_files().any(|one| one.covers(name));
         let due = |(name, known): &(&String, &Name)| {
             known.row.next_attempt_ms <= now
                 && known.used.as_ref().is_none_or(|(issued, _)| issued.renew_at_ms <= now)
@@ -319,18 +351,20 @@ impl Keeper {
             known.row.last_attempt_ms = now.millis();
             (known.row.clone(), known.used.as_ref().map(|(issued, _)| issued.clone()))
         };
+        let settings = self.settings.load_full();
         let mut failures = Vec::new();
         let mut asked: Option<Duration> = None;
         let mut obtained = None;
-        for (index, authority) in self.authorities.iter().enumerate() {
-            let hold = self.state().holds.get(&(index, name.to_owned())).copied();
+        for authority in &settings.authorities {
+            let place = (authority.directory().to_owned(), name.to_owned());
+            let hold = self.state().holds.get(&place).copied();
             if let Some(until) = hold.filter(|until| now < *until) {
                 let left = until.since(now);
                 asked = Some(asked.map_or(left, |asked| asked.min(left)));
                 failures.push(format!("{}: asked not to be called before {until}", authority.directory()));
                 continue;
             }
-            let ordered = self.order(authority, name, &mut row, old.as_ref());
+            let ordered = self.order(authority, &settings.proofs, name, &mut row, old.as_ref());
             let late = |_elapsed| Failure::told("the order took longer than five minutes");
             match tokio::time::timeout(ATTEMPT, ordered).await.map_err(late).flatten() {
                 Ok(certified) => {
@@ -344,9 +378,9 @@ impl Keeper {
                     let mut state = self.state();
                     state.holds.retain(|_, until| now < *until);
                     if wait > Duration::ZERO {
-                        state.holds.insert((index, name.to_owned()), now.after(wait));
+                        state.holds.insert(place, now.after(wait));
                     }
-                    failures.push(match self.authorities.len() {
+                    failures.push(match settings.authorities.len() {
                         1 => failure.text,
                         _ => format!("{}: {}", authority.directory(), failure.text),
                     });
@@ -385,13 +419,14 @@ impl Keeper {
     async fn order(
         &self,
         authority: &Authority,
+        proofs: &[Proof],
         name: &str,
         row: &mut NameRow,
         old: Option<&Issued>,
     ) -> Result<order::Certified, Failure> {
         let transport = authority.transport(self.world.clock.now());
         let failures = row.failures as usize;
-        let proof = self.proofs.get(failures.checked_rem(self.proofs.len()).unwrap_or(0)).copied();
+        let proof = proofs.get(failures.checked_rem(proofs.len()).unwrap_or(0)).copied();
         let Some(proof) = proof else { return Err(Failure::told("no challenge can be answered")) };
         let wanted = Wanted {
             name,
@@ -465,7 +500,8 @@ impl Keeper {
 
     async fn ask(&self, issued: &Issued) -> Result<((u64, u64), Duration), Failure> {
         let known = |authority: &&Authority| authority.directory() == issued.directory;
-        let Some(authority) = self.authorities.iter().find(known) else {
+        let settings = self.settings.load_full();
+        let Some(authority) = settings.authorities.iter().find(known) else {
             return Err(Failure::told("its authority is no longer in the settings"));
         };
         let transport = authority.transport(self.world.clock.now());
@@ -483,7 +519,7 @@ impl Keeper {
                     set = set.with(std::slice::from_ref(name), &certificate.key);
                 }
             }
-            for certificate in state.files.iter().filter_map(|loaded| loaded.certificate.as_ref()) {
+            for certificate in state.from_files() {
                 set = set.with(&certificate.names, &certificate.key);
             }
             set
@@ -504,6 +540,49 @@ impl Keeper {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How each of `names` stands in the store, and the certificates there for other names.
+async fn standing(store: &Store, names: Names) -> Result<(BTreeMap<String, Name>, HashMap<String, Issued>), EdgeError> {
+    let (issued, mut known) = rows::load(store).await?;
+    let mut issued: HashMap<String, Issued> = issued.into_iter().collect();
+    let mut all = BTreeMap::new();
+    for name in names.into_set() {
+        let used = issued.remove(&name).and_then(|row| match assembled(&row) {
+            Ok(certificate) => Some((row, certificate)),
+            Err(error) => {
+                tracing::error!(name, %error, "a kept certificate cannot be used; another one is ordered");
+                None
+            }
+        });
+        let place = known.iter().position(|(other, _)| *other == name);
+        let row = place.map(|place| known.swap_remove(place).1).unwrap_or_default();
+        all.insert(name, Name { row, used, ordering: false });
+    }
+    Ok((all, issued))
+}
+
+/// Reads `files` again, on a thread that may block; tells whether something changed.
+async fn look(
+    disk: Arc<dyn Disk>,
+    files: Vec<(CertificateConfig, Loaded)>,
+) -> (Vec<(CertificateConfig, Loaded)>, bool) {
+    let before = files.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut files = files;
+        let mut changed = false;
+        for (config, loaded) in &mut files {
+            if loaded.look(config, disk.as_ref()) {
+                changed = true;
+                match loaded.error.as_str() {
+                    "" => tracing::info!(certificate = config.certificate, "read a certificate"),
+                    error => tracing::error!(error, "a certificate cannot be read; the one before stays in use"),
+                }
+            }
+        }
+        (files, changed)
+    });
+    looked.await.unwrap_or((before, false))
 }
 
 fn own_set(own: &SelfSigned) -> Result<Set, EdgeError> {

@@ -36,11 +36,20 @@ impl RateTable {
     /// Room for `keys` counters, some 32 bytes each, taken as they come.
     pub fn new(keys: u32) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, most: (keys as usize).div_ceil(SHARDS).max(1), hasher: RandomState::new() }
+        Self { shards, most: Self::most(keys), hasher: RandomState::new() }
+    }
+
+    /// Whether it has room for `keys` counters.
+    pub fn has_room_for(&self, keys: u32) -> bool {
+        self.most == Self::most(keys)
+    }
+
+    fn most(keys: u32) -> usize {
+        (keys as usize).div_ceil(SHARDS).max(1)
     }
 
     /// One attempt of `subject` in zone number `zone`.
-    pub fn attempt(&self, zone: usize, subject: &Subject<'_>, rate: &Rate, now_us: u64) -> Verdict {
+    pub fn attempt(&self, zone: u64, subject: &Subject<'_>, rate: &Rate, now_us: u64) -> Verdict {
         let key = self.hasher.hash_one(Numbered { zone, subject });
         let Some(shard) = self.shards.get(key as usize % SHARDS) else {
             return rate.decide(0, now_us, 1).0;
@@ -62,7 +71,7 @@ impl RateTable {
 
 #[derive(Hash)]
 struct Numbered<'a> {
-    zone: usize,
+    zone: u64,
     subject: &'a Subject<'a>,
 }
 

@@ -34,8 +34,8 @@ settings! {
 pub struct Zone {
     /// Its name.
     pub name: String,
-    /// Tells its counters from other zones'.
-    pub number: usize,
+    /// Tells its counters from other zones'; the same for the same name, whatever the settings around it.
+    pub number: u64,
     /// The rate.
     pub rate: Rate,
     /// Who counts as one.
@@ -96,8 +96,9 @@ pub fn zones(own: &[ZoneConfig]) -> Result<Vec<Zone>, ConfigError> {
         all.retain(|zone| zone.name != *name);
         all.push(Zone { name: name.clone(), number: 0, rate, key });
     }
-    for (number, zone) in all.iter_mut().enumerate() {
-        zone.number = number;
+    for zone in &mut all {
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(zone.name.as_bytes()).as_bytes();
+        zone.number = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
     }
     Ok(all)
 }
