@@ -1,5 +1,7 @@
 //! Starting, stopping, starting again.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -121,4 +123,43 @@ fn a_command_without_a_folder_or_a_server_says_so() {
         assert!(told.err.contains("there is no data folder at"), "{}", told.err);
     }
     assert!(!folder.path().join("data").exists());
+}
+
+#[test]
+fn settings_are_read_again_by_signal_and_by_command_and_a_mistake_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mainstay.toml");
+    let write = |text: &str| File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+    let site = |to: &str| format!("[[edge.sites]]\nhosts = [\"127.0.0.1\"]\nredirect = \"{to}\"\n");
+    let plain = "[edge]\nredirect_https = false\n";
+    write(&format!("{plain}{}", site("https://one.example/")));
+    let environment = [("MAINSTAY_CONFIG", path.to_str().unwrap())];
+    let mut server = Server::start_in(&folder.path().join("data"), &environment);
+    let address = server.address("edge.http");
+    let location = || {
+        let (status, answer) = get(&address, "/");
+        assert_eq!(status, 301, "{answer}");
+        answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(location(), "https://one.example/");
+
+    write(&format!("{plain}{}[s3]\nregion = \"eu-1\"\n", site("https://two.example/")));
+    let said = server.command(&["reload"]);
+    assert_eq!(said.out, "edge.sites: in force now\ns3.region: needs a restart\n", "{}", said.err);
+    assert_eq!(location(), "https://two.example/");
+
+    write(&format!("{plain}{}[edge.nonsense]\n", site("https://three.example/")));
+    let said = server.command(&["reload"]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("mainstay.toml:5:") && said.err.contains("nonsense"), "{}", said.err);
+    server.signal(Signal::HUP);
+    server.wait_for("the settings cannot be used; those before stay in force");
+    assert_eq!(location(), "https://two.example/");
+
+    write(&format!("{plain}{}", site("https://four.example/")));
+    server.signal(Signal::HUP);
+    server.wait_for("the settings were read again");
+    while location() != "https://four.example/" {}
+    assert_eq!(server.command(&["reload"]).out, "no setting has changed; files that settings name were read again\n");
+    assert_eq!(server.stop(), 0);
 }

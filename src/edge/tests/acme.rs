@@ -200,3 +200,36 @@ async fn an_order_under_way_is_gone_on_with_after_a_restart() {
     assert_eq!(authority.asked(), (1, 1), "the same account, the same order");
     tasks.shutdown().force();
 }
+
+#[tokio::test]
+async fn a_reload_brings_names_and_keeps_the_certificates_there_are() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood::default()).await;
+    let orders = Orders::new("", "", &[(&authority, "")]);
+    let edge = orders.start(&tasks).await;
+    authority.reach(&edge);
+    until(&edge, "example.com", obtained).await;
+    let shown = async |name| tls::handshake(edge.https().unwrap(), name, b"h2").await.unwrap();
+    let before = shown("example.com").await;
+    let mut config: EdgeConfig = toml::from_str(&orders.settings).unwrap();
+    config.acme.names = vec![String::from("www.example.com")];
+    edge.reload(&config).await.unwrap();
+    until(&edge, "www.example.com", obtained).await;
+    assert_eq!(shown("example.com").await, before);
+    assert_eq!(authority.asked(), (1, 2));
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = rcgen::CertificateParams::new(vec![String::from("example.com")]).unwrap().self_signed(&key).unwrap();
+    let (chain, secret) = (orders.folder.path().join("chain.pem"), orders.folder.path().join("key.pem"));
+    write(&chain, &made.pem());
+    write(&secret, &key.serialize_pem());
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    config.certificates = vec![config::CertificateConfig { certificate: path(&chain), key: path(&secret) }];
+    edge.reload(&config).await.unwrap();
+    assert_eq!(&shown("example.com").await, made.der());
+    config.certificates.clear();
+    edge.reload(&config).await.unwrap();
+    assert_eq!(shown("example.com").await, before);
+    assert_eq!(authority.asked(), (1, 2), "nothing was ordered again");
+    tasks.shutdown().force();
+}

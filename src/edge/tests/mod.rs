@@ -6,6 +6,7 @@ mod balancing;
 mod files;
 mod guarding;
 mod proxying;
+mod reloading;
 mod smuggling;
 mod tls;
 
