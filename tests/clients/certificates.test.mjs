@@ -31,6 +31,18 @@ function fetched(url, ca) {
   });
 }
 
+/** As `fetched`, from a server that begins to listen only after it said so. */
+async function reached(url, ca) {
+  for (;;) {
+    try {
+      return await fetched(url, ca);
+    } catch (error) {
+      if (error.code !== 'ECONNREFUSED') throw error;
+      await new Promise((next) => setTimeout(next, 20));
+    }
+  }
+}
+
 /** The certificate shown for `servername`, verified against `ca`. */
 function shown(port, servername, ca) {
   return new Promise((resolve, reject) => {
@@ -76,7 +88,10 @@ async function authority(t, dir, { http, https, bound }) {
   });
   undo(t, () => running.stop());
   const trust = readFileSync(path('ca.pem'));
-  return { stop: running.stop, url: `https://127.0.0.1:${wfe}/dir`, trust: path('ca.pem'), root: await fetched(`https://127.0.0.1:${management}/roots/0`, trust) };
+  const url = `https://127.0.0.1:${wfe}/dir`;
+  await reached(url, trust);
+  const root = await reached(`https://127.0.0.1:${management}/roots/0`, trust);
+  return { url, root, trust: path('ca.pem'), stop: running.stop };
 }
 
 for (const [challenge, bound] of [['http-01', false], ['tls-alpn-01', true]]) {

@@ -151,7 +151,7 @@ fn settings_are_read_again_by_signal_and_by_command_and_a_mistake_changes_nothin
     write(&format!("{plain}{}[edge.nonsense]\n", site("https://three.example/")));
     let said = server.command(&["reload"]);
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("mainstay.toml:5:") && said.err.contains("nonsense"), "{}", said.err);
+    assert!(said.err.contains("mainstay.toml:6:") && said.err.contains("nonsense"), "{}", said.err);
     server.signal(Signal::HUP);
     server.wait_for("the settings cannot be used; those before stay in force");
     assert_eq!(location(), "https://two.example/");
