@@ -78,7 +78,7 @@ const ROOMS: &[Room] = &[
     room("smtp", &["base", "telemetry", "crypto", "store", "mail", "accounts"]),
     room("ses", &["base", "telemetry", "crypto", "store", "http", "mail", "accounts"]),
     room("ingest", &["base", "telemetry", "crypto", "http", "issues", "accounts"]),
-    room("edge", &["base", "telemetry", "crypto", "store", "http", "limits", "jobs", "accounts"]),
+    room("edge", &["base", "telemetry", "crypto", "store", "http", "limits", "jobs", "accounts", "monitor"]),
     room("upstash", &["base", "crypto", "http", "kv"]),
     room("api", SERVICES),
     room("console", SERVICES),
