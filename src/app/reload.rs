@@ -139,12 +139,12 @@ mod tests {
     async fn what_waits_for_a_restart_is_named_and_shown_as_it_is() {
         let shown = SettingViews::new(vec![view("edge.sites", "[]"), view("edge.domain", "a"), view("s3.region", "r")]);
         let read = AtomicU32::new(0);
-        let source = Source::new(move || match read.fetch_add(1, Ordering::Relaxed) {
-            0 => Err(String::from("mainstay.toml:1:1: no")),
-            _ => {
-                let views = vec![view("edge.sites", "[1]"), view("edge.domain", "b"), view("s3.region", "r")];
-                Ok((Config::default(), views))
+        let source = Source::new(move || {
+            if read.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Err(String::from("mainstay.toml:1:1: no"));
             }
+            let views = vec![view("edge.sites", "[1]"), view("edge.domain", "b"), view("s3.region", "r")];
+            Ok((Config::default(), views))
         });
         let reloader = Reloader::new(source, None, shown.clone());
         assert_eq!(reloader.reload().await, Err(String::from("mainstay.toml:1:1: no")));

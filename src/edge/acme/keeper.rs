@@ -92,7 +92,7 @@ struct State {
 
 impl State {
     /// The certificates in files that can be used.
-    fn from_files(&self) -> impl Iterator<Item = &Certificate> {
+    fn in_files(&self) -> impl Iterator<Item = &Certificate> {
         self.files.iter().filter_map(|(_, loaded)| loaded.certificate.as_ref())
     }
 }
@@ -226,7 +226,7 @@ impl Keeper {
             out.push(CertificateView { error, ..blank(&config.certificate, Origin::File, expires) });
         }
         for (name, known) in &state.names {
-            if let Some(file) = state.from_files().find(|one| one.covers(name)) {
+            if let Some(file) = state.in_files().find(|one| one.covers(name)) {
                 out.push(blank(name, Origin::File, Some(file.not_after_ms)));
                 continue;
             }
@@ -332,7 +332,7 @@ impl Keeper {
     fn due(&self) -> Vec<String> {
         let now = self.world.clock.now().millis();
         let state = self.state();
-        let in_files = |name: &str| state.from_files().any(|one| one.covers(name));
+        let in_files = |name: &str| state.in_files().any(|one| one.covers(name));
         let due = |(name, known): &(&String, &Name)| {
             known.row.next_attempt_ms <= now
                 && known.used.as_ref().is_none_or(|(issued, _)| issued.renew_at_ms <= now)
@@ -519,7 +519,7 @@ impl Keeper {
                     set = set.with(std::slice::from_ref(name), &certificate.key);
                 }
             }
-            for certificate in state.from_files() {
+            for certificate in state.in_files() {
                 set = set.with(&certificate.names, &certificate.key);
             }
             set

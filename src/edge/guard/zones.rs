@@ -97,8 +97,8 @@ pub fn zones(own: &[ZoneConfig]) -> Result<Vec<Zone>, ConfigError> {
         all.push(Zone { name: name.clone(), number: 0, rate, key });
     }
     for zone in &mut all {
-        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(zone.name.as_bytes()).as_bytes();
-        zone.number = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let hash = blake3::hash(zone.name.as_bytes());
+        zone.number = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     }
     Ok(all)
 }
