@@ -5,6 +5,7 @@ use std::net::IpAddr;
 pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig};
 
 use super::acme::config::MAX_LISTED;
+use super::compress::Compress;
 use super::error::ConfigError;
 use super::guard::networks;
 pub use super::guard::zones::ZoneConfig;
@@ -105,6 +106,11 @@ settings! {
         pub maintenance_except: Vec<String> = Vec::new(),
         /// Largest request body; 0 takes `edge.limits.body`.
         pub body: ByteSize = ByteSize(0),
+        /// Which answers are compressed here (gzip, br, zstd; whatever the client prefers): `off`, `public` or `all`. With
+        /// `public` an app's answer to a request with a cookie or `Authorization`, or one that sets a cookie, is left as it
+        /// is: compressed, its length would tell something of a secret in it to who can choose another part of it. What is
+        /// compressed already, a part, marked `no-transform`, an event stream, or below 512 bytes is always left as it is.
+        pub compress: Compress = Compress::Public,
         /// Add security headers.
         pub security_headers: bool = true,
         /// Which security headers: `standard` is what `edge.security` says; `strict` adds a content security policy that

@@ -7,7 +7,7 @@
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
-//! (rewriting), `guard/` (who may ask, how often), `target.rs` (what answers), `pool.rs` (apps), `files/` (folders), `doors.rs`
+//! (rewriting), `guard/` (who may ask, how often), `target.rs` (what answers), `pool.rs` (apps), `files/` (folders), `compress/` (answers made smaller), `doors.rs`
 //! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
@@ -16,6 +16,7 @@ mod acme;
 mod body;
 mod certificate;
 mod client;
+mod compress;
 pub mod config;
 mod doors;
 pub mod error;
@@ -58,6 +59,7 @@ pub use self::listen::Listeners;
 
 use self::access::AccessLog;
 use self::acme::Names;
+use self::compress::Compressors;
 use self::doors::Doors;
 use self::metrics::EdgeMetrics;
 use self::proxy::Proxy;
@@ -176,6 +178,7 @@ impl Edge {
                 log: log.clone(),
                 clock: Arc::clone(&clock),
                 metrics: counts.clone(),
+                compressors: Compressors::default(),
             });
             let serving = Arc::new(ArcSwap::from_pointee(edge.serving(config, &proxy)));
             let worker = Worker {

@@ -13,6 +13,7 @@ use super::access::{AccessLog, Entry, Logged};
 use super::acme::challenges::Challenges;
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Network};
+use super::compress::{Asked, Compressors};
 use super::doors::{Doors, OnPlainHttp};
 use super::guard::Barred;
 use super::head::{self, Refusal};
@@ -70,6 +71,8 @@ pub struct Proxy {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: EdgeMetrics,
+    /// What makes answers smaller.
+    pub compressors: Compressors,
 }
 
 impl Handler for Proxy {
@@ -157,6 +160,7 @@ impl Proxy {
             Target::Files(files) => {
                 // Boxed, so that requests to apps do not carry its state.
                 let mut response = Box::pin(files.answer(&parts, form, self.clock.monotonic())).await;
+                response = self.compressors.apply(site.compress, Asked::of(&parts), false, response);
                 dress(site, response.headers_mut(), &host, client.secure);
                 return response;
             }
@@ -168,6 +172,7 @@ impl Proxy {
         };
 
         // 4. The head the app sees.
+        let compressed = Asked::of(&parts);
         let upgrade = head::is_websocket(&parts).then(|| parts.extensions.remove()).flatten();
         let dropped = head::for_upstream(&mut parts, &host, &client, upgrade.is_some());
         self.metrics.dropped_headers.add(dropped);
@@ -203,7 +208,7 @@ impl Proxy {
         let mut response = match (response.status() == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
             (true, Some(client)) => self.switch(response, client, rules.tunnel_idle),
             (true, None) => return pages::unavailable(StatusCode::BAD_GATEWAY, form),
-            (false, _) => Self::stream(response, lease),
+            (false, _) => self.compressors.apply(site.compress, compressed, true, Self::stream(response, lease)),
         };
         dress(site, response.headers_mut(), &host, client.secure);
         response

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::compress::Compress;
 use super::config::{EdgeConfig, SiteConfig};
 use super::error::ConfigError;
 use super::guard::Gate;
@@ -41,6 +42,8 @@ pub struct Site {
     pub maintenance: Option<Maintenance>,
     /// Largest request body in bytes.
     pub body: u64,
+    /// Which answers are compressed.
+    pub compress: Compress,
     /// The security headers added, if any.
     pub security: Option<Arc<SecurityHeaders>>,
     /// Response headers set or taken out.
@@ -214,6 +217,7 @@ impl<'a> Maker<'a> {
             target,
             maintenance: Maintenance::of(entry)?,
             body: body.bytes(),
+            compress: entry.compress,
             security: entry.security_headers.then(|| Arc::clone(security)),
             headers: overrides("edge.sites.headers", &entry.headers)?,
             gate: Gate::of(entry, &self.config.deny, &self.zones, &self.counters)?,

@@ -3,6 +3,7 @@
 mod acme;
 mod authority;
 mod balancing;
+mod compressing;
 mod files;
 mod guarding;
 mod proxying;
