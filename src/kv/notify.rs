@@ -308,10 +308,13 @@ fn event_of(effect: &Effect<'_>, by: &'static str, args: &[&[u8]]) -> Option<(Cl
         Effect::Set { .. } => match by {
             "incr" | "decr" | "incrby" | "decrby" => (Class::String, "incrby"),
             "incrbyfloat" => (Class::String, "incrbyfloat"),
+            // An estimate that is kept is no event.
+            "pfcount" => return None,
             _ => written(by),
         },
         Effect::Append { .. } => (Class::String, "append"),
         Effect::SetRange { .. } if by == "setrange" => (Class::String, "setrange"),
+        Effect::SetRange { .. } if by == "pfcount" => return None,
         Effect::SetRange { .. } => written(by),
         Effect::Expire { expires: None, .. } => (Class::Generic, "persist"),
         Effect::Expire { .. } => (Class::Generic, "expire"),

@@ -10,8 +10,11 @@ mod blocking;
 mod connection;
 mod databases;
 mod expiry;
+mod geo;
+mod geo_search;
 pub mod functions;
 mod hashes;
+mod hyperloglogs;
 mod keys;
 pub mod keys_of;
 mod lcs;
@@ -22,6 +25,7 @@ mod scan;
 mod scripting;
 mod server;
 mod sets;
+mod sort;
 mod stream_groups;
 mod stream_info;
 pub(in crate::kv) mod stream_reads;
@@ -199,7 +203,10 @@ static FAMILIES: &[&[Command]] = &[
     databases::COMMANDS,
     expiry::COMMANDS,
     functions::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
     hashes::COMMANDS,
+    hyperloglogs::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
     lists::COMMANDS,
@@ -209,6 +216,7 @@ static FAMILIES: &[&[Command]] = &[
     scripting::COMMANDS,
     server::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     stream_groups::COMMANDS,
     stream_info::COMMANDS,
     stream_reads::COMMANDS,

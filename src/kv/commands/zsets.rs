@@ -117,6 +117,20 @@ fn zincrby(call: &mut Call<'_>) -> Result<(), Fault> {
 fn add(call: &mut Call<'_>, options: Options, pairs: &[&[u8]]) -> Result<(), Fault> {
     let scored: Vec<(f64, &[u8])> =
         pairs.chunks_exact(2).map(|pair| Ok((score(pair[0])?, pair[1]))).collect::<Result<_, Fault>>()?;
+    add_scored(call, options, scored)
+}
+
+/// `GEOADD`: places are scores.
+pub(super) fn add_places(
+    call: &mut Call<'_>,
+    has: impl Fn(&[u8]) -> bool,
+    places: Vec<(f64, &[u8])>,
+) -> Result<(), Fault> {
+    let options = Options { absent: has(b"NX"), present: has(b"XX"), changed: has(b"CH"), ..Options::default() };
+    add_scored(call, options, places)
+}
+
+fn add_scored(call: &mut Call<'_>, options: Options, scored: Vec<(f64, &[u8])>) -> Result<(), Fault> {
     let missing = if options.present { Missing::Skip } else { Missing::Create };
     let done = call.keyspace.edit(call.client.db, call.args[1], Kind::ZSet, missing, |edit| {
         let (mut added, mut updated, mut last) = (0, 0, None);

@@ -5,6 +5,7 @@ mod functions;
 mod large;
 mod newer;
 mod notifications;
+mod places;
 mod replay;
 mod scripts;
 mod sessions;

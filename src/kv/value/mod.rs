@@ -1,6 +1,8 @@
 //! The types of values: small ones as packed records, large ones as structures.
 
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod stream;
