@@ -1,4 +1,4 @@
-//! HyperLogLogs: `PFADD`, `PFCOUNT`, `PFMERGE`.
+//! `HyperLogLog`s: `PFADD`, `PFCOUNT`, `PFMERGE`.
 
 use super::{Command, GROW, GROW_FAST, READ, keyed};
 use crate::kv::entry::Entry;
@@ -63,7 +63,7 @@ fn add(call: &mut Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The HyperLogLog under a key, if there is one.
+/// The `HyperLogLog` under a key, if there is one.
 fn find(call: &mut Call<'_>, key: &[u8]) -> Result<Option<Sketch>, Fault> {
     let entry = call.keyspace.read_kind(call.client.db, key, Kind::String)?;
     Ok(entry.map(Entry::text).map(|text| Sketch::read(&text)).transpose()?)

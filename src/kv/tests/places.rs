@@ -1,4 +1,4 @@
-//! HyperLogLogs, places and `SORT`.
+//! `HyperLogLog`s, places and `SORT`.
 
 use super::Session;
 use crate::kv::KvConfig;

@@ -78,7 +78,7 @@ impl Place {
         let middle = |cell: u32, most: f64| {
             let side = |cell: f64| -most + cell / cells * (2.0 * most);
             let (low, high) = (side(f64::from(cell)), side(f64::from(cell) + 1.0));
-            ((low + high) / 2.0).clamp(-most, most)
+            f64::midpoint(low, high).clamp(-most, most)
         };
         Self { longitude: middle(gather(bits >> 1), LONGITUDE), latitude: middle(gather(bits), LATITUDE) }
     }
@@ -202,7 +202,7 @@ fn descend(window: Window, bits: u64, level: u32, depth: u32, ranges: &mut Vec<(
     }
     if level >= depth {
         let shift = 2 * (STEPS - level);
-        ranges.push((bits << shift, (bits + 1 << shift) - 1));
+        ranges.push((bits << shift, ((bits + 1) << shift) - 1));
         return;
     }
     for quarter in 0..4 {

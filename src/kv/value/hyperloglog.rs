@@ -1,4 +1,4 @@
-//! HyperLogLogs: strings that estimate how many different elements were ever added.
+//! `HyperLogLog`s: strings that estimate how many different elements were ever added.
 //!
 //! # Layout
 //! That of Redis, byte for byte, so that `GET`, `DUMP` and copies between servers agree:
@@ -16,7 +16,7 @@
 //! one. A sparse one becomes dense beyond 3,000 bytes or when a value is higher (`hll-sparse-max-bytes`).
 //!
 //! An element's register is named by the low 14 bits of its hash (MurmurHash64A); its value is the longest run of zeros
-//! seen in the 50 bits above, plus one. The estimate is Ertl's ("New cardinality estimation algorithms for HyperLogLog
+//! seen in the 50 bits above, plus one. The estimate is Ertl's ("New cardinality estimation algorithms for `HyperLogLog`
 //! sketches", 2017, algorithm 6).
 #![deny(clippy::indexing_slicing)]
 
@@ -33,13 +33,13 @@ const SPARSE: usize = 3000;
 const SPARSE_VALUE: u8 = 32;
 const SEED: u64 = 0xadc8_3b19;
 
-/// A HyperLogLog.
+/// A `HyperLogLog`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sketch {
     bytes: Vec<u8>,
 }
 
-/// A string that is no HyperLogLog.
+/// A string that is no `HyperLogLog`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// It does not look like one.
