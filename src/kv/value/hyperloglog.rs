@@ -15,9 +15,9 @@
 //! 64 zeros, `01nnnnnn nnnnnnnn` for up to 16,384 zeros, `1vvvvvnn` for up to 4 times a value up to 32, each number less
 //! one. A sparse one becomes dense beyond 3,000 bytes or when a value is higher (`hll-sparse-max-bytes`).
 //!
-//! An element's register is named by the low 14 bits of its hash (MurmurHash64A); its value is the longest run of zeros
-//! seen in the 50 bits above, plus one. The estimate is Ertl's ("New cardinality estimation algorithms for `HyperLogLog`
-//! sketches", 2017, algorithm 6).
+//! An element's register is named by the low 14 bits of its hash (`MurmurHash64A`); its value is the longest run of
+//! zeros seen in the 50 bits above, plus one. The estimate is Ertl's ("New cardinality estimation algorithms for
+//! `HyperLogLog` sketches", 2017, algorithm 6).
 #![deny(clippy::indexing_slicing)]
 
 /// Number of registers.
