@@ -91,11 +91,12 @@ impl Connect {
         let mut out: Vec<(&str, String)> = Vec::new();
         let password = keys.redis_password();
         let login = if self.redis_is_open { String::new() } else { format!(":{}@", password.expose()) };
-        if let Some(address) = self.redis.map(reachable) {
-            out.push(("REDIS_URL", format!("redis://{login}{address}")));
-        }
+        // First what costs an app on this machine the least: a sixth to a third less of a processor than TCP.
         if let Some(path) = &self.redis_socket {
             out.push(("REDIS_SOCKET_URL", format!("unix://{login}{}", path.display())));
+        }
+        if let Some(address) = self.redis.map(reachable) {
+            out.push(("REDIS_URL", format!("redis://{login}{address}")));
         }
         if let Some(address) =
             self.console.map(reachable).filter(|_| self.redis.is_some() || self.redis_socket.is_some())
