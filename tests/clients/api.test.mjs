@@ -299,6 +299,11 @@ test('status, settings and the audit log', async () => {
   for (const name of ['MAINSTAY_API_TOKEN', 'AWS_SECRET_ACCESS_KEY']) assert.ok(!text.includes(mainstay.env[name]));
 });
 
+test('certificates by name, and how they stand', async () => {
+  const [self] = (await ask('GET', '/certificates')).value.items;
+  assert.deepEqual([self.name, self.origin], ['localhost', 'self-signed']);
+});
+
 test('a link sets the server up, and makes way for the next one', async () => {
   const link = async () => (await command(data, ['setup-link'])).stdout.trim();
   const [first, second] = [await link(), await link()];
