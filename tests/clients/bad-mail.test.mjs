@@ -230,29 +230,31 @@ test('SMTP: a client that only makes mistakes is sent away', async () => {
 });
 
 test('SMTP: messages under way share a budget, and what does not fit comes again later', async (t) => {
-  // The first one holds most of the budget and takes its time.
   const body = 'x'.repeat(70).concat('\r\n').repeat(12_000);
-  const slow = connect(port(), '127.0.0.1');
-  undo(t, () => slow.destroy());
-  slow.setEncoding('latin1');
-  let heard = '';
-  slow.on('data', (text) => (heard += text));
+  const whole = `${opened()}${HEAD}${body}.\r\nQUIT\r\n`;
+  // The first one holds most of the budget and takes its time.
+  let slow;
+  let heard;
   const answered = (code) => new Promise((resolve) => {
     const look = () => new RegExp(`^${code} `, 'm').test(heard) && resolve();
     slow.on('data', look);
     look();
   });
-  slow.write(opened());
-  await answered(354);
-  await new Promise((done) => slow.write(`${HEAD}${body}`, done));
-  const whole = `${opened()}${HEAD}${body}.\r\nQUIT\r\n`;
-  // Until the server has read it, which nobody tells, another one may still fit.
-  let refused;
-  do {
+  for (let refused = []; refused.at(-2) !== 452; ) {
+    slow?.destroy();
+    slow = connect(port(), '127.0.0.1');
+    slow.setEncoding('latin1');
+    heard = '';
+    slow.on('data', (text) => (heard += text));
+    slow.write(opened());
+    await answered(354);
+    await new Promise((done) => slow.write(`${HEAD}${body}`, done));
     refused = codes(await exchange(port(), whole));
+    // The other one was read first, and it is the slow one that does not fit: once more.
     if (refused.at(-2) === 250) await mails.take();
-  } while (refused.at(-2) === 250);
-  assert.deepEqual(refused.slice(-2), [452, 221]);
+    else assert.deepEqual(refused.slice(-2), [452, 221]);
+  }
+  undo(t, () => slow.destroy());
   slow.write('.\r\n');
   heard = '';
   await answered(250);
