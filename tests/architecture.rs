@@ -67,7 +67,7 @@ const ROOMS: &[Room] = &[
     // services: no wire protocol
     room("kv", &["base", "telemetry", "crypto", "store", "limits"]),
     room("objects", &["base", "telemetry", "crypto", "store", "jobs"]),
-    room("accounts", &["base", "telemetry", "crypto", "store", "jobs"]),
+    room("accounts", &["base", "telemetry", "crypto", "store", "limits", "jobs"]),
     room("mail", &["base", "telemetry", "crypto", "store", "http"]),
     room("issues", &["base", "telemetry", "crypto", "store", "jobs"]),
     room("monitor", &["base", "telemetry", "store"]),

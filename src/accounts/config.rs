@@ -13,11 +13,12 @@ settings! {
         /// How long after the password was given it need not be given again for a sensitive change.
         pub confirm_for: Span = Span::mins(15),
         /// Failed logins to one account from one address before that address has to wait. Other addresses are not
-        /// affected, so that nobody can lock somebody else out.
+        /// affected, so that nobody can lock somebody else out. 1 to 100.
         pub failures_per_account: u32 = 5,
-        /// Failed logins from one address, to any account and with any token, before it has to wait.
+        /// Failed logins from one address, to any account and with any token, before it has to wait. 1 to
+        /// 100.
         pub failures_per_address: u32 = 30,
-        /// The time over which failed logins are counted, from the first one on.
+        /// How long a failed login counts.
         pub failures_window: Span = Span::mins(15),
     }
 }

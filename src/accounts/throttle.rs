@@ -1,13 +1,13 @@
 //! How failed attempts are slowed down, without letting anybody lock somebody else out.
 //!
 //! Counted are failures by account *and* address, and by address alone; never by account alone, since then a stranger
-//! could shut its owner out. An address is an IPv4 address or an IPv6 /64, which is what one customer has. A span of
-//! failures begins with the first and ends a fixed time later; past the limit an attempt is refused before anything is
-//! looked at. An attempt counts from its begin, so that many at once gain nothing, and is taken back when it succeeds or
-//! was not looked at.
+//! could shut its owner out. An address is an IPv4 address or an IPv6 /64, which is what one customer has. The count is
+//! the sliding window of [`crate::limits::window`]: past the limit an attempt is refused before anything is looked at,
+//! until the oldest failure is as old as the window is long. An attempt counts from its begin, so that many at once gain
+//! nothing, and is taken back when it succeeds or was not looked at.
 //!
 //! In memory: a restart forgets the counts, which costs an attacker's wait and no more. At most [`MOST`] pairs are
-//! known; past it the spans that end first are forgotten.
+//! known; past it those whose failures are over first are forgotten.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,28 +18,24 @@ use super::{AccountsConfig, AccountsError};
 use crate::base::Clock;
 use crate::base::network::counted_as;
 use crate::crypto::mac;
+use crate::limits::window::{LIMIT_MAX, Window};
 
-/// Most spans of failures known at once, 40 bytes each.
+/// Most counters known at once, of at most [`LIMIT_MAX`] times of 8 bytes each.
 pub const MOST: usize = 20_000;
 
 /// What failures are counted by: a digest, so that all have one size.
 type Key = [u8; 16];
 
-#[derive(Clone, Copy)]
-struct Failures {
-    count: u32,
-    /// Monotonic time.
-    ends: Duration,
-}
+/// When attempts were begun that are failures so far, in milliseconds of the monotonic clock.
+type Times = Vec<u64>;
 
 /// The counts. Clones share them.
 #[derive(Clone)]
 pub(super) struct Throttle {
-    counts: Arc<Mutex<HashMap<Key, Failures>>>,
+    counts: Arc<Mutex<HashMap<Key, Times>>>,
     clock: Arc<dyn Clock>,
-    per_account: u32,
-    per_address: u32,
-    window: Duration,
+    per_account: Window,
+    per_address: Window,
 }
 
 /// An attempt that counts as a failure unless it is taken back.
@@ -47,16 +43,19 @@ pub(super) struct Throttle {
 pub(super) struct Attempt {
     throttle: Throttle,
     keys: Vec<Key>,
+    /// When it was begun.
+    at_ms: u64,
 }
 
 impl Throttle {
     pub fn new(config: &AccountsConfig, clock: Arc<dyn Clock>) -> Self {
+        let length_ms = millis(config.failures_window.duration()).max(1);
+        let window = |limit: u32| Window { limit: limit.clamp(1, LIMIT_MAX), length_ms };
         Self {
             counts: Arc::default(),
             clock,
-            per_account: config.failures_per_account.max(1),
-            per_address: config.failures_per_address.max(1),
-            window: config.failures_window.duration(),
+            per_account: window(config.failures_per_account),
+            per_address: window(config.failures_per_address),
         }
     }
 
@@ -66,32 +65,26 @@ impl Throttle {
     /// # Errors
     /// [`AccountsError::Throttled`]; the attempt does not count then.
     pub fn begin(&self, account: Option<&str>, address: Option<IpAddr>) -> Result<Attempt, AccountsError> {
-        let Some(network) = address.map(network) else {
-            return Ok(Attempt { throttle: self.clone(), keys: Vec::new() });
-        };
+        let at_ms = millis(self.clock.monotonic());
+        let mut attempt = Attempt { throttle: self.clone(), keys: Vec::new(), at_ms };
+        let Some(network) = address.map(network) else { return Ok(attempt) };
         let pair = account.map(|account| (key(&[account.as_bytes(), &network]), self.per_account));
-        let limits: Vec<(Key, u32)> = pair.into_iter().chain([(key(&[b"", &network]), self.per_address)]).collect();
-        let now = self.clock.monotonic();
         let mut counts = self.lock();
-        for (key, most) in &limits {
-            if let Some(found) = counts.get(key).filter(|found| found.ends > now && found.count >= *most) {
-                return Err(AccountsError::Throttled { wait: found.ends.saturating_sub(now) });
+        for (key, window) in pair.into_iter().chain([(key(&[b"", &network]), self.per_address)]) {
+            let verdict = window.decide(counts.entry(key).or_default(), at_ms, 1);
+            if !verdict.allowed {
+                attempt.forget(&mut counts);
+                return Err(AccountsError::Throttled { wait: Duration::from_millis(verdict.retry_ms) });
             }
-        }
-        for (key, _) in &limits {
-            let found = counts.entry(*key).or_insert(Failures { count: 0, ends: Duration::ZERO });
-            if found.ends <= now {
-                *found = Failures { count: 0, ends: now.saturating_add(self.window) };
-            }
-            found.count = found.count.saturating_add(1);
+            attempt.keys.push(key);
         }
         if counts.len() > MOST {
-            make_room(&mut counts, now);
+            make_room(&mut counts, at_ms, self.per_address.length_ms);
         }
-        Ok(Attempt { throttle: self.clone(), keys: limits.into_iter().map(|(key, _)| key).collect() })
+        Ok(attempt)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Failures>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Times>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,21 +92,30 @@ impl Throttle {
 impl Attempt {
     /// The attempt was not looked at: it does not count.
     pub fn take_back(self) {
-        let mut counts = self.throttle.lock();
-        for key in &self.keys {
-            if let Some(found) = counts.get_mut(key) {
-                found.count = found.count.saturating_sub(1);
-            }
-        }
+        self.forget(&mut self.throttle.lock());
     }
 
     /// The attempt succeeded: earlier failures of the account from this address are forgotten too. Those of the address
     /// on other accounts are not, or an attacker with an account of their own would never have to wait.
     pub fn succeeded(self) {
+        let mut counts = self.throttle.lock();
         if let [pair, _address] = self.keys.as_slice() {
-            self.throttle.lock().remove(pair);
+            counts.remove(pair);
         }
-        self.take_back();
+        self.forget(&mut counts);
+    }
+
+    /// Removes this one attempt from what it was counted in.
+    fn forget(&self, counts: &mut HashMap<Key, Times>) {
+        for key in &self.keys {
+            let Some(times) = counts.get_mut(key) else { continue };
+            if let Some(place) = times.iter().rposition(|time| *time == self.at_ms) {
+                times.remove(place);
+            }
+            if times.is_empty() {
+                counts.remove(key);
+            }
+        }
     }
 }
 
@@ -123,15 +125,20 @@ impl std::fmt::Debug for Throttle {
     }
 }
 
-/// Forgets spans that have ended, and then a tenth of the rest, those that end first.
-fn make_room(counts: &mut HashMap<Key, Failures>, now: Duration) {
-    counts.retain(|_, found| found.ends > now);
+/// Forgets counters whose failures are all over, and then a tenth of the rest, those over first.
+fn make_room(counts: &mut HashMap<Key, Times>, now_ms: u64, length_ms: u64) {
+    let last = |times: &Times| times.last().copied().unwrap_or(0);
+    counts.retain(|_, times| last(times).saturating_add(length_ms) > now_ms);
     if counts.len() <= MOST {
         return;
     }
-    let mut ends: Vec<Duration> = counts.values().map(|found| found.ends).collect();
-    let (_, &mut last, _) = ends.select_nth_unstable(MOST / 10);
-    counts.retain(|_, found| found.ends > last);
+    let mut lasts: Vec<u64> = counts.values().map(last).collect();
+    let (_, &mut bound, _) = lasts.select_nth_unstable(MOST / 10);
+    counts.retain(|_, times| last(times) > bound);
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The address, or of an IPv6 one the /64 it lies in.
@@ -182,6 +189,36 @@ mod tests {
         assert_eq!(wait, Duration::from_mins(14));
         clock.advance(wait);
         fail(&throttle, "a", "192.0.2.1", 5);
+    }
+
+    #[test]
+    fn failures_leave_one_by_one_as_they_grow_old() {
+        let (throttle, clock) = throttle();
+        for _ in 0..5 {
+            fail(&throttle, "a", "192.0.2.1", 1);
+            clock.advance(Duration::from_mins(1));
+        }
+        let Err(AccountsError::Throttled { wait }) = try_from(&throttle, "a", "192.0.2.1") else { panic!("taken") };
+        assert_eq!(wait, Duration::from_mins(10));
+        clock.advance(wait);
+        fail(&throttle, "a", "192.0.2.1", 1);
+        assert!(try_from(&throttle, "a", "192.0.2.1").is_err(), "the other four still count");
+    }
+
+    #[test]
+    fn an_attempt_that_one_counter_refuses_counts_in_none() {
+        let (throttle, _) = throttle();
+        fail(&throttle, "a", "192.0.2.1", 5);
+        for _ in 0..100 {
+            assert!(try_from(&throttle, "a", "192.0.2.1").is_err());
+        }
+        for account in 0..25 {
+            fail(&throttle, &account.to_string(), "192.0.2.1", 1);
+        }
+        for account in 100..200 {
+            assert!(try_from(&throttle, &account.to_string(), "192.0.2.1").is_err());
+        }
+        assert_eq!(throttle.lock().len(), 27, "what was refused is not kept");
     }
 
     #[test]

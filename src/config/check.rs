@@ -8,6 +8,7 @@ use super::source::Origins;
 use super::tree::Config;
 use crate::base::Listen;
 use crate::edge;
+use crate::limits::window::LIMIT_MAX;
 use crate::telemetry::logs;
 
 /// Everything that contradicts itself in `config`.
@@ -34,6 +35,13 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
     }
     if let Err(error) = crate::limits::policy::policies(&config.limits) {
         wrong("limits.policies", error.to_string(), "");
+    }
+    let failures = [
+        ("accounts.failures_per_account", config.accounts.failures_per_account),
+        ("accounts.failures_per_address", config.accounts.failures_per_address),
+    ];
+    for (key, most) in failures.into_iter().filter(|(_, most)| !(1..=LIMIT_MAX).contains(most)) {
+        wrong(key, format!("{key} = {most} is not from 1 to {LIMIT_MAX}"), "");
     }
     for (key, what) in config.mail.contradictions() {
         wrong(key, what, "");

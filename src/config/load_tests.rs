@@ -125,3 +125,12 @@ fn redis_without_a_password_stays_on_loopback() {
     let told = refused(open, &[("MAINSTAY_REDIS__LISTEN", "0.0.0.0:6379")]);
     assert!(told.starts_with("mainstay.toml:2:1: redis.require_auth = false"), "{told}");
 }
+
+#[test]
+fn failures_are_counted_from_one_to_a_hundred() {
+    assert!(loaded("[accounts]\nfailures_per_address = 100\n", &[], &[]).is_ok());
+    for most in [0, 101] {
+        let told = refused(&format!("[accounts]\nfailures_per_address = {most}\n"), &[]);
+        assert!(told.starts_with("mainstay.toml:2:1: accounts.failures_per_address = "), "{told}");
+    }
+}
