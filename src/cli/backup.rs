@@ -182,7 +182,7 @@ fn verify(bench: &Bench, read_data: bool, as_json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "{} things are wrong, {} files need what is damaged",
+        "found wrong: {}; files that need what is damaged: {}",
         report.findings.len(),
         report.files.len() as u64 + report.files_more
     )

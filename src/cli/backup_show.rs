@@ -194,7 +194,11 @@ pub(super) fn verified(report: &VerifyReport) -> String {
         let _ = writeln!(out, "damaged: {file}");
     }
     if report.is_well() {
-        out.push_str("all is well\n");
+        out.push_str(if report.packs_read == report.packs {
+            "all is well\n"
+        } else {
+            "all is well that was read; --read-data reads every byte\n"
+        });
     }
     out
 }
