@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use mio::Token;
 
-use super::connection::{Connection, KEEP};
+use super::connection::{Cold, Connection, KEEP};
 use super::listen::Stream;
 use super::server::{FIRST, Server};
 use crate::kv::Client;
@@ -67,6 +67,9 @@ impl Server {
             self.watchers.retain(|id| *id != connection.client.id);
         }
         connection.stream.close(self.poll.registry());
+        if connection.cold == Cold::Wanted {
+            self.loader.forget(connection.client.id);
+        }
         self.by_id.remove(&connection.client.id);
         self.depart(std::mem::replace(&mut connection.client, Client::new(0)));
         if let Some(place) = self.connections.get_mut(slot) {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::commands;
 use super::connection::{Cold, Connection, Replies};
+use super::figures::Outcome;
 use super::protocol::Step;
 use super::server::{Paused, REPLIES, REQUESTS, Server};
 use crate::kv::commands::lookup;
@@ -21,9 +22,7 @@ impl Server {
         let replies_end = connection.out.len() + REPLIES;
         let mut used = 0;
         let mut left = REQUESTS;
-        if self.timing.watches() {
-            self.began = self.clock.monotonic();
-        }
+        self.began = self.clock.monotonic();
         connection.more = false;
         loop {
             if connection.waits() || left == 0 || connection.out.len() > replies_end {
@@ -83,6 +82,11 @@ impl Server {
             return false;
         }
         let Some(command) = arguments.first().and_then(|name| lookup(name)) else { return false };
+        // Who may not see a value does not make the disk read it; the refusal follows when the request runs.
+        let acl = connection.client.acl.as_ref();
+        if acl.is_some_and(|acl| acl.check(command, connection.client.db, arguments).is_err()) {
+            return false;
+        }
         let values = self.keyspace.wanted(command, &connection.client, arguments);
         if values.is_empty() {
             return false;
@@ -105,13 +109,19 @@ impl Server {
                     self.show(connection, command, arguments);
                 }
                 let before = self.keyspace.effects().bytes().len();
+                let refused = self.stats.errors;
                 self.command(connection, command, arguments);
                 if self.keyspace.effects().bytes().len() != before {
                     self.tells.push((connection.client.id, start, connection.out.len()));
                 }
-                if self.timing.watches() {
-                    self.time(connection, command, arguments);
-                }
+                let outcome = match connection.out.get(start) {
+                    Some(b'-') if self.stats.errors != refused => Outcome::Rejected,
+                    Some(b'-') => Outcome::Failed,
+                    _ => Outcome::Done,
+                };
+                let micros = self.time(connection, command, arguments);
+                let reply = connection.out.get(start..).unwrap_or_default();
+                self.figures.count(command, arguments, micros, outcome, reply);
             }
             None if connection.authenticated => self.unknown(connection, arguments),
             None => self.refuse(connection, "NOAUTH Authentication required."),
@@ -128,12 +138,15 @@ impl Server {
     }
 
     /// One look at the clock a command: the end of one is the beginning of the next.
-    fn time(&mut self, connection: &Connection, command: &Command, arguments: &[&[u8]]) {
+    fn time(&mut self, connection: &Connection, command: &Command, arguments: &[&[u8]]) -> u64 {
         let now = self.clock.monotonic();
         let took = now.saturating_sub(std::mem::replace(&mut self.began, now));
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let clock = &self.clock;
-        self.timing.took(connection, command, arguments, micros, || clock.now().seconds());
+        if self.timing.watches() {
+            self.timing.took(connection, command, arguments, micros, || clock.now().seconds());
+        }
+        micros
     }
 
     fn take_replies_back(&mut self, connection: &mut Connection, start: usize) {

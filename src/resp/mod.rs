@@ -19,6 +19,7 @@ mod desk;
 pub mod dispatch;
 pub mod encoder;
 pub mod error;
+mod figures;
 pub mod inline;
 pub mod listen;
 mod monitor;

@@ -16,6 +16,7 @@ use super::busy::Script;
 use super::commands::acl::AclLog;
 use super::config::RedisConfig;
 use super::connection::{Cold, Connection, READ, Received, Sent};
+use super::figures::Figures;
 use super::listen::Listener;
 use super::stats::Stats;
 use super::timing::Timing;
@@ -78,6 +79,8 @@ pub struct Server {
     pub(super) acl_log: AclLog,
     /// What took long.
     pub(super) timing: Timing,
+    /// How often which command ran.
+    pub(super) figures: Figures,
     /// Monotonic time at which the command under way began, while anybody wants to know.
     pub(super) began: Duration,
     /// Clients in `MONITOR`.
@@ -172,6 +175,7 @@ impl Server {
             user_store: parts.user_store,
             acl_log: AclLog::default(),
             timing: Timing::default(),
+            figures: Figures::default(),
             began: now,
             watchers: Vec::new(),
             clock: parts.clock,
@@ -382,6 +386,7 @@ impl Server {
                     for read in values {
                         self.keyspace.take_in(read);
                     }
+                    self.loader.settled(client);
                     let Some(slot) = self.by_id.get(&client).copied() else { continue };
                     let Some(Some(connection)) = self.connections.get_mut(slot) else { continue };
                     connection.cold = Cold::Read;

@@ -1,7 +1,9 @@
 //! The thread that reads cold files, so that the loop never waits for the disk.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashSet;
 
 use super::compact::{Part, Scan};
 use super::{ColdError, Record, SegmentFile, Spot};
@@ -50,7 +52,14 @@ enum Job {
 #[derive(Debug)]
 pub struct Loader {
     jobs: Sender<Job>,
-    done: Arc<Mutex<Vec<Done>>>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    done: Vec<Done>,
+    /// Clients that went while something was read for them. Each has one job here, so there are never more than jobs.
+    gone: HashSet<ClientId>,
 }
 
 impl Loader {
@@ -60,16 +69,26 @@ impl Loader {
     /// The operating system refuses a thread.
     pub fn start(supervisor: &Supervisor, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let (jobs, received) = channel();
-        let done = Arc::new(Mutex::new(Vec::new()));
-        let out = Arc::clone(&done);
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let out = Arc::clone(&shared);
         supervisor.thread("kv-cold", Role::Critical, Priority::Normal, move || run(&received, &out, &wake))?;
-        Ok(Self { jobs, done })
+        Ok(Self { jobs, shared })
     }
 
     /// Reads values for a client.
     pub fn read(&self, client: ClientId, values: Vec<Wanted>) {
         // The thread ends only by a panic, which ends the server.
         let _ = self.jobs.send(Job::Values(client, values));
+    }
+
+    /// What is read for a client, who waits for it, is not wanted any more.
+    pub fn forget(&self, client: ClientId) {
+        locked(&self.shared).gone.insert(client);
+    }
+
+    /// The values of a client were taken.
+    pub fn settled(&self, client: ClientId) {
+        locked(&self.shared).gone.remove(&client);
     }
 
     /// Reads a part of a segment.
@@ -79,25 +98,39 @@ impl Loader {
 
     /// What was done since the last call.
     pub fn done(&self) -> Vec<Done> {
-        std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut locked(&self.shared).done)
     }
 }
 
-fn run(jobs: &Receiver<Job>, out: &Mutex<Vec<Done>>, wake: &impl Fn()) {
+fn locked(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads the values of a client; `None` when it has gone meanwhile.
+fn values(shared: &Mutex<Shared>, client: ClientId, values: Vec<Wanted>) -> Option<Vec<Read>> {
+    let mut read = Vec::with_capacity(values.len());
+    for wanted in values {
+        if locked(shared).gone.remove(&client) {
+            return None;
+        }
+        let record = wanted.read();
+        read.push((wanted, record));
+    }
+    Some(read)
+}
+
+fn run(jobs: &Receiver<Job>, shared: &Mutex<Shared>, wake: &impl Fn()) {
     for job in jobs {
         let done = match job {
-            Job::Values(client, values) => {
-                let read = values.into_iter().map(|wanted| {
-                    let record = wanted.read();
-                    (wanted, record)
-                });
-                Done::Values(client, read.collect())
-            }
+            Job::Values(client, wanted) => match values(shared, client, wanted) {
+                Some(read) => Done::Values(client, read),
+                None => continue,
+            },
             Job::Scan(scan) => Done::Part(scan.run()),
         };
-        let mut waiting = out.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(done);
-        let first = waiting.len() == 1;
+        let mut waiting = locked(shared);
+        waiting.done.push(done);
+        let first = waiting.done.len() == 1;
         drop(waiting);
         if first {
             wake();

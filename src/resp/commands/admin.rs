@@ -10,6 +10,15 @@ use crate::resp::server::Server;
 const CLUSTER: &str = "ERR This instance has cluster support disabled";
 const NOT_HERE: &str = "ERR this command is not available here";
 
+const NO_REPLICAS: &str =
+    "ERR there is no replication here: one server is one machine, and backups are its second copy";
+const NO_MODULES: &str = "ERR MODULE command not allowed: modules cannot be loaded here";
+
+fn is(arguments: &[&[u8]], words: &[&str]) -> bool {
+    let mut pairs = arguments.iter().zip(words);
+    arguments.len() == words.len() && pairs.all(|(given, word)| given.eq_ignore_ascii_case(word.as_bytes()))
+}
+
 /// Runs the command called `name`.
 pub fn run(server: &mut Server, connection: &mut Connection, name: &str, arguments: &[&[u8]]) {
     match name {
@@ -32,7 +41,14 @@ pub fn run(server: &mut Server, connection: &mut Connection, name: &str, argumen
             reply.integer(0);
             reply.array(0);
         }
-        "cluster" => connection.encoder().error(CLUSTER),
+        "asking" | "cluster" | "readonly" | "readwrite" => connection.encoder().error(CLUSTER),
+        // It has no master as it is.
+        "replicaof" | "slaveof" if is(arguments, &["no", "one"]) => ok(connection),
+        "replicaof" | "slaveof" | "psync" | "sync" | "replconf" => connection.encoder().error(NO_REPLICAS),
+        "failover" => connection.encoder().error("ERR FAILOVER requires connected replicas."),
+        "module" if is(arguments, &["list"]) => connection.encoder().array(0),
+        "module" => connection.encoder().error(NO_MODULES),
+        "lolwut" => connection.encoder().verbatim(concat!("Mainstay ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         "shutdown" => shutdown(server, connection),
         _ => connection.encoder().error(NOT_HERE),
     }

@@ -44,6 +44,7 @@ pub fn run(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]]
         ("set", pairs) if !pairs.is_empty() && pairs.len().is_multiple_of(2) => set(server, connection, pairs),
         ("resetstat", []) => {
             server.stats.reset();
+            server.figures.reset();
             ok(connection);
         }
         ("rewrite", []) => connection.encoder().error("ERR the settings file is not written by the server"),

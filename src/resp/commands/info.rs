@@ -9,16 +9,33 @@ use crate::kv::config::DATABASES;
 use crate::resp::connection::Connection;
 use crate::resp::server::Server;
 
-const SECTIONS: [&str; 8] =
-    ["server", "clients", "memory", "persistence", "stats", "replication", "cluster", "keyspace"];
+const SECTIONS: [&str; 12] = [
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "modules",
+    "commandstats",
+    "errorstats",
+    "latencystats",
+    "cluster",
+    "keyspace",
+];
+
+/// Sections that come only when they are asked for.
+const LONG: [&str; 2] = ["commandstats", "latencystats"];
 
 /// `INFO [section …]`.
 pub fn run(server: &Server, connection: &mut Connection, arguments: &[&[u8]]) {
     let names: Vec<String> = arguments.iter().map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
-    let every = names.is_empty() || names.iter().any(|name| matches!(name.as_str(), "default" | "all" | "everything"));
+    let has = |names_of: &[&str]| names.iter().any(|name| names_of.contains(&name.as_str()));
+    let whole = has(&["all", "everything"]);
+    let every = names.is_empty() || has(&["default"]);
     let mut text = String::new();
     for section in SECTIONS {
-        if every || names.iter().any(|name| name == section) {
+        if whole || every && !LONG.contains(&section) || has(&[section]) {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
@@ -44,6 +61,10 @@ fn lines(server: &Server, connection: &Connection, section: &str) -> String {
             "# Replication\nrole:master\nconnected_slaves:0\nmaster_failover_state:no-failover\nmaster_repl_offset:0\n\
              second_repl_offset:-1\nrepl_backlog_active:0\n",
         ),
+        "modules" => out.write_str("# Modules\n"),
+        "commandstats" => about_commands(&mut out, server),
+        "errorstats" => about_errors(&mut out, server),
+        "latencystats" => about_latencies(&mut out, server),
         "cluster" => out.write_str("# Cluster\ncluster_enabled:0\n"),
         _ => about_keyspace(&mut out, server),
     };
@@ -172,6 +193,34 @@ fn about_stats(out: &mut String, server: &Server) -> std::fmt::Result {
         counts.misses,
         stats.errors,
     )
+}
+
+fn about_commands(out: &mut String, server: &Server) -> std::fmt::Result {
+    out.push_str("# Commandstats\n");
+    for (name, figure) in server.figures.commands() {
+        let each = figure.micros as f64 / figure.calls.max(1) as f64;
+        writeln!(
+            out,
+            "cmdstat_{name}:calls={},usec={},usec_per_call={each:.2},rejected_calls={},failed_calls={}",
+            figure.calls, figure.micros, figure.rejected, figure.failed,
+        )?;
+    }
+    Ok(())
+}
+
+fn about_errors(out: &mut String, server: &Server) -> std::fmt::Result {
+    out.push_str("# Errorstats\n");
+    server.figures.errors().try_for_each(|(word, count)| writeln!(out, "errorstat_{word}:count={count}"))
+}
+
+/// Times are the upper ends of the buckets they fell into, each twice the one before.
+fn about_latencies(out: &mut String, server: &Server) -> std::fmt::Result {
+    out.push_str("# Latencystats\n");
+    for (name, figure) in server.figures.commands().into_iter().filter(|(_, figure)| figure.calls > 0) {
+        let at = |thousandths| figure.percentile(thousandths) as f64;
+        writeln!(out, "latency_percentiles_usec_{name}:p50={:.3},p99={:.3},p99.9={:.3}", at(500), at(990), at(999))?;
+    }
+    Ok(())
 }
 
 fn about_keyspace(out: &mut String, server: &Server) -> std::fmt::Result {

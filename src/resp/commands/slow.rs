@@ -104,17 +104,72 @@ pub fn latency(server: &mut Server, connection: &mut Connection, arguments: &[&[
             &[
                 "LATENCY <subcommand> [<arg> ...]. Subcommands are:",
                 "DOCTOR: what the spikes say.",
+                "GRAPH <event>: the spikes of an event, a line each.",
+                "HISTOGRAM [<command> ...]: how many calls took no longer than so many microseconds.",
                 "HISTORY <event>: the spikes of an event, second and milliseconds.",
                 "LATEST: the newest spike of every event.",
                 "RESET [<event> ...]: forget them.",
             ],
         ),
-        ("graph" | "histogram", _) => connection.encoder().error("ERR this LATENCY subcommand is not available here"),
-        (known @ ("latest" | "history" | "doctor" | "help"), _) => {
+        ("graph", [event]) => {
+            let event = lower(Some(event));
+            match server.timing.spikes.get(event.as_str()).filter(|spikes| !spikes.history.is_empty()) {
+                Some(spikes) => {
+                    let text = graph(&event, spikes);
+                    connection.encoder().verbatim(text.as_bytes());
+                }
+                None => connection.encoder().error(&format!("ERR No samples available for event '{event}'")),
+            }
+        }
+        ("histogram", names) => histogram(server, connection, names),
+        (known @ ("latest" | "history" | "doctor" | "help" | "graph"), _) => {
             wrong_arguments(connection, &format!("latency|{known}"));
         }
         _ => unknown_subcommand(connection, "LATENCY", arguments.first()),
     }
+}
+
+/// How many calls of each command took no longer than so many microseconds.
+fn histogram(server: &Server, connection: &mut Connection, names: &[&[u8]]) {
+    let names: Vec<String> = names.iter().map(|name| lower(Some(name))).collect();
+    let wanted = |name: &str| {
+        let of = |given: &String| name == given || name.split_once('|').is_some_and(|(of, _)| of == given);
+        names.is_empty() || names.iter().any(of)
+    };
+    let mut found = server.figures.commands();
+    found.retain(|(name, figure)| figure.calls > 0 && wanted(name));
+    let mut reply = connection.encoder();
+    reply.map(found.len());
+    for (name, figure) in found {
+        reply.bulk(name.as_bytes());
+        reply.map(2);
+        reply.bulk(b"calls");
+        reply.integer(i64::try_from(figure.calls).unwrap_or(i64::MAX));
+        reply.bulk(b"histogram_usec");
+        let buckets: Vec<(u64, u64)> = figure.histogram().collect();
+        reply.map(buckets.len());
+        for (micros, count) in buckets {
+            reply.integer(i64::try_from(micros).unwrap_or(i64::MAX));
+            reply.integer(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// Widest bar of a graph.
+const BAR: u64 = 60;
+
+/// The spikes of an event, the oldest first, drawn as bars.
+fn graph(event: &str, spikes: &crate::resp::timing::Spikes) -> String {
+    let all = || spikes.history.iter().map(|(_, millis)| *millis);
+    let (high, low) = (all().max().unwrap_or(0), all().min().unwrap_or(0));
+    let longest = spikes.longest;
+    let mut text = format!("{event} - high {high} ms, low {low} ms (all time high {longest} ms)\n");
+    for (at, millis) in &spikes.history {
+        let width = (millis * BAR).div_ceil(high.max(1)) as usize;
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{at} {millis:>6} ms {}", "#".repeat(width));
+    }
+    text
 }
 
 fn doctor(server: &Server) -> String {
