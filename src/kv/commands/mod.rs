@@ -9,6 +9,7 @@ mod bits;
 mod blocking;
 mod connection;
 mod databases;
+mod dump_restore;
 mod expiry;
 pub mod functions;
 mod geo;
@@ -201,6 +202,7 @@ static FAMILIES: &[&[Command]] = &[
     blocking::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
+    dump_restore::COMMANDS,
     expiry::COMMANDS,
     functions::COMMANDS,
     geo::COMMANDS,

@@ -53,6 +53,48 @@ fn places_are_found_around_a_place() {
 }
 
 #[test]
+fn every_kind_of_value_moves_by_dump_and_restore() {
+    use crate::kv::Value;
+    for config in [KvConfig::default(), KvConfig { packed_bytes: 16, packed_elements: 2, ..KvConfig::default() }] {
+        let mut session = Session::new(config);
+        for (line, look) in [
+            ("SET k 12", "GET"),
+            ("RPUSH k a 1 -300 70000 b", "LRANGE"),
+            ("SADD k 1 2 3", "SCARD"),
+            ("HSET k f v g 5", "HGETALL"),
+            ("ZADD k 1.5 a -inf b 3 c", "ZRANGE"),
+            ("XADD k 5-1 f v g 70000", "XRANGE"),
+        ] {
+            session.run(line);
+            if look == "XRANGE" {
+                session.expect(&[("XGROUP CREATE k g 0", "OK"), ("XDEL k 4-0", "0")]);
+                session.run("XREADGROUP GROUP g me STREAMS k >");
+            }
+            let Value::Bulk(payload) = session.run("DUMP k") else { panic!("{line}") };
+            let restored = session.say(0, &[b"RESTORE", b"copy", b"5000", &payload]).unwrap();
+            assert_eq!(restored, Value::Simple("OK".to_owned()), "{line}");
+            assert_eq!(session.run("PTTL copy"), Value::Integer(5000));
+            let range = match look {
+                "LRANGE" | "ZRANGE" => " 0 -1",
+                "XRANGE" => " - +",
+                _ => "",
+            };
+            assert_eq!(session.run(&format!("{look} copy{range}")), session.run(&format!("{look} k{range}")));
+            if look == "XRANGE" {
+                assert_eq!(session.run("XPENDING copy g - + 5"), session.run("XPENDING k g - + 5"));
+            }
+            let busy = session.say(0, &[b"RESTORE", b"copy", b"0", &payload]).unwrap();
+            assert_eq!(busy, Value::Error("BUSYKEY Target key name already exists.".to_owned()));
+            session.expect(&[("DEL k copy", "2")]);
+        }
+        session.expect(&[
+            ("RESTORE k 0 nonsense", "(error) ERR DUMP payload version or checksum are wrong"),
+            ("DUMP none", "nil"),
+        ]);
+    }
+}
+
+#[test]
 fn sort_looks_at_other_keys() {
     Session::new(KvConfig::default()).expect(&[
         ("RPUSH l 3 1 2", "3"),

@@ -94,6 +94,7 @@ pub(super) const TEMPLATES: &[&str] = &[
     "BLMPOP 0.01 1 l2 LEFT",
     "BZMPOP 0.01 1 z2 MIN COUNT 2",
     "SETBIT K 77 1",
+    "RESTORE K 0 N",
     "PFADD p V V V",
     "PFADD p2 V N",
     "PFCOUNT p",
