@@ -2,6 +2,7 @@
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use super::RdbError;
+use super::payload::unpack;
 use crate::kv::number;
 
 /// What reads a payload from its start to its end.
@@ -86,7 +87,8 @@ impl<'a> Reader<'a> {
                 let (packed, len) = (self.count()?, self.number()?);
                 let len = usize::try_from(len).map_err(|_large| RdbError::Malformed)?;
                 self.allow(len)?;
-                return unpack(self.take(packed)?, len);
+                let text = unpack(self.take(packed)?, len).filter(|text| text.len() == len);
+                return text.ok_or(RdbError::Malformed);
             }
             Length::Special(_) => return Err(RdbError::Malformed),
         };
@@ -101,37 +103,6 @@ impl<'a> Reader<'a> {
         self.left = self.left.checked_sub(len).ok_or(RdbError::TooLong)?;
         Ok(())
     }
-}
-
-/// Unpacks LZF: literal runs, and copies of what came before.
-fn unpack(packed: &[u8], len: usize) -> Result<Vec<u8>, RdbError> {
-    // No more than a packed byte can stand for, so that a claim alone takes no memory.
-    let mut out = Vec::with_capacity(len.min(packed.len().saturating_mul(132)));
-    let mut input = packed.iter().copied();
-    let mut next = || input.next().map(usize::from).ok_or(RdbError::Malformed);
-    while let Ok(control) = next() {
-        if control < 32 {
-            for _ in 0..=control {
-                out.push(next()? as u8);
-            }
-        } else {
-            let mut count = control >> 5;
-            if count == 7 {
-                count = count.saturating_add(next()?);
-            }
-            let back = ((control & 0x1f) << 8 | next()?).saturating_add(1);
-            let mut from = out.len().checked_sub(back).ok_or(RdbError::Malformed)?;
-            for _ in 0..count.saturating_add(2) {
-                let byte = out.get(from).copied().ok_or(RdbError::Malformed)?;
-                out.push(byte);
-                from = from.saturating_add(1);
-            }
-        }
-        if out.len() > len {
-            return Err(RdbError::Malformed);
-        }
-    }
-    if out.len() == len { Ok(out) } else { Err(RdbError::Malformed) }
 }
 
 /// Appends a length.

@@ -10,18 +10,13 @@
 
 mod bytes;
 mod packs;
+mod payload;
 mod read;
 mod write;
 
+pub use payload::{open, put_string, seal, take_string};
 pub use read::{Frame, read};
 pub use write::write;
-
-/// The version that is written.
-const WRITTEN: u16 = 10;
-/// The latest version that is read: that of Redis 7.2. Later ones may hold types this release does not know.
-const READ: u16 = 11;
-/// Version and checksum.
-const FOOTER: usize = 10;
 
 /// Type bytes.
 mod types {
@@ -63,46 +58,15 @@ pub enum RdbError {
 ///
 /// # Errors
 /// [`RdbError::Footer`].
-pub fn unwrap(payload: &[u8]) -> Result<&[u8], RdbError> {
-    let (value, footer) =
-        payload.len().checked_sub(FOOTER).and_then(|at| payload.split_at_checked(at)).ok_or(RdbError::Footer)?;
-    let (version, sum) = footer.split_first_chunk::<2>().ok_or(RdbError::Footer)?;
-    let whole = payload.get(..value.len() + 2).ok_or(RdbError::Footer)?;
-    let right = u16::from_le_bytes(*version) <= READ && sum == crc64(whole).to_le_bytes();
-    if right && !value.is_empty() { Ok(value) } else { Err(RdbError::Footer) }
+pub fn unwrap(bytes: &[u8]) -> Result<&[u8], RdbError> {
+    open(bytes).filter(|value| !value.is_empty()).ok_or(RdbError::Footer)
 }
 
 /// Adds version and checksum to a value.
 pub fn wrap(mut value: Vec<u8>) -> Vec<u8> {
-    value.extend_from_slice(&WRITTEN.to_le_bytes());
-    let sum = crc64(&value);
-    value.extend_from_slice(&sum.to_le_bytes());
+    seal(&mut value);
     value
 }
-
-/// CRC-64 with the polynomial of Jones, reflected, without inversion.
-fn crc64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |crc: u64, byte| TABLE.get(usize::from(crc as u8 ^ byte)).copied().unwrap_or(0) ^ crc >> 8)
-}
-
-static TABLE: [u64; 256] = {
-    let mut table = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        let mut crc = at as u64;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0x95ac_9329_ac4b_c9b5 } else { crc >> 1 };
-            bit += 1;
-        }
-        #[expect(clippy::indexing_slicing, reason = "the index is below 256, and this runs at compile time")]
-        {
-            table[at] = crc;
-        }
-        at += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests;

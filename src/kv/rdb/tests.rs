@@ -23,11 +23,6 @@ const FROM_REDIS: [&[u8]; 5] = [
 ];
 
 #[test]
-fn the_checksum_is_that_of_jones() {
-    assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
-}
-
-#[test]
 fn what_redis_7_0_dumps_is_read() {
     for payload in FROM_REDIS {
         let entry = restore(payload).unwrap();

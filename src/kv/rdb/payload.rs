@@ -110,7 +110,7 @@ fn length([first]: [u8; 1], rest: &mut &[u8]) -> Option<usize> {
 }
 
 /// Unpacks LZF into at most `most` bytes: runs of bytes, and copies of what came before.
-fn unpack(mut packed: &[u8], most: usize) -> Option<Vec<u8>> {
+pub(super) fn unpack(mut packed: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     while let Some((control, rest)) = packed.split_first() {
         packed = rest;
