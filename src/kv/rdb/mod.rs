@@ -9,6 +9,8 @@
 #![deny(clippy::indexing_slicing)]
 
 mod bytes;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod packs;
 mod payload;
 mod read;
