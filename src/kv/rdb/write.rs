@@ -123,12 +123,11 @@ struct Pack {
 impl Pack {
     fn number(&mut self, number: i64) {
         let before = self.bytes.len();
-        match number {
-            0..=127 => self.bytes.push(number as u8),
-            _ => {
-                self.bytes.push(0xf4);
-                self.bytes.extend_from_slice(&number.to_le_bytes());
-            }
+        if (0..=127).contains(&number) {
+            self.bytes.push(number as u8);
+        } else {
+            self.bytes.push(0xf4);
+            self.bytes.extend_from_slice(&number.to_le_bytes());
         }
         self.close(before);
     }
