@@ -39,7 +39,7 @@ pub enum StartError {
     },
     /// A restore into the folder was cut off.
     #[error(
-        "{path} holds a restore that did not come to its end, and is not served; remove the folder and restore again",
+        "{path} holds a restore that did not come to its end, and is not served; repeat the restore into it, or remove it",
         path = path.display()
     )]
     Unfinished {

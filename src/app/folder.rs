@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::StartError;
-use crate::backup::own::restore::UNFINISHED;
+use crate::backup::own::restore::{UNFINISHED, clear, leaves};
 use crate::base::{Disk, EntryKind};
 
 /// What stands in the folder once it holds data that the keyring's keys seal.
@@ -45,19 +45,28 @@ impl Folder {
         }
     }
 
-    /// Takes the folder at `path` for a restore: it is made, or there and empty. Blocks.
+    /// Takes the folder at `path` for a restore: it is made, or there and empty, or holds a restore that did not come to
+    /// its end, which is removed. Blocks.
     ///
     /// # Errors
     /// As [`Folder::create`]; [`StartError::NotEmpty`] when anything is in it.
     pub fn for_restore(disk: &dyn Disk, path: &Path) -> Result<Self, StartError> {
         make(disk, path).map_err(|source| unusable(path, "cannot make the data folder", source))?;
-        let found = disk.list(path).map_err(|source| unusable(path, "cannot read the folder", source))?;
-        let names = found.iter().filter_map(|entry| entry.path.file_name());
-        if let Some(name) = names.filter(|name| *name != "lock").min() {
-            let found = name.to_string_lossy().into_owned();
-            return Err(StartError::NotEmpty { path: path.to_owned(), found });
+        let unreadable = |source| unusable(path, "cannot read the folder", source);
+        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let lock = lock(&absolute)?;
+        let unfinished = disk.entry(&absolute.join(UNFINISHED)).map_err(unreadable)?.is_some();
+        for entry in disk.list(path).map_err(unreadable)? {
+            let name = entry.path.file_name().unwrap_or_default().to_string_lossy();
+            if name != "lock" && !(unfinished && leaves(&name)) {
+                return Err(StartError::NotEmpty { path: path.to_owned(), found: name.into_owned() });
+            }
         }
-        Self::take(disk, path)
+        if unfinished {
+            let failed = |error| unusable(path, "cannot remove what a restore has left", io::Error::other(error));
+            clear(disk, &absolute).map_err(failed)?;
+        }
+        Self::locked(disk, path, absolute, lock)
     }
 
     /// Where it is, as an absolute path.
@@ -66,9 +75,14 @@ impl Folder {
     }
 
     fn take(disk: &dyn Disk, path: &Path) -> Result<Self, StartError> {
+        let absolute =
+            std::path::absolute(path).map_err(|source| unusable(path, "cannot tell its absolute path", source))?;
+        let lock = lock(&absolute)?;
+        Self::locked(disk, path, absolute, lock)
+    }
+
+    fn locked(disk: &dyn Disk, path: &Path, path_taken: PathBuf, lock: File) -> Result<Self, StartError> {
         let unusable = |what| move |source| unusable(path, what, source);
-        let path_taken = std::path::absolute(path).map_err(unusable("cannot tell its absolute path"))?;
-        let lock = lock(&path_taken)?;
         warn_of_onlookers(&path_taken);
         let unfinished = path_taken.join(UNFINISHED);
         if disk.entry(&unfinished).map_err(unusable("cannot read the data folder"))?.is_some() {
@@ -204,6 +218,29 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         replace_file(&LocalDisk, &parent.path().join(UNFINISHED), b"x").unwrap();
         assert!(matches!(Folder::open(&LocalDisk, parent.path()), Err(StartError::Unfinished { .. })));
+    }
+
+    #[test]
+    fn a_half_restored_folder_is_restored_into_again_and_nothing_else_of_it_goes() {
+        let parent = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = parent.path().join(name);
+            LocalDisk.create_dir(path.parent().unwrap()).unwrap();
+            replace_file(&LocalDisk, &path, b"x").unwrap();
+        };
+        ["state.redb", "keys/ring", "kv/journal-1", "objects/blobs/00/x", "restore-losses.json"]
+            .into_iter()
+            .for_each(put);
+        put("notes.txt");
+        put(UNFINISHED);
+        let error = Folder::for_restore(&LocalDisk, parent.path()).unwrap_err();
+        assert!(matches!(&error, StartError::NotEmpty { found, .. } if found == "notes.txt"), "{error}");
+        assert!(parent.path().join("keys/ring").exists());
+        LocalDisk.remove_file(&parent.path().join("notes.txt")).unwrap();
+        let folder = Folder::for_restore(&LocalDisk, parent.path()).unwrap();
+        assert!(!parent.path().join("keys/ring").exists() && !parent.path().join("state.redb").exists());
+        assert!(!parent.path().join(UNFINISHED).exists() && !parent.path().join("objects/blobs/00/x").exists());
+        assert_eq!(folder.path(), std::path::absolute(parent.path()).unwrap());
     }
 
     #[test]

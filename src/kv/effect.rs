@@ -266,6 +266,11 @@ impl Effects {
         items.for_each(|item| packed::put(&mut self.bytes, item));
     }
 
+    /// Effects that are encoded already.
+    pub(super) fn raw(&mut self, effects: &[u8]) {
+        self.bytes.extend_from_slice(effects);
+    }
+
     pub(super) fn begin(&mut self) {
         self.bytes.push(1);
     }

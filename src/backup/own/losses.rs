@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::keys::shown;
+use crate::kv::persist::salvage::Salvaged;
 use crate::objects::backup::Settled;
 use crate::store::recover::{Recovered, clear};
 use crate::store::{Store, StoreError};
@@ -68,6 +70,12 @@ pub struct Losses {
     pub rows: Vec<LostTable>,
     /// What was left out besides, for what it depends on is lost.
     pub left_out: Vec<String>,
+    /// Keys that are gone, with their databases.
+    pub keys: Vec<String>,
+    /// Keys that have an older value than they had.
+    pub older_keys: Vec<String>,
+    /// Keys gone or older beyond those named.
+    pub more_keys: u64,
     /// Objects that are gone, as `bucket/key`.
     pub objects: Vec<String>,
     /// Objects gone beyond those named.
@@ -77,7 +85,12 @@ pub struct Losses {
 impl Losses {
     /// Whether nothing is lost.
     pub const fn is_none(&self) -> bool {
-        self.parts.is_empty() && self.rows.is_empty() && self.left_out.is_empty() && self.objects.is_empty()
+        self.parts.is_empty()
+            && self.rows.is_empty()
+            && self.left_out.is_empty()
+            && self.keys.is_empty()
+            && self.older_keys.is_empty()
+            && self.objects.is_empty()
     }
 
     /// Takes note of the rows of `file` that are lost.
@@ -88,6 +101,20 @@ impl Losses {
             kept: lost.kept,
             lost: lost.lost,
         }));
+    }
+
+    /// Takes note of the keys that are not as they were, for `reason`.
+    pub(super) fn of_keys(&mut self, saved: &Salvaged, reason: &str) {
+        let mut more =
+            if saved.unknown > 0 { "; of what is lost it cannot be told which keys it is about" } else { "" };
+        if saved.lost.is_empty() && saved.older.is_empty() && saved.unknown == 0 {
+            more = "; all keys have what they had, for what is lost was replaced later";
+        }
+        self.parts.push(format!("keyspace: {reason}{more}"));
+        self.keys = saved.lost.iter().take(NAMED).map(shown).collect();
+        self.older_keys = saved.older.iter().take(NAMED).map(shown).collect();
+        let named = self.keys.len() + self.older_keys.len();
+        self.more_keys = (saved.lost.len() + saved.older.len() - named) as u64;
     }
 
     /// Takes note of the objects that are gone.
@@ -117,6 +144,11 @@ impl Losses {
             out.push(line);
         }
         out.extend(self.left_out.iter().map(|what| format!("left out: {what}")));
+        out.extend(self.keys.iter().map(|key| format!("lost: the key {key}")));
+        out.extend(self.older_keys.iter().map(|key| format!("older than it was: the key {key}")));
+        if self.more_keys > 0 {
+            out.push(format!("lost or older: {} more keys", self.more_keys));
+        }
         out.extend(self.objects.iter().map(|name| format!("lost: the object {name}")));
         if self.more_objects > 0 {
             out.push(format!("lost: {} more objects", self.more_objects));

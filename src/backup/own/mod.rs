@@ -17,10 +17,11 @@
 //! | `edge/self-signed.pem` | the public part of the certificate made at the first start |
 //! | `keys/ring` | the keyring: every key wrapped by the master key, which is *not* in a backup |
 //! | `keyspace` | see [`kv::persist::export`](crate::kv::persist::export) |
+//! | `keyspace-names` | which keys each piece of it is about, for the day on which one is lost |
 //! | `objects/<blob id>` | see [`objects::backup`](crate::objects::backup) |
 //! | `stores/<file>` | rows of a data file, see [`store::dump`](crate::store::dump) |
 //!
-//! Rows are [in pieces](super::pieces) since format 2: a damaged chunk costs the rows in it, and [`losses`] says what
+//! Rows and keys are [in pieces](super::pieces) since format 2: a damaged chunk costs the rows or keys in it, and [`losses`] says what
 //! becomes of those that depend on them.
 //!
 //! Sessions, credentials, the mail queue, jobs and captured errors are rows. Values lie in the clear in these streams, so
@@ -31,6 +32,7 @@
 //! after M, or was on its way at M, is delivered again: at least once is the promise of the queue.
 
 mod error;
+mod keys;
 pub mod losses;
 mod read;
 pub mod restore;
@@ -61,6 +63,7 @@ pub(super) const BUCKET_KEYS: &str = "bucket-keys";
 pub(super) const CERTIFICATE: &str = "edge/self-signed.pem";
 pub(super) const RING: &str = "keys/ring";
 pub(super) const KEYSPACE: &str = "keyspace";
+pub(super) const KEYSPACE_NAMES: &str = "keyspace-names";
 pub(super) const BLOBS: &str = "objects";
 pub(super) const STORES: &str = "stores";
 

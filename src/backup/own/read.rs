@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use super::{ABOUT, About, BLOBS, BUCKET_KEYS, CERTIFICATE, FORMAT, KEYSPACE, Moment, OwnData, RING, STORES};
+use super::{
+    ABOUT, About, BLOBS, BUCKET_KEYS, CERTIFICATE, FORMAT, KEYSPACE, KEYSPACE_NAMES, Moment, OwnData, RING, STORES,
+};
 use crate::backup::{BackupError, EntryPath, Fault, FaultKind, Meta, SnapshotWriter};
 use crate::base::{Id128, Timestamp, disk};
+use crate::kv::persist::{Cut, salvage};
 use crate::objects::backup::blob_ids;
 use crate::store::OBJECTS;
 use crate::store::dump::Dump;
 
 /// Most bytes of a small file of the folder.
 const SMALL_MAX: u64 = 1 << 20;
+
+/// A piece of the list of keys ends with the record that takes it past this many bytes.
+const NAMES_PIECE: usize = 256 << 10;
 
 /// Blob ids asked for at a time.
 const PAGE: usize = 1000;
@@ -56,8 +62,7 @@ pub(in crate::backup) fn add(
         }
     }
     if let Some(cut) = keyspace {
-        let mut stream = cut.stream().map_err(source(KEYSPACE))?;
-        whole(writer, KEYSPACE, &mut stream)?;
+        contents.extend(add_keyspace(&cut, at, writer)?);
     }
     if let Some((_, index)) = snapshots.iter().find(|(file, _)| *file == OBJECTS.name()) {
         let mut last = None;
@@ -75,17 +80,60 @@ pub(in crate::backup) fn add(
     for (file, snapshot) in snapshots {
         let path = format!("{STORES}/{file}");
         let mut rows = Dump::new(snapshot).map_err(source(&path))?;
-        let mut hash = blake3::Hasher::new();
-        let mut next = || {
-            let piece = rows.next_piece().map_err(io::Error::other)?;
-            if let Some(piece) = &piece {
-                hash.update(piece);
-            }
-            Ok(piece)
-        };
-        writer.add_pieces(&EntryPath::new(path.as_str())?, &Meta::plain_file(0, at), &mut next)?;
-        contents.insert(path, *hash.finalize().as_bytes());
+        contents
+            .insert(path.clone(), add_pieces(writer, &path, at, &mut || rows.next_piece().map_err(io::Error::other))?);
     }
+    Ok(contents)
+}
+
+/// Adds an entry in pieces; returns its hash.
+fn add_pieces(
+    writer: &mut SnapshotWriter,
+    path: &str,
+    at: Timestamp,
+    next: &mut dyn FnMut() -> io::Result<Option<Vec<u8>>>,
+) -> Result<[u8; 32], BackupError> {
+    let mut hash = blake3::Hasher::new();
+    let mut hashed = || {
+        let piece = next()?;
+        if let Some(piece) = &piece {
+            hash.update(piece);
+        }
+        Ok(piece)
+    };
+    writer.add_pieces(&EntryPath::new(path)?, &Meta::plain_file(0, at), &mut hashed)?;
+    Ok(*hash.finalize().as_bytes())
+}
+
+/// Adds the keyspace, and beside it which keys each of its pieces is about: read once more for that, so that nothing of
+/// it has to be held. A record is a piece's number (8), bytes (8), and [names](salvage::names_in), big-endian; the last
+/// has the number of all pieces in the place of bytes, and all ones for its own.
+fn add_keyspace(cut: &Cut, at: Timestamp, writer: &mut SnapshotWriter) -> Result<Contents, BackupError> {
+    let mut contents = Contents::new();
+    let mut stream = cut.stream().map_err(source(KEYSPACE))?;
+    let hash = add_pieces(writer, KEYSPACE, at, &mut || stream.next_piece().map_err(io::Error::other))?;
+    contents.insert(KEYSPACE.to_owned(), hash);
+    let mut stream = cut.stream().map_err(source(KEYSPACE_NAMES))?;
+    let (mut number, mut over) = (0_u64, false);
+    let mut next = || {
+        let mut records = Vec::new();
+        while !over && records.len() < NAMES_PIECE {
+            let (lead, names) = if let Some(piece) = stream.next_piece().map_err(io::Error::other)? {
+                let names = salvage::names_in(cut.place(), &piece).map_err(io::Error::other)?;
+                ((number, names.len() as u64), names)
+            } else {
+                over = true;
+                ((u64::MAX, number), Vec::new())
+            };
+            number = number.saturating_add(1);
+            records.extend_from_slice(&lead.0.to_be_bytes());
+            records.extend_from_slice(&lead.1.to_be_bytes());
+            records.extend_from_slice(&names);
+        }
+        Ok(Some(records).filter(|records| !records.is_empty()))
+    };
+    let hash = add_pieces(writer, KEYSPACE_NAMES, at, &mut next)?;
+    contents.insert(KEYSPACE_NAMES.to_owned(), hash);
     Ok(contents)
 }
 

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use super::error::RestoreError;
+use super::keys::{self, is_damage};
 use super::losses::{self, Losses, NAMED};
 use super::single::find;
 use super::{ABOUT, About, BLOBS, BUCKET_KEYS, CERTIFICATE, FILES, FORMAT, KEYSPACE, RING, SOURCE, STORES};
 use crate::backup::pieces::{Pieces, is_in_pieces};
 use crate::backup::{BackupError, Entry, Progress, Repository, SnapshotInfo, SnapshotName};
+use crate::base::disk::EntryKind;
 use crate::base::{ByteSize, Clock, Disk, Id128, Random, Secret, Supervisor, disk};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey};
@@ -171,6 +173,50 @@ pub fn into_folder(
     Ok(restored)
 }
 
+/// Removes from the folder `data` what a restore has left there that did not come to its end, and then its mark, so that
+/// another can begin. Whatever else is in the folder stays. Blocks.
+///
+/// # Errors
+/// The disk; the mark is there still, and it may be done again.
+pub fn clear(disk: &dyn Disk, data: &Path) -> Result<(), RestoreError> {
+    for entry in disk.list(data).map_err(at(data))? {
+        let name = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name != UNFINISHED && leaves(name) {
+            remove(disk, &entry, DEEPEST).map_err(at(&entry.path))?;
+        }
+    }
+    disk.sync_dir(data).map_err(at(data))?;
+    let marker = data.join(UNFINISHED);
+    if disk.entry(&marker).map_err(at(&marker))?.is_some() {
+        disk.remove_file(&marker).map_err(at(&marker))?;
+    }
+    disk.sync_dir(data).map_err(at(data))
+}
+
+/// Whether a restore leaves a file or folder of that name in the folder it is restoring into.
+pub fn leaves(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    LEFT.contains(&name) || FILES.iter().any(|(file, _)| file.name() == name)
+}
+
+/// What a restore makes besides data files.
+const LEFT: [&str; 6] = ["edge", "keys", "kv", "objects", REPORT, UNFINISHED];
+
+/// How deep the folders are that it makes.
+const DEEPEST: u8 = 4;
+
+/// Removes a file, or all files of a folder, which itself stays.
+fn remove(disk: &dyn Disk, entry: &disk::Entry, deep: u8) -> io::Result<()> {
+    match entry.kind {
+        EntryKind::Folder if deep > 0 => {
+            disk.list(&entry.path)?.iter().try_for_each(|inner| remove(disk, inner, deep - 1))?;
+            disk.sync_dir(&entry.path)
+        }
+        EntryKind::Folder => Ok(()),
+        _ => disk.remove_file(&entry.path),
+    }
+}
+
 /// A restore under way.
 struct Job<'a> {
     repository: &'a Repository,
@@ -198,7 +244,7 @@ impl Job<'_> {
         let mut stream = self.repository.read(entry);
         match path.split_once('/') {
             None if path == ABOUT => self.about(&mut stream),
-            None if path == KEYSPACE => self.keyspace(&path, &mut stream),
+            None if path == KEYSPACE => self.keyspace(entry, &path, &mut stream),
             Some((BUCKET_KEYS, id)) => self.bucket_key(&path, id, &mut stream),
             Some((BLOBS, id)) => self.blob(&path, id, &mut stream),
             Some((STORES, file)) => self.store(entry, &path, file),
@@ -276,7 +322,7 @@ impl Job<'_> {
         Ok(keyring)
     }
 
-    fn keyspace(&mut self, path: &str, stream: &mut dyn Read) -> Result<(), RestoreError> {
+    fn keyspace(&mut self, entry: &Entry, path: &str, stream: &mut dyn Read) -> Result<(), RestoreError> {
         let place = Place {
             disk: Arc::clone(&self.world.disk),
             random: Arc::clone(&self.world.random),
@@ -296,7 +342,13 @@ impl Job<'_> {
                     disk.remove_file(&entry.path).map_err(at(&entry.path))?;
                 }
                 disk.sync_dir(&place.folder).map_err(at(&place.folder))?;
-                self.lose(&format!("{path}: {source}; all keys are lost"));
+                if !is_in_pieces(entry) {
+                    self.lose(&format!("{path}: {source}; all keys are lost"));
+                    return Ok(());
+                }
+                let saved = keys::save(self.repository, self.snapshot, entry, &place)?;
+                self.restored.losses.of_keys(&saved, &source.to_string());
+                self.restored.keyspace = true;
                 Ok(())
             }
             Err(error) => Err(RestoreError::part(path, error)),
@@ -501,11 +553,6 @@ impl Job<'_> {
         }
         Ok(self.restored)
     }
-}
-
-/// Whether a read failed for a damaged chunk of the repository.
-fn is_damage(error: &io::Error) -> bool {
-    error.get_ref().and_then(|error| error.downcast_ref::<BackupError>()).is_some_and(BackupError::is_damage)
 }
 
 /// Whether a read failed for something else about the repository.

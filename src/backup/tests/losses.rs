@@ -7,13 +7,15 @@ use futures_util::{StreamExt as _, stream};
 
 use super::*;
 use crate::backup::format::pack::{open_pack, pack_hash};
+use crate::backup::own::losses::Losses;
 use crate::backup::own::restore::{Damage, RestoreError, RestoreWorld, Restored, into_folder};
 use crate::backup::own::{self, FILES, Keyspace, OwnData};
 use crate::base::{ByteSize, Shutdown, Supervisor};
 use crate::crypto::Keyring;
 use crate::crypto::keyring::MasterSource;
 use crate::jobs::Jobs;
-use crate::kv::persist::{OnDamage, Place};
+use crate::kv::effect::{Effect, read};
+use crate::kv::persist::{OnDamage, Place, Restored as Piece, recover};
 use crate::objects::types::{Metadata, PutExpect};
 use crate::objects::{BucketName, ObjectError, Objects, ObjectsConfig};
 use crate::store::{DataFile, Direction, OBJECTS, Opening, Store, StoreConfig, StoreError, Table, WriteTx};
@@ -109,11 +111,40 @@ fn fill(store: &Store, table: &'static str, rows: u32, bytes: usize) {
 /// Objects by bucket and key.
 fn objects() -> Vec<(&'static str, String, Vec<u8>)> {
     let mut out = Vec::new();
-    for number in 0..60_u32 {
+    for number in 0..45_u32 {
         out.push(("photos", format!("small/{number:03}"), noise(u64::from(number), 5_000)));
         out.push(("papers", format!("{number:03}"), noise(u64::from(number) + 100, 5_000)));
     }
     out.push(("photos", "large".to_owned(), noise(999, 300_000)));
+    out
+}
+
+/// The effect that sets the key `k` and `number`: see `kv/effect.rs`.
+fn set_effect(number: u8) -> Vec<u8> {
+    let value = noise(u64::from(number), 16_000);
+    // 16,000 as LEB128.
+    [&[6, 0, 2, b'k', number][..], &[0; 8], &[0x80, 0x7d], &value].concat()
+}
+
+/// Numbers of the keys in `place`, all of which have their value.
+fn keys(place: &Place) -> Vec<u8> {
+    let mut out = Vec::new();
+    recover(place, &mut |restored| {
+        if let Piece::Effects(bytes) = restored {
+            for effect in read(bytes) {
+                match effect.map_err(|error| error.to_string())? {
+                    Effect::Set { key: [b'k', number], value, .. } => {
+                        assert!(value == noise(u64::from(*number), 16_000));
+                        out.push(*number);
+                    }
+                    Effect::Delete { key: [b'k', number], .. } => out.retain(|kept| kept != number),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
     out
 }
 
@@ -138,6 +169,11 @@ async fn backed_up() -> (Fixture, Rows, SnapshotInfo) {
         let (bucket, key) = (bucket.parse().unwrap(), key.parse().unwrap());
         server.objects.put(&bucket, &key, Metadata::default(), PutExpect::default(), body).await.unwrap();
     }
+    let (mut journal, _) = recover(&server.place, &mut |_| Ok(())).unwrap();
+    for number in 0..40_u8 {
+        journal.append(&set_effect(number), None).unwrap();
+    }
+    drop(journal);
     let rows = server.rows();
     let own = OwnData {
         data: PathBuf::from(DATA),
@@ -167,8 +203,9 @@ fn restore(fixture: &Fixture, snapshot: &SnapshotInfo, damage: Damage) -> Result
         journal_segment: ByteSize::mib(1),
         keep_master: true,
     };
-    fixture.disk.create_dir(Path::new(COPY)).unwrap();
-    into_folder(&fixture.open(), snapshot, Path::new(COPY), &fixture.key, &world, damage, &Progress::new())
+    // Without power there is no folder either.
+    let _ = fixture.disk.create_dir(Path::new(COPY));
+    into_folder(&fixture.try_open(None)?, snapshot, Path::new(COPY), &fixture.key, &world, damage, &Progress::new())
 }
 
 /// Every place a chunk begins in a pack: the pack and a byte inside the chunk.
@@ -222,8 +259,21 @@ async fn check(fixture: &Fixture, rows: &Rows, restored: &Restored, place: &str)
             Err(error) => assert!(restored.lost.contains(&name), "{place}: {name}: {error} {restored:?}"),
         }
     }
+    let there = keys(&server.place);
+    for number in 0..40_u8 {
+        let key = format!("k{} (database 0)", [number].escape_ascii());
+        assert!(
+            there.contains(&number) != losses.keys.contains(&key) || restored_nothing_of_keys(losses),
+            "{place}: {key}"
+        );
+    }
     server.close();
-    !gone.is_empty() || !restored.lost.is_empty()
+    !gone.is_empty() || there.len() < 40 || !restored.lost.is_empty()
+}
+
+/// Whether it cannot be told which keys are lost, and that is said.
+fn restored_nothing_of_keys(losses: &Losses) -> bool {
+    losses.parts.iter().any(|part| part.contains("it cannot be told which keys") || part.contains("the keyspace, if"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,4 +334,45 @@ async fn a_folder_that_lost_rows_is_not_served_unless_that_is_asked_for() {
         }
     }
     assert!(refused > 0, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_cut_off_anywhere_is_marked_or_whole_and_can_be_repeated() {
+    let (fixture, rows, snapshot) = backed_up().await;
+    let base = fixture.on(fixture.disk.crash(0));
+    let whole = base.on(base.disk.kill());
+    let start = whole.disk.operations();
+    restore(&whole, &snapshot, Damage::Refuse).unwrap();
+    let steps = whole.disk.operations() - start;
+    assert!(steps > 100, "{steps}");
+    let (mut marked, mut done) = (0, 0);
+    for step in (1..=steps).step_by(usize::try_from(steps / 10).unwrap()).chain(steps - 4..=steps + 1) {
+        let cut = base.on(base.disk.kill());
+        cut.disk.cut_power_at(step);
+        let outcome = restore(&cut, &snapshot, Damage::Refuse);
+        cut.disk.heal();
+        for (after, disk) in [("power cut", cut.disk.crash(step)), ("kill", cut.disk.kill())] {
+            let place = format!("{after} at step {step} of {steps}");
+            let after = base.on(disk);
+            let folder = Path::new(COPY);
+            let is_there = |name: &str| after.disk.entry(&folder.join(name)).is_ok_and(|entry| entry.is_some());
+            let has_data = FILES.iter().any(|(file, _)| is_there(file.name())) || is_there("keys");
+            if is_there(own::restore::UNFINISHED) {
+                assert!(outcome.is_err(), "{place}");
+                marked += 1;
+                own::restore::clear(&after.disk, folder).unwrap();
+                assert!(!is_there(own::restore::UNFINISHED));
+            } else if has_data {
+                done += 1;
+            } else {
+                assert!(outcome.is_err(), "{place}");
+            }
+            if !has_data || !FILES.iter().all(|(file, _)| is_there(file.name())) {
+                restore(&after, &snapshot, Damage::Refuse).unwrap_or_else(|error| panic!("{place}: {error}"));
+            }
+            let nothing_lost = Restored::default();
+            assert!(!check(&after, &rows, &nothing_lost, &place).await, "{place}");
+        }
+    }
+    assert!(marked > 10 && done > 0, "{marked} {done}");
 }

@@ -8,19 +8,24 @@
 //! need not be synced for that.
 //!
 //! The stream holds what recovery takes ([`Restored`](super::Restored)), in its order and in the clear; whoever keeps it
-//! seals it. Numbers are big-endian. It begins with `MSTYKEYS` and a format number (4 bytes, 1), then:
+//! seals it. Numbers are big-endian. It begins with `MSTYKEYS` and a format number (4 bytes, 2), then:
 //!
 //! ```text
 //! 1  number (8)          about so many keys will come: only, and at once, when there is a checkpoint
 //! 2  length (8), bytes   effects of a loop turn
 //! 3  length (8), bytes   values of a block of the checkpoint
 //! 4  number (8)          the end: entries of kind 2 and 3 in all; without it the stream was cut
+//! 5  number (8)          the piece that begins here, from 0 (not in format 1)
 //! ```
+//!
+//! It comes in pieces of whole entries, the last with nothing but the end; see [`salvage`](super::salvage) for what they
+//! are good for.
 //!
 //! Put back, every entry becomes a frame or a block of files with salts of their own, hence under new keys: no nonce of
 //! the old files can be met again, whatever the restored keyspace does next.
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,12 +37,16 @@ use super::journal::{Journal, Older, Written, numbers};
 use super::recover::{Piece, Place, Replay, Restored, Step};
 use crate::base::disk::{Disk, parent};
 
-const MAGIC: &[u8; 8] = b"MSTYKEYS";
-const VERSION: u32 = 1;
-const EXPECT: u8 = 1;
-const EFFECTS: u8 = 2;
-const VALUES: u8 = 3;
-const END: u8 = 4;
+pub(super) const MAGIC: &[u8; 8] = b"MSTYKEYS";
+pub(super) const VERSION: u32 = 2;
+pub(super) const EXPECT: u8 = 1;
+pub(super) const EFFECTS: u8 = 2;
+pub(super) const VALUES: u8 = 3;
+pub(super) const END: u8 = 4;
+pub(super) const PIECE: u8 = 5;
+
+/// A piece ends with the entry that takes it past this many bytes.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Whether files that a new checkpoint has replaced may be removed.
 #[derive(Debug, Default)]
@@ -102,7 +111,7 @@ impl Held {
     /// The keyspace as it is now: with everything acknowledged before this call. Waits for nothing.
     pub fn cut(self) -> Cut {
         let until = Some(self.live.written.position());
-        Cut { place: self.live.place.clone(), checkpoint: self.checkpoint, until, held: Some(self) }
+        Cut { place: self.live.place.clone(), checkpoint: self.checkpoint, until, _held: Some(self) }
     }
 }
 
@@ -128,7 +137,8 @@ pub struct Cut {
     checkpoint: Option<u64>,
     /// Where it ends; `None` for the end of the journal.
     until: Option<Position>,
-    held: Option<Held>,
+    /// Dropped last: the files may go then.
+    _held: Option<Held>,
 }
 
 impl Cut {
@@ -142,15 +152,15 @@ impl Cut {
             return Ok(None);
         }
         let checkpoint = numbers(place.disk.as_ref(), folder, Kind::Checkpoint)?.last().copied();
-        Ok(Some(Self { place, checkpoint, until: None, held: None }))
+        Ok(Some(Self { place, checkpoint, until: None, _held: None }))
     }
 
-    /// Its stream. Blocks, and so does reading it.
+    /// Its stream; every one of the same cut is the same. Blocks, and so does reading it; the cut must outlive that.
     ///
     /// # Errors
     /// [`PersistError`]; damage further on comes as the error of a read.
-    pub fn stream(self) -> Result<Export, PersistError> {
-        let Self { place, checkpoint, until, held } = self;
+    pub fn stream(&self) -> Result<Export, PersistError> {
+        let Self { place, checkpoint, until, .. } = self;
         let first = checkpoint.unwrap_or(1);
         let last = until.map_or(u64::MAX, |until| until.segment);
         let mut segments = numbers(place.disk.as_ref(), &place.folder, Kind::Journal)?;
@@ -160,12 +170,29 @@ impl Cut {
         {
             return Err(PersistError::Missing { path: Kind::Journal.path(&place.folder, until.segment) });
         }
-        let replay = Replay::new(place, checkpoint, segments, until)?;
-        let mut buffer = [&MAGIC[..], &VERSION.to_be_bytes()].concat();
+        let replay = Replay::new(place.clone(), *checkpoint, segments, *until)?;
+        let mut ahead = VecDeque::new();
         if let Some(summary) = replay.checkpoint() {
-            entry(&mut buffer, EXPECT, summary.keys);
+            let mut expect = Vec::new();
+            entry(&mut expect, EXPECT, summary.keys);
+            ahead.push_back(expect);
         }
-        Ok(Export { replay, until, buffer, at: 0, entries: 0, ended: false, _held: held })
+        Ok(Export {
+            replay,
+            until: *until,
+            ahead,
+            buffer: Vec::new(),
+            at: 0,
+            pieces: 0,
+            entries: 0,
+            over: false,
+            ended: false,
+        })
+    }
+
+    /// Where it is.
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -174,18 +201,51 @@ impl Cut {
 pub struct Export {
     replay: Replay,
     until: Option<Position>,
+    /// Entries that are read and in no piece yet.
+    ahead: VecDeque<Vec<u8>>,
     buffer: Vec<u8>,
     at: usize,
+    pieces: u64,
     entries: u64,
+    /// Whether all entries are read, and whether the last piece is given.
+    over: bool,
     ended: bool,
-    /// Dropped last: the files may go then.
-    _held: Option<Held>,
 }
 
 impl Export {
-    fn fill(&mut self) -> Result<(), PersistError> {
-        self.buffer.clear();
-        self.at = 0;
+    /// The next piece of the stream, for readers that take it in pieces; `None` behind the last.
+    ///
+    /// # Errors
+    /// [`PersistError`].
+    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, PersistError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut piece = Vec::new();
+        if self.pieces == 0 {
+            piece.extend_from_slice(MAGIC);
+            piece.extend_from_slice(&VERSION.to_be_bytes());
+        }
+        entry(&mut piece, PIECE, self.pieces);
+        self.pieces = self.pieces.saturating_add(1);
+        let lead = piece.len();
+        while piece.len() < PIECE_BYTES {
+            if let Some(next) = self.ahead.pop_front() {
+                piece.extend_from_slice(&next);
+            } else if self.over {
+                break;
+            } else {
+                self.read_on()?;
+            }
+        }
+        if piece.len() == lead {
+            entry(&mut piece, END, self.entries);
+            self.ended = true;
+        }
+        Ok(Some(piece))
+    }
+
+    fn read_on(&mut self) -> Result<(), PersistError> {
         let torn = match self.replay.step()? {
             Step::Piece(piece) => {
                 self.put(&piece);
@@ -197,8 +257,7 @@ impl Export {
             Step::Bad(bad) => Some(bad),
         };
         self.replay.finish(torn)?;
-        self.ended = true;
-        entry(&mut self.buffer, END, self.entries);
+        self.over = true;
         Ok(())
     }
 
@@ -209,8 +268,10 @@ impl Export {
                 Restored::Effects(bytes) => (EFFECTS, bytes),
                 Restored::Values(bytes) => (VALUES, bytes),
             };
-            entry(&mut self.buffer, kind, bytes.len() as u64);
-            self.buffer.extend_from_slice(bytes);
+            let mut next = Vec::with_capacity(bytes.len().saturating_add(9));
+            entry(&mut next, kind, bytes.len() as u64);
+            next.extend_from_slice(bytes);
+            self.ahead.push_back(next);
             self.entries = self.entries.saturating_add(1);
         }
     }
@@ -218,8 +279,13 @@ impl Export {
 
 impl Read for Export {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        while self.at >= self.buffer.len() && !self.ended {
-            self.fill().map_err(io::Error::other)?;
+        while self.at >= self.buffer.len() {
+            self.at = 0;
+            let Some(piece) = self.next_piece().map_err(io::Error::other)? else {
+                self.buffer = Vec::new();
+                return Ok(0);
+            };
+            self.buffer = piece;
         }
         let left = self.buffer.get(self.at..).unwrap_or_default();
         let count = left.len().min(target.len());
@@ -286,6 +352,7 @@ pub fn restore(place: &Place, stream: &mut dyn Read) -> Result<u64, PersistError
                 journal.append(&[], Some(Marker { checkpoint: 1, block: blocks })).map_err(refused)?;
                 blocks = blocks.saturating_add(1);
             }
+            PIECE => continue,
             END if number == entries => break,
             END => return Err(source.malformed("entries are missing")),
             _ => return Err(source.malformed("an entry is of no known kind")),

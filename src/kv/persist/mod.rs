@@ -101,6 +101,7 @@ pub mod export;
 pub mod format;
 pub mod journal;
 pub mod recover;
+pub mod salvage;
 pub mod segment;
 pub mod service;
 mod threads;
@@ -110,6 +111,8 @@ pub mod value;
 mod crash_tests;
 #[cfg(test)]
 mod export_tests;
+#[cfg(test)]
+mod salvage_tests;
 #[cfg(test)]
 mod tests;
 

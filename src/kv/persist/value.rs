@@ -83,8 +83,19 @@ pub fn apply_all(keyspace: &mut Keyspace, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
+/// The keys of a block; an item is `None`, and the last, where it is cut short.
+pub(super) fn items(bytes: &[u8]) -> impl Iterator<Item = Option<Parts<'_>>> {
+    let mut rest = Some(bytes);
+    std::iter::from_fn(move || {
+        let mut left = rest.filter(|left| !left.is_empty())?;
+        let item = item(&mut left);
+        rest = item.is_some().then_some(left);
+        Some(item)
+    })
+}
+
 /// Store, expiry, key and value.
-type Parts<'a> = (u8, Option<u64>, &'a [u8], &'a [u8]);
+pub(super) type Parts<'a> = (u8, Option<u64>, &'a [u8], &'a [u8]);
 
 fn item<'a>(rest: &mut &'a [u8]) -> Option<Parts<'a>> {
     let [store] = take::<1>(rest)?;
