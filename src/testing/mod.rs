@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use self::faulty_disk::{Fault, FaultyDisk, SECTOR};
+pub use self::faulty_disk::{Act, Fault, FaultyDisk, SECTOR};
 pub use self::stores::{TwiceStore, memory_store, plain_memory_store, store_on, store_with_clock};
 use crate::base::{Clock, Random, Timestamp};
 

@@ -1,6 +1,6 @@
 //! A server's own data out of a repository that is damaged in one place: all the rest comes back, what is lost is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use futures_util::{StreamExt as _, stream};
@@ -20,6 +20,7 @@ use crate::objects::types::{Metadata, PutExpect};
 use crate::objects::{BucketName, ObjectError, Objects, ObjectsConfig};
 use crate::store::{DataFile, Direction, OBJECTS, Opening, Store, StoreConfig, StoreError, Table, WriteTx};
 use crate::telemetry::Metrics;
+use crate::testing::Act;
 
 const DATA: &str = "/data";
 const COPY: &str = "/copy";
@@ -100,6 +101,30 @@ impl Server {
     }
 }
 
+/// How much a server has.
+#[derive(Clone, Copy)]
+struct Amount {
+    /// Hundredths of the rows that make several pieces of each table.
+    rows: u32,
+    /// Objects in each bucket.
+    objects: u32,
+    /// Keys of 16,000 bytes.
+    keys: u8,
+}
+
+/// Several chunks of everything.
+const PLENTY: Amount = Amount { rows: 100, objects: 45, keys: 40 };
+
+/// Some of everything.
+const LITTLE: Amount = Amount { rows: 2, objects: 2, keys: 3 };
+
+/// What a server had at the backup.
+struct There {
+    rows: Rows,
+    objects: Vec<(&'static str, String, Vec<u8>)>,
+    keys: u8,
+}
+
 fn fill(store: &Store, table: &'static str, rows: u32, bytes: usize) {
     let put = move |tx: &mut dyn WriteTx| {
         (0..rows)
@@ -109,9 +134,9 @@ fn fill(store: &Store, table: &'static str, rows: u32, bytes: usize) {
 }
 
 /// Objects by bucket and key.
-fn objects() -> Vec<(&'static str, String, Vec<u8>)> {
+fn objects(each: u32) -> Vec<(&'static str, String, Vec<u8>)> {
     let mut out = Vec::new();
-    for number in 0..45_u32 {
+    for number in 0..each {
         out.push(("photos", format!("small/{number:03}"), noise(u64::from(number), 5_000)));
         out.push(("papers", format!("{number:03}"), noise(u64::from(number) + 100, 5_000)));
     }
@@ -149,32 +174,34 @@ fn keys(place: &Place) -> Vec<u8> {
 }
 
 /// A server with something in every table that matters, and a snapshot of it.
-async fn backed_up() -> (Fixture, Rows, SnapshotInfo) {
+async fn backed_up(amount: Amount) -> (Fixture, There, SnapshotInfo) {
     let fixture = Fixture::new();
     let server = Server::open(&fixture.disk, DATA, &fixture.key, &fixture.clock);
     let [issues, _, state] = [0, 1, 2].map(|at| server.stores[at].clone());
-    fill(&issues, "issues.events", 200, 1000);
-    fill(&issues, "issues.rows", 20, 100);
+    let rows = |plenty: u32| (plenty * amount.rows).div_ceil(100);
+    fill(&issues, "issues.events", rows(200), 1000);
+    fill(&issues, "issues.rows", rows(20), 100);
     for table in ["accounts.access_keys", "accounts.second_factors", "accounts.users"] {
-        fill(&state, table, 10, 200);
+        fill(&state, table, rows(10), 200);
     }
-    fill(&state, "accounts.audit", 250, 1000);
-    fill(&state, "mail.messages", 130, 1000);
-    fill(&state, "mail.due", 130, 20);
+    fill(&state, "accounts.audit", rows(250), 1000);
+    fill(&state, "mail.messages", rows(130), 1000);
+    fill(&state, "mail.due", rows(130), 20);
     for bucket in ["photos", "papers"] {
         server.objects.create_bucket(&bucket.parse::<BucketName>().unwrap()).await.unwrap();
     }
-    for (bucket, key, bytes) in objects() {
+    let objects = objects(amount.objects);
+    for (bucket, key, bytes) in objects.clone() {
         let body = stream::iter([Ok(bytes::Bytes::from(bytes))]);
         let (bucket, key) = (bucket.parse().unwrap(), key.parse().unwrap());
         server.objects.put(&bucket, &key, Metadata::default(), PutExpect::default(), body).await.unwrap();
     }
     let (mut journal, _) = recover(&server.place, &mut |_| Ok(())).unwrap();
-    for number in 0..40_u8 {
+    for number in 0..amount.keys {
         journal.append(&set_effect(number), None).unwrap();
     }
     drop(journal);
-    let rows = server.rows();
+    let there = There { rows: server.rows(), objects, keys: amount.keys };
     let own = OwnData {
         data: PathBuf::from(DATA),
         disk: Arc::new(fixture.disk.clone()),
@@ -189,7 +216,7 @@ async fn backed_up() -> (Fixture, Rows, SnapshotInfo) {
     let snapshot = writer.finish().unwrap().info;
     drop(own);
     server.close();
-    (fixture, rows, snapshot)
+    (fixture, there, snapshot)
 }
 
 fn restore(fixture: &Fixture, snapshot: &SnapshotInfo, damage: Damage) -> Result<Restored, RestoreError> {
@@ -226,14 +253,14 @@ fn chunks(fixture: &Fixture) -> Vec<(PathBuf, u64)> {
 }
 
 /// What came back is what was there, but for what is told to be lost; returns whether anything is.
-async fn check(fixture: &Fixture, rows: &Rows, restored: &Restored, place: &str) -> bool {
+async fn check(fixture: &Fixture, was: &There, restored: &Restored, place: &str) -> bool {
     let losses = &restored.losses;
     let server = Server::open(&fixture.disk, COPY, &fixture.key, &fixture.clock);
     let found = server.rows();
     let people =
         |table: &str| table.starts_with("accounts.") && !["accounts.audit", "accounts.failures"].contains(&table);
     let mut gone = Vec::new();
-    for ((file, table), all) in rows {
+    for ((file, table), all) in &was.rows {
         let there = found.get(&(file.clone(), table.clone())).cloned().unwrap_or_default();
         assert!(there.iter().all(|(key, value)| all.get(key) == Some(value)), "{place}: {table}");
         if there.len() < all.len() {
@@ -248,10 +275,10 @@ async fn check(fixture: &Fixture, rows: &Rows, restored: &Restored, place: &str)
     if gone.iter().any(|table| people(table)) {
         assert!(found.iter().all(|((_, table), rows)| !people(table) || rows.is_empty()), "{place}: {losses:?}");
     }
-    for (bucket, key, bytes) in objects() {
+    for (bucket, key, bytes) in &was.objects {
         let name = format!("{bucket}/{key}");
-        match server.object(bucket, &key).await {
-            Ok(read) => assert!(read == bytes, "{place}: {name}"),
+        match server.object(bucket, key).await {
+            Ok(read) => assert!(read == *bytes, "{place}: {name}"),
             Err(ObjectError::NoSuchKey | ObjectError::NoSuchBucket) => {
                 let told = losses.objects.contains(&name) || losses.rows.iter().any(|lost| lost.file == OBJECTS.name());
                 assert!(told, "{place}: {name} {losses:?}");
@@ -260,7 +287,7 @@ async fn check(fixture: &Fixture, rows: &Rows, restored: &Restored, place: &str)
         }
     }
     let there = keys(&server.place);
-    for number in 0..40_u8 {
+    for number in 0..was.keys {
         let key = format!("k{} (database 0)", [number].escape_ascii());
         assert!(
             there.contains(&number) != losses.keys.contains(&key) || restored_nothing_of_keys(losses),
@@ -268,7 +295,7 @@ async fn check(fixture: &Fixture, rows: &Rows, restored: &Restored, place: &str)
         );
     }
     server.close();
-    !gone.is_empty() || there.len() < 40 || !restored.lost.is_empty()
+    !gone.is_empty() || there.len() < usize::from(was.keys) || !restored.lost.is_empty()
 }
 
 /// Whether it cannot be told which keys are lost, and that is said.
@@ -278,7 +305,7 @@ fn restored_nothing_of_keys(losses: &Losses) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_chunk_costs_what_is_in_it_whichever_it_is() {
-    let (fixture, rows, snapshot) = backed_up().await;
+    let (fixture, there, snapshot) = backed_up(PLENTY).await;
     let places = chunks(&fixture);
     assert!(places.len() > 12, "{}", places.len());
     let mut costly = 0;
@@ -288,7 +315,7 @@ async fn a_damaged_chunk_costs_what_is_in_it_whichever_it_is() {
         let place = format!("{} at {at}", pack.display());
         let restored =
             restore(&hurt, &snapshot, Damage::KeepTheRest).unwrap_or_else(|error| panic!("{place}: {error}"));
-        let lost = check(&hurt, &rows, &restored, &place).await;
+        let lost = check(&hurt, &there, &restored, &place).await;
         costly += u32::from(lost);
         assert!(lost <= !(restored.losses.is_none() && restored.damaged.is_empty()), "{place}");
     }
@@ -298,7 +325,7 @@ async fn a_damaged_chunk_costs_what_is_in_it_whichever_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_pack_costs_what_is_in_it_whichever_it_is() {
-    let (fixture, rows, snapshot) = backed_up().await;
+    let (fixture, there, snapshot) = backed_up(PLENTY).await;
     for pack in fixture.names("packs") {
         let hurt = fixture.on(fixture.disk.kill());
         hurt.remove(&pack);
@@ -306,17 +333,17 @@ async fn a_missing_pack_costs_what_is_in_it_whichever_it_is() {
         let restored =
             restore(&hurt, &snapshot, Damage::KeepTheRest).unwrap_or_else(|error| panic!("{place}: {error}"));
         assert!(!restored.losses.is_none(), "{place}");
-        check(&hurt, &rows, &restored, &place).await;
+        check(&hurt, &there, &restored, &place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_lost_rows_is_not_served_unless_that_is_asked_for() {
-    let (fixture, rows, snapshot) = backed_up().await;
+    let (fixture, there, snapshot) = backed_up(PLENTY).await;
     let whole = fixture.on(fixture.disk.kill());
     let restored = restore(&whole, &snapshot, Damage::Refuse).unwrap();
     assert!(restored.losses.is_none() && restored.damaged.is_empty());
-    assert!(!check(&whole, &rows, &restored, "undamaged").await);
+    assert!(!check(&whole, &there, &restored, "undamaged").await);
     let mut refused = 0;
     for (pack, at) in chunks(&fixture).into_iter().step_by(5) {
         let hurt = fixture.on(fixture.disk.kill());
@@ -336,43 +363,74 @@ async fn a_folder_that_lost_rows_is_not_served_unless_that_is_asked_for() {
     assert!(refused > 0, "{refused}");
 }
 
+/// Which part of a data folder `path` is in: the three data files are written alike, and so is what one folder holds.
+fn part(path: &Path) -> &str {
+    let inside = path.strip_prefix(COPY).unwrap_or(path);
+    let first = inside.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
+    if first.contains(".redb") { "data file" } else { first }
+}
+
+/// Steps at which to cut: the first of each kind in each part of the folder, some drawn ones, and the last.
+fn cuts(steps: &[(Act, PathBuf)], drawn: usize) -> Vec<u64> {
+    let mut firsts = BTreeMap::new();
+    for (at, (act, path)) in (1..).zip(steps) {
+        firsts.entry((*act, part(path))).or_insert(at);
+    }
+    let steps = steps.len() as u64;
+    let dice = TestRandom::new(steps);
+    let drawn = (0..drawn).map(|_| {
+        let mut bytes = [0; 8];
+        dice.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % steps + 1
+    });
+    let all: BTreeSet<u64> = firsts.into_values().chain(drawn).chain(steps - 2..=steps + 1).collect();
+    all.into_iter().collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_cut_off_anywhere_is_marked_or_whole_and_can_be_repeated() {
-    let (fixture, rows, snapshot) = backed_up().await;
+async fn a_restore_cut_off_at_any_kind_of_step_is_marked_or_whole_and_can_be_repeated() {
+    let (fixture, there, snapshot) = backed_up(LITTLE).await;
     let base = fixture.on(fixture.disk.crash(0));
     let whole = base.on(base.disk.kill());
-    let start = whole.disk.operations();
+    whole.disk.trace();
     restore(&whole, &snapshot, Damage::Refuse).unwrap();
-    let steps = whole.disk.operations() - start;
-    assert!(steps > 100, "{steps}");
+    let steps = whole.disk.steps();
+    let cuts = cuts(&steps, 4);
     let (mut marked, mut done) = (0, 0);
-    for step in (1..=steps).step_by(usize::try_from(steps / 10).unwrap()).chain(steps - 4..=steps + 1) {
+    for (round, step) in cuts.into_iter().enumerate() {
         let cut = base.on(base.disk.kill());
         cut.disk.cut_power_at(step);
         let outcome = restore(&cut, &snapshot, Damage::Refuse);
         cut.disk.heal();
-        for (after, disk) in [("power cut", cut.disk.crash(step)), ("kill", cut.disk.kill())] {
-            let place = format!("{after} at step {step} of {steps}");
+        let outcomes = [
+            ("power cut", cut.disk.crash(step)),
+            ("another power cut", cut.disk.crash(step + 1)),
+            ("kill", cut.disk.kill()),
+        ];
+        let repeated = round % outcomes.len();
+        for (nth, (what, disk)) in outcomes.into_iter().enumerate() {
+            let place = format!("{what} at step {step}, {:?}", steps.get(usize::try_from(step).unwrap() - 1));
             let after = base.on(disk);
             let folder = Path::new(COPY);
             let is_there = |name: &str| after.disk.entry(&folder.join(name)).is_ok_and(|entry| entry.is_some());
-            let has_data = FILES.iter().any(|(file, _)| is_there(file.name())) || is_there("keys");
-            if is_there(own::restore::UNFINISHED) {
-                assert!(outcome.is_err(), "{place}");
-                marked += 1;
-                own::restore::clear(&after.disk, folder).unwrap();
-                assert!(!is_there(own::restore::UNFINISHED));
-            } else if has_data {
-                done += 1;
-            } else {
-                assert!(outcome.is_err(), "{place}");
+            let has_data = || FILES.iter().any(|(file, _)| is_there(file.name())) || is_there("keys");
+            let is_marked = is_there(own::restore::UNFINISHED);
+            let is_whole = !is_marked && has_data();
+            assert!(is_whole || outcome.is_err(), "{place}");
+            marked += u32::from(is_marked);
+            done += u32::from(is_whole);
+            if nth != repeated && !is_whole {
+                continue;
             }
-            if !has_data || !FILES.iter().all(|(file, _)| is_there(file.name())) {
+            if is_marked {
+                own::restore::clear(&after.disk, folder).unwrap();
+                assert!(!is_there(own::restore::UNFINISHED) && !FILES.iter().any(|(file, _)| is_there(file.name())));
+            }
+            if !is_whole {
                 restore(&after, &snapshot, Damage::Refuse).unwrap_or_else(|error| panic!("{place}: {error}"));
             }
-            let nothing_lost = Restored::default();
-            assert!(!check(&after, &rows, &nothing_lost, &place).await, "{place}");
+            assert!(!check(&after, &there, &Restored::default(), &place).await, "{place}");
         }
     }
-    assert!(marked > 10 && done > 0, "{marked} {done}");
+    assert!(marked > 20 && done > 0, "{marked} {done}");
 }

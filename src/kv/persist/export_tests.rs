@@ -17,7 +17,7 @@ fn live(place: &Place, journal: &Journal) -> Live {
     Live { place: place.clone(), written: Arc::clone(journal.written()), kept: Arc::new(Kept::default()) }
 }
 
-fn bytes(cut: Cut) -> Vec<u8> {
+fn bytes(cut: &Cut) -> Vec<u8> {
     let mut out = Vec::new();
     cut.stream().unwrap().read_to_end(&mut out).unwrap();
     out
@@ -57,7 +57,7 @@ fn a_cut_holds_what_was_written_before_it_and_nothing_later() {
     journal.append(&set(2, "too late"), None).unwrap();
     journal.rotate().unwrap();
     journal.append(&set(3, "later still"), None).unwrap();
-    assert_eq!(restored(&bytes(cut)), toy);
+    assert_eq!(restored(&bytes(&cut)), toy);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn files_that_are_read_outlive_a_checkpoint_and_go_afterwards() {
     journal.sync().unwrap();
     live.kept.remove_before(&disk, &place.folder, number).unwrap();
     assert!(disk.entry(&old).unwrap().is_some());
-    assert_eq!(restored(&bytes(cut)), toy);
+    assert_eq!(restored(&bytes(&cut)), toy);
     assert!(disk.entry(&old).unwrap().is_none());
 }
 
@@ -82,7 +82,7 @@ fn a_keyspace_no_server_has_open_is_read_to_its_end() {
     assert!(Cut::at_rest(place.clone()).unwrap().is_none());
     let (journal, toy) = filled(&place);
     drop(journal);
-    assert_eq!(restored(&bytes(Cut::at_rest(place).unwrap().unwrap())), toy);
+    assert_eq!(restored(&bytes(&Cut::at_rest(place).unwrap().unwrap())), toy);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_frame_that_does_not_verify_before_the_cut_is_an_error() {
 fn a_cut_off_stream_is_refused_wherever_it_ends() {
     let source = place(&FaultyDisk::new());
     let (journal, _) = filled(&source);
-    let whole = bytes(live(&source, &journal).hold().unwrap().cut());
+    let whole = bytes(&live(&source, &journal).hold().unwrap().cut());
     for length in 0..whole.len() {
         let target = place(&FaultyDisk::new());
         assert!(restore(&target, &mut &whole[..length]).is_err(), "{length}");

@@ -28,7 +28,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::state::{Act, State, Verdict};
+pub use self::state::Act;
+use self::state::{On, State, Verdict};
 use super::TestClock;
 use crate::base::disk::parent;
 use crate::base::{Clock, Disk, DiskFile, Entry, OpenMode, Space};
@@ -80,6 +81,17 @@ impl FaultyDisk {
     /// Syncs of files and folders that succeeded so far.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
+    }
+
+    /// Notes every operation from now on for [`FaultyDisk::steps`].
+    pub fn trace(&self) {
+        self.state().trace = Some(Vec::new());
+    }
+
+    /// The operations since [`FaultyDisk::trace`] in their order, each with what it was on: of a rename the new name, of
+    /// a removed file still open nothing. The first of them is the one that `cut_power_at(1)` would have refused.
+    pub fn steps(&self) -> Vec<(Act, PathBuf)> {
+        self.state().trace.clone().unwrap_or_default()
     }
 
     /// Lets `fault` strike once: at the `nth` operation from now (1 is the next) or the first after it that it suits.
@@ -169,7 +181,7 @@ impl Disk for FaultyDisk {
             (None, OpenMode::Read | OpenMode::ReadWrite) => return Err(io::ErrorKind::NotFound.into()),
             (None, OpenMode::OpenOrCreate | OpenMode::CreateNew) => {
                 state.need_folder(parent(&path))?;
-                state.begin(Act::Create)?;
+                state.begin(Act::Create, On::Path(&path))?;
                 state.create(&path, self.clock.now())
             }
         };
@@ -190,7 +202,7 @@ impl Disk for FaultyDisk {
         if !state.names.contains_key(&from) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.begin(Act::Rename)?;
+        state.begin(Act::Rename, On::Path(&to))?;
         state.rename(&from, &to);
         Ok(())
     }
@@ -202,7 +214,7 @@ impl Disk for FaultyDisk {
         if !state.names.contains_key(&path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.begin(Act::Remove)?;
+        state.begin(Act::Remove, On::Path(&path))?;
         state.remove(&path);
         Ok(())
     }
@@ -216,7 +228,7 @@ impl Disk for FaultyDisk {
         }
         let missing: Vec<&Path> = path.ancestors().filter(|folder| !state.is_folder(folder)).collect();
         for folder in missing.into_iter().rev() {
-            state.begin(Act::Create)?;
+            state.begin(Act::Create, On::Path(folder))?;
             state.create_folder(folder);
         }
         Ok(())
@@ -227,7 +239,7 @@ impl Disk for FaultyDisk {
         let mut state = self.state();
         state.powered()?;
         state.need_folder(&path)?;
-        state.begin(Act::Sync)?;
+        state.begin(Act::Sync, On::Path(&path))?;
         state.sync_folder(&path);
         Ok(())
     }
@@ -297,7 +309,7 @@ impl DiskFile for FaultyFile {
         self.writable()?;
         let mut state = lock(&self.state);
         state.powered()?;
-        let verdict = state.begin(Act::Write)?;
+        let verdict = state.begin(Act::Write, On::File(self.inode))?;
         let half = bytes.len() / 2;
         let (written, result) = match verdict {
             Verdict::Whole => (bytes, Ok(())),
@@ -318,7 +330,7 @@ impl DiskFile for FaultyFile {
         let mut state = lock(&self.state);
         state.powered()?;
         let grows = len > state.inode(self.inode)?.len();
-        state.begin(if grows { Act::Extend } else { Act::Cut })?;
+        state.begin(if grows { Act::Extend } else { Act::Cut }, On::File(self.inode))?;
         state.room_for(self.inode, len)?;
         state.set_len(self.inode, len, self.clock.now())
     }
@@ -326,7 +338,7 @@ impl DiskFile for FaultyFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = lock(&self.state);
         state.powered()?;
-        let outcome = state.begin(Act::Sync).map(|_| ());
+        let outcome = state.begin(Act::Sync, On::File(self.inode)).map(|_| ());
         let powered = state.powered().is_ok();
         if outcome.is_ok() {
             state.inode_mut(self.inode)?.synced();

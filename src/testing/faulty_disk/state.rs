@@ -8,16 +8,30 @@ use super::{Fault, SECTOR};
 use crate::base::disk::parent;
 use crate::base::{Entry, EntryKind, Timestamp};
 
-/// Kinds of operations, for deciding which fault suits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
+/// Kinds of operations: which fault suits depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// A file or folder is made.
     Create,
+    /// Bytes are written into a file.
     Write,
+    /// A file gets longer by a change of its length.
     Extend,
+    /// A file gets shorter, or keeps its length.
     Cut,
+    /// A file or folder is synced.
     Sync,
+    /// A file is renamed.
     Rename,
+    /// A file is removed.
     Remove,
+}
+
+/// What an operation is on.
+#[derive(Clone, Copy)]
+pub(super) enum On<'a> {
+    Path(&'a Path),
+    File(u64),
 }
 
 /// How much of a write happens.
@@ -193,6 +207,7 @@ pub(super) struct State {
     pub plan: Vec<Planned>,
     pub cut: Option<u64>,
     pub limit: Option<u64>,
+    pub trace: Option<Vec<(Act, PathBuf)>>,
 }
 
 impl State {
@@ -205,8 +220,17 @@ impl State {
     }
 
     /// Counts an operation and lets a planned fault strike it.
-    pub(super) fn begin(&mut self, act: Act) -> io::Result<Verdict> {
+    pub(super) fn begin(&mut self, act: Act, on: On<'_>) -> io::Result<Verdict> {
         self.operations += 1;
+        if let Some(trace) = &mut self.trace {
+            let path = match on {
+                On::Path(path) => Some(path),
+                On::File(inode) => {
+                    self.names.iter().find(|(_, named)| **named == inode).map(|(path, _)| path.as_path())
+                }
+            };
+            trace.push((act, path.unwrap_or(Path::new("")).to_owned()));
+        }
         self.powered()?;
         let now = self.operations;
         let struck = self.plan.iter().position(|planned| planned.at <= now && suits(planned.fault, act));
@@ -370,7 +394,8 @@ impl State {
 
     /// The state a new process finds: all that was written, and none of the old process's handles, faults and limits.
     pub(super) fn after_kill(&self) -> Self {
-        let mut state = Self { plan: Vec::new(), cut: None, limit: None, operations: 0, syncs: 0, ..self.clone() };
+        let mut state =
+            Self { plan: Vec::new(), cut: None, limit: None, operations: 0, syncs: 0, trace: None, ..self.clone() };
         state.inodes.values_mut().for_each(|inode| inode.handles = 0);
         state.drop_unreachable();
         state
