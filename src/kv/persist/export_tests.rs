@@ -73,6 +73,7 @@ fn files_that_are_read_outlive_a_checkpoint_and_go_afterwards() {
     live.kept.remove_before(&disk, &place.folder, number).unwrap();
     assert!(disk.entry(&old).unwrap().is_some());
     assert_eq!(restored(&bytes(&cut)), toy);
+    drop(cut);
     assert!(disk.entry(&old).unwrap().is_none());
 }
 
