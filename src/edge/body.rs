@@ -4,10 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::head::Refusal;
 use super::pool::Lease;
@@ -145,12 +147,33 @@ fn is_timeout(error: &axum::Error) -> bool {
 pub struct ResponseBody {
     inner: Incoming,
     lease: Option<Lease>,
+    pause: Option<Pause>,
+}
+
+/// Longest silence of the app. A client that does not read does not count: only waiting for the app does.
+#[derive(Debug)]
+struct Pause {
+    limit: Duration,
+    end: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+/// The response body was cut off.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The app broke it off.
+    #[error("the app's answer broke off")]
+    App(#[source] hyper::Error),
+    /// The app paused for too long.
+    #[error("the app's answer stopped coming")]
+    Silent,
 }
 
 impl ResponseBody {
     /// `inner`, which came over `lease`.
     pub fn new(inner: Incoming, lease: Lease) -> Self {
-        let mut body = Self { inner, lease: Some(lease) };
+        let pause = lease.read_limit().map(|limit| Pause { limit, end: Box::pin(sleep(limit)), waiting: false });
+        let mut body = Self { inner, lease: Some(lease), pause };
         if body.inner.is_end_stream() {
             body.finish();
         }
@@ -166,13 +189,22 @@ impl ResponseBody {
 
 impl http_body::Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(context);
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context).map_err(AnswerError::App);
+        if let Some(pause) = &mut self.pause {
+            if frame.is_pending() && !pause.waiting {
+                pause.end.as_mut().reset(Instant::now() + pause.limit);
+            }
+            pause.waiting = frame.is_pending();
+            if pause.waiting && pause.end.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(AnswerError::Silent)));
+            }
+        }
         // A body of known length ends with its last byte: nobody need ask again.
         if matches!(frame, Poll::Ready(None))
             || (matches!(frame, Poll::Ready(Some(Ok(_)))) && self.inner.is_end_stream())

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig};
 
 use super::acme::config::MAX_LISTED;
-use super::compress::Compress;
 use super::error::ConfigError;
 use super::guard::networks;
 pub use super::guard::zones::ZoneConfig;
 use super::host::{Pattern, is_name};
-use super::security::Preset;
+pub use super::site_config::SiteConfig;
 use super::sites::Sites;
-use super::upstream::Upstream;
+use super::upstream::{SHAPE, Upstream};
 use crate::base::{ByteSize, Listen, Span};
 use crate::settings;
 
@@ -64,67 +63,6 @@ settings! {
         pub limits: LimitsConfig = LimitsConfig::default(),
         /// How long each step may take.
         pub timeouts: TimeoutsConfig = TimeoutsConfig::default(),
-    }
-}
-
-settings! {
-    /// One site: which requests, and where they go.
-    pub struct SiteConfig {
-        /// Host names, each exact (`example.com`) or with a wildcard for one or more labels (`*.example.com`). None means
-        /// every host.
-        pub hosts: Vec<String> = Vec::new(),
-        /// Path prefix, matched on whole segments: `/api` takes `/api` and `/api/x`, not `/apis`. It is not cut off.
-        pub path: String = String::from("/"),
-        /// Where the requests go: `http://127.0.0.1:3000`, `127.0.0.1:3000`, or a Unix socket, `unix:/run/app.sock`. A
-        /// site has either this, or `upstreams`, or `root`, or `redirect`.
-        pub upstream: String = String::new(),
-        /// Several copies of one app. A request goes to the one with the fewest under way. One that does not take
-        /// connections, or breaks off or answers too late three times in a row, gets no requests for 10s; when all are
-        /// like that, all are tried. A request that reached none is sent to the next.
-        pub upstreams: Vec<String> = Vec::new(),
-        /// Serve the files of this folder, such as `/srv/app`. Names that begin with a dot (but `/.well-known`) and
-        /// symbolic links below the folder are not served; the folder itself may be a link. `name.br`, `name.zst` and
-        /// `name.gz` beside a file are sent in its place to who takes them.
-        pub root: String = String::new(),
-        /// The file that answers for a folder of `root`.
-        pub index: String = String::from("index.html"),
-        /// The file below `root` that answers for places that are no file, such as `/index.html` for an app that runs in
-        /// the browser. A missing picture, script or other known kind of file is still 404. Empty: all are.
-        pub fallback: String = String::new(),
-        /// `Cache-Control` of files, `pattern: value` each; the first that fits counts, and without one it is `no-cache`
-        /// (kept, but asked for again: 304). In a pattern `*` stands for anything; the pattern `hashed` means names with a
-        /// hash, such as `app-BxK3d9aQ.js`. A value is a time such as `7d`, `immutable` (a year), or the whole header.
-        pub cache: Vec<String> = Vec::new(),
-        /// Answer with a redirect to this address; `$uri` stands for path and query of the request, as in
-        /// `https://www.example.com$uri`.
-        pub redirect: String = String::new(),
-        /// Status of `redirect`: 301, 302, 303, 307 or 308.
-        pub redirect_status: u16 = 301,
-        /// Answer every request with 503 and a page that says the site is being worked on.
-        pub maintenance: bool = false,
-        /// Addresses or networks that see the site during `maintenance`.
-        pub maintenance_except: Vec<String> = Vec::new(),
-        /// Largest request body; 0 takes `edge.limits.body`.
-        pub body: ByteSize = ByteSize(0),
-        /// Which answers are compressed here (gzip, br, zstd; whatever the client prefers): `off`, `public` or `all`. With
-        /// `public` an app's answer to a request with a cookie or `Authorization`, or one that sets a cookie, is left as it
-        /// is: compressed, its length would tell something of a secret in it to who can choose another part of it. What is
-        /// compressed already, a part, marked `no-transform`, an event stream, or below 512 bytes is always left as it is.
-        pub compress: Compress = Compress::Public,
-        /// Add security headers.
-        pub security_headers: bool = true,
-        /// Which security headers: `standard` is what `edge.security` says; `strict` adds a content security policy that
-        /// takes everything from the site itself, forbids frames, and keeps other origins out.
-        pub security: Preset = Preset::Standard,
-        /// Response headers, `Name: value` each, set in place of what the app or a preset says; `Name:` alone takes the
-        /// header out.
-        pub headers: Vec<String> = Vec::new(),
-        /// Rate zones that requests must pass, in this order; past one of them they get 429.
-        pub rates: Vec<String> = Vec::new(),
-        /// Addresses or networks served, when any is named; all others get 403.
-        pub allow: Vec<String> = Vec::new(),
-        /// Addresses or networks not served, also if `allow` has them.
-        pub deny: Vec<String> = Vec::new(),
     }
 }
 
@@ -189,8 +127,11 @@ settings! {
         /// Connecting to the upstream. Answered with 504.
         pub connect: Span = Span::secs(5),
         /// From the last byte of the request to the upstream's response head. Answered with 504. Once the response has
-        /// begun it may pause for as long as the client stays, as event streams do.
+        /// begun, `read` counts.
         pub response: Span = Span::secs(60),
+        /// Longest pause within an upstream's response, after which the connection to the client is closed too; 0s sets no
+        /// limit. Event streams pause for long.
+        pub read: Span = Span::secs(0),
         /// How long an idle connection to an upstream is kept. Keep it below the app's own limit (Node.js: 5s).
         pub upstream_idle: Span = Span::secs(4),
         /// Longest silence on a WebSocket.
@@ -225,7 +166,7 @@ impl EdgeConfig {
             return Err(wrong("edge.domain", &self.domain, "a domain name such as example.com"));
         }
         if !self.app.is_empty() && self.app.parse::<Upstream>().is_err() {
-            return Err(wrong("edge.app", &self.app, UPSTREAM_SHAPE));
+            return Err(wrong("edge.app", &self.app, SHAPE));
         }
         networks("edge.trusted_proxies", &self.trusted_proxies)?;
         networks("edge.deny", &self.deny)?;
@@ -283,7 +224,6 @@ impl EdgeConfig {
     }
 }
 
-const UPSTREAM_SHAPE: &str = "http://host:port or unix:/path, such as http://127.0.0.1:3000";
 /// Connections from one address under `edge.hardened`.
 const HARDENED_CONNECTIONS: u32 = 10;
 /// Longest wait for a head or for more of a body under `edge.hardened`.
@@ -398,7 +338,7 @@ mod tests {
             ("domain = \"a b\"", "edge.domain"),
             ("domain = \"127.0.0.1\"", "edge.domain"),
             ("app = \"ftp://x\"", "edge.app"),
-            ("app = \"https://x\"", "edge.app"),
+            ("app = \"ftp://x\"", "edge.app"),
             ("trusted_proxies = [\"10.0.0.0/33\"]", "edge.trusted_proxies"),
             ("workers = 999", "edge.workers"),
             ("access_log_size = 1", "edge.access_log_size"),

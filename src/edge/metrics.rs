@@ -34,6 +34,16 @@ pub struct EdgeMetrics {
     connect: Counter,
     broken: Counter,
     timeout: Counter,
+    registry: Metrics,
+}
+
+/// What is counted of one copy of an app.
+#[derive(Clone, Debug)]
+pub struct UpstreamCounts {
+    /// Requests it was sent.
+    pub requests: Counter,
+    /// Those it did not answer.
+    pub failed: Counter,
 }
 
 impl EdgeMetrics {
@@ -77,6 +87,16 @@ impl EdgeMetrics {
             connect: upstream("connect"),
             broken: upstream("broken"),
             timeout: upstream("timeout"),
+            registry: metrics.clone(),
+        }
+    }
+
+    /// The counts of the copy called `name`; the same ones for the same name. Names come from settings.
+    pub fn of_upstream(&self, name: &str) -> UpstreamCounts {
+        let counter = |metric, help| self.registry.counter(metric, help, &[("upstream", name)]);
+        UpstreamCounts {
+            requests: counter("mainstay_edge_upstream_requests_total", "Requests sent to a copy of an app."),
+            failed: counter("mainstay_edge_upstream_failed_total", "Requests a copy of an app did not answer."),
         }
     }
 
@@ -84,7 +104,7 @@ impl EdgeMetrics {
     pub fn failed(&self, failure: &Failure) {
         match failure {
             Failure::Connect(_) => self.connect.inc(),
-            Failure::Broken(_) => self.broken.inc(),
+            Failure::Broken(_) | Failure::NoUpgrade => self.broken.inc(),
             Failure::ConnectTimeout | Failure::ResponseTimeout => self.timeout.inc(),
         }
     }

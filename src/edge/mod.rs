@@ -7,17 +7,20 @@
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
-//! (rewriting), `guard/` (who may ask, how often), `target.rs` (what answers), `pool.rs` (apps), `files/` (folders), `compress/` (answers made smaller), `doors.rs`
+//! (rewriting), `guard/` (who may ask, how often), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
+//! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `doors.rs`
 //! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
 mod access;
 mod acme;
+mod balance;
 mod body;
 mod certificate;
 mod client;
 mod compress;
 pub mod config;
+mod connect;
 mod doors;
 pub mod error;
 mod files;
@@ -25,14 +28,17 @@ mod files;
 pub mod fuzz;
 mod guard;
 mod head;
+mod health;
 mod host;
 mod listen;
 mod metrics;
 mod pages;
+mod peer;
 mod pool;
 mod proxy;
 pub mod reload;
 mod security;
+mod site_config;
 mod sites;
 mod target;
 #[cfg(test)]
@@ -40,6 +46,7 @@ mod tests;
 mod tls;
 mod upgrade;
 mod upstream;
+mod view;
 mod worker;
 
 use std::net::SocketAddr;
@@ -61,7 +68,9 @@ use self::access::AccessLog;
 use self::acme::Names;
 use self::compress::Compressors;
 use self::doors::Doors;
+use self::health::Checker;
 use self::metrics::EdgeMetrics;
+use self::peer::Peer;
 use self::proxy::Proxy;
 use self::sites::Sites;
 use self::upgrade::Tunnels;
@@ -118,6 +127,9 @@ pub struct Edge {
     counts: EdgeMetrics,
     metrics: Metrics,
     supervisor: Supervisor,
+    clock: Arc<dyn Clock>,
+    /// The copies of apps whose health is looked after.
+    peers: Arc<ArcSwap<Vec<Arc<Peer>>>>,
 }
 
 /// What a reload replaces of one worker.
@@ -163,8 +175,12 @@ impl Edge {
             counts: counts.clone(),
             metrics,
             supervisor: supervisor.clone(),
+            clock: Arc::clone(&clock),
+            peers: Arc::default(),
         };
-        let rules = edge.rules(config, Sites::new(config)?);
+        let sites = Sites::new(config)?;
+        edge.peers.store(Arc::new(sites.peers().to_vec()));
+        let rules = edge.rules(config, sites);
         let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped)?;
 
         let mut ready = Vec::new();
@@ -200,6 +216,13 @@ impl Edge {
                 .map_err(|source| EdgeError::System { what: "cannot start an edge thread", source })?;
         }
         supervisor.task("edge certificates", Role::Critical, keeper.run());
+        let checker = Checker {
+            peers: Arc::clone(&edge.peers),
+            supervisor: supervisor.clone(),
+            clock,
+            metrics: edge.metrics.clone(),
+        };
+        supervisor.task("edge health checks", Role::Critical, checker.run());
         Ok(edge)
     }
 

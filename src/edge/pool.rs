@@ -1,13 +1,14 @@
-//! Connections to the apps, kept by each worker for itself: HTTP/1.1 over TCP and Unix sockets.
+//! Connections to the apps, kept by each worker for itself.
 //!
 //! A kept connection may have been closed by the app a moment ago (Node.js closes after 5 s of rest), so that a request
 //! sent on it finds nobody. Three things keep that from becoming a 502: connections rest for less than the app's limit
 //! (`edge.timeouts.upstream_idle`), closed ones are not handed out, and a request that certainly was not answered goes
 //! out once more on a fresh connection - if nothing of it was sent, or if its method is idempotent and it had no body.
+//! Requests to an app that speaks HTTP/2 share its connections, [`STREAMS`] at most on each.
 //!
-//! Of several copies of an app the one with the fewest requests under way is taken, as this worker sees it. A copy that
-//! takes no connection, or fails [`FAILURES`] times in a row, is left out for [`PENALTY`]; when all are, all are tried, so
-//! that the only one is never left out. A request that found no connection goes to the next copy.
+//! Which copy of an app is asked is the business of [`super::balance`], who does well that of [`super::health`]. A request
+//! that found no connection goes to the next copy; so does one without a body whose method is idempotent when the
+//! connection broke.
 
 use std::fmt;
 use std::io;
@@ -18,29 +19,21 @@ use std::time::Duration;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use hyper::client::conn::http2;
 use tokio::time::{Instant, timeout};
 
+use super::balance::{App, Load, Tried};
 use super::body::RequestBody;
 use super::config::EdgeConfig;
-use super::metrics::EdgeMetrics;
+use super::connect::{self, Sender};
+use super::health::Standing;
+use super::metrics::{EdgeMetrics, UpstreamCounts};
+use super::peer::Peer;
 use super::sites::Sites;
-use super::upstream::Upstream;
 use crate::base::Supervisor;
-use crate::base::supervise::Role;
 
-/// Largest response head taken from an app.
-const MAX_RESPONSE_HEAD: usize = 256 << 10;
-/// Most header lines in an app's response.
-const MAX_RESPONSE_HEADERS: usize = 200;
-
-/// Failures in a row that make a copy be left out.
-const FAILURES: u32 = 3;
-/// For how long.
-const PENALTY: Duration = Duration::from_secs(10);
+/// Requests at once on one HTTP/2 connection to an app, the number RFC 9113 section 6.5.2 wants servers to take.
+const STREAMS: usize = 100;
 
 /// Why an app did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,70 +50,55 @@ pub enum Failure {
     /// No response head in time.
     #[error("no response in time")]
     ResponseTimeout,
+    /// A WebSocket to an app that is spoken to in HTTP/2.
+    #[error("an app that speaks HTTP/2 takes no WebSocket here")]
+    NoUpgrade,
 }
 
-/// One worker's connections, an upstream each.
+/// One worker's connections, a pool for each peer.
 #[derive(Debug)]
 pub struct Pools {
     pools: Vec<Arc<Pool>>,
-    response: Duration,
-    /// Where the next search for the least busy copy begins.
-    turn: AtomicUsize,
-}
-
-/// The copies of an app that an attempt was made at, by their place.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tried(u64);
-
-impl Tried {
-    fn add(&mut self, at: usize) {
-        self.0 |= 1u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0);
-    }
-
-    fn has(self, at: usize) -> bool {
-        self.0 & 1u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0) != 0
-    }
-
-    const fn count(self) -> usize {
-        self.0.count_ones() as usize
-    }
 }
 
 struct Pool {
-    upstream: Upstream,
-    connect: Duration,
+    peer: Arc<Peer>,
     keep: Duration,
     most: usize,
     supervisor: Supervisor,
     metrics: EdgeMetrics,
-    /// Longest at rest first.
+    counts: UpstreamCounts,
+    /// HTTP/1.1 connections at rest, longest first.
     idle: Mutex<Vec<Idle>>,
-    /// Connections on loan.
+    /// HTTP/2 connections.
+    shared: Mutex<Vec<Shared>>,
+    /// Held while an HTTP/2 connection is made, so that many requests wait for one.
+    making: tokio::sync::Mutex<()>,
+    /// Requests under way.
     active: AtomicUsize,
-    health: Mutex<Health>,
-}
-
-/// How a copy of an app has done lately.
-#[derive(Debug, Default)]
-struct Health {
-    /// In a row.
-    failures: u32,
-    /// Until when it is left out.
-    out: Option<Instant>,
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: Sender,
     since: Instant,
 }
 
-/// A connection on loan. Dropped, it is closed.
-pub struct Lease {
-    sender: SendRequest<RequestBody>,
-    loan: Loan,
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    /// Requests on it, itself not counted.
+    streams: Arc<()>,
+    since: Instant,
 }
 
-/// Counts a connection as on loan until it is dropped.
+/// A connection on loan, or a place on a shared one. Dropped, the former is closed.
+pub struct Lease {
+    sender: Sender,
+    loan: Loan,
+    /// Counts the request on its shared connection.
+    _stream: Option<Arc<()>>,
+}
+
+/// Counts a request as under way until it is dropped.
 struct Loan(Arc<Pool>);
 
 impl Loan {
@@ -136,8 +114,19 @@ impl Drop for Loan {
     }
 }
 
+/// What came of a request.
+#[derive(Debug)]
+pub struct Answered {
+    /// The response, its body to come.
+    pub response: Response<Incoming>,
+    /// The connection it comes on.
+    pub lease: Lease,
+    /// The place of the copy that answered.
+    pub at: usize,
+}
+
 impl Pools {
-    /// Pools for the upstreams of `sites`: those of `before` where nothing about them has changed, else empty ones.
+    /// Pools for the peers of `sites`: those of `before` where nothing about them has changed, else empty ones.
     pub fn new(
         sites: &Sites,
         config: &EdgeConfig,
@@ -145,43 +134,43 @@ impl Pools {
         metrics: &EdgeMetrics,
         before: Option<&Self>,
     ) -> Self {
-        let connect = config.timeouts.connect.duration();
         let keep = config.timeouts.upstream_idle.duration();
         let most = config.limits.idle_upstream_connections as usize;
-        let kept = |upstream: &Upstream| {
-            let same = |pool: &&Arc<Pool>| {
-                pool.upstream == *upstream && (pool.connect, pool.keep, pool.most) == (connect, keep, most)
-            };
+        let kept = |peer: &Arc<Peer>| {
+            let same = |pool: &&Arc<Pool>| Arc::ptr_eq(&pool.peer, peer) && (pool.keep, pool.most) == (keep, most);
             before.and_then(|before| before.pools.iter().find(same)).map(Arc::clone)
         };
-        let fresh = |upstream: &Upstream| {
+        let fresh = |peer: &Arc<Peer>| {
             Arc::new(Pool {
-                upstream: upstream.clone(),
-                connect,
+                peer: Arc::clone(peer),
                 keep,
                 most,
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),
-                idle: Mutex::new(Vec::new()),
+                counts: metrics.of_upstream(&peer.name),
+                idle: Mutex::default(),
+                shared: Mutex::default(),
+                making: tokio::sync::Mutex::default(),
                 active: AtomicUsize::new(0),
-                health: Mutex::default(),
             })
         };
-        Self {
-            pools: sites.upstreams().iter().map(|one| kept(one).unwrap_or_else(|| fresh(one))).collect(),
-            response: config.timeouts.response.duration(),
-            turn: AtomicUsize::new(0),
-        }
+        Self { pools: sites.peers().iter().map(|one| kept(one).unwrap_or_else(|| fresh(one))).collect() }
     }
 
     /// Closes connections that have rested long enough.
     pub fn purge(&self) {
         for pool in &self.pools {
-            pool.purge(&mut pool.idle.lock().unwrap_or_else(PoisonError::into_inner));
+            pool.purge();
         }
     }
 
-    /// Sends `request` to one of `copies` (numbers of upstreams) and waits for the response's head.
+    /// Requests under way to the peer of that number.
+    pub fn active(&self, number: usize) -> usize {
+        self.pools.get(number).map_or(0, |pool| pool.active.load(Ordering::Relaxed))
+    }
+
+    /// Sends `request` to one of the copies of `app`, the one its client wishes if that can be, and waits for the
+    /// response's head.
     ///
     /// # Errors
     /// [`Failure`]; the request may have reached the app unless it is [`Failure::Connect`] or
@@ -191,93 +180,44 @@ impl Pools {
     /// Dropping it closes the connection; the request may have reached the app.
     pub async fn send(
         &self,
-        copies: &[usize],
+        app: &App,
+        wish: Option<u64>,
         mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let body = (copies.len() > 1).then(|| request.body().progress());
+    ) -> Result<Answered, Failure> {
+        let count = app.copies.len();
+        let body = request.body().progress();
+        let pool_at = |at: usize| app.copies.get(at).and_then(|number| self.pools.get(*number));
         let mut tried = Tried::default();
         loop {
-            let (at, pool) =
-                self.choose(copies, tried).ok_or_else(|| Failure::Connect(io::ErrorKind::NotFound.into()))?;
-            let outcome = self.send_to(pool, request).await;
+            let now = Instant::now();
+            let load = |at: usize| {
+                let pool = pool_at(at);
+                Load {
+                    out: pool.is_none_or(|pool| pool.peer.health.standing(now) != Standing::Up),
+                    active: pool.map_or(0, |pool| pool.active.load(Ordering::Relaxed)),
+                }
+            };
+            let chosen = app.choose(wish, tried, load).and_then(|at| Some((at, pool_at(at)?)));
+            let (at, pool) = chosen.ok_or_else(|| Failure::Connect(io::ErrorKind::NotFound.into()))?;
+            tried.add(at);
+            pool.counts.requests.inc();
+            let others = tried.count() < count;
+            let outcome = pool.send(request, others).await;
             // A client that stops in the middle of its request says nothing about the app.
-            if body.as_ref().is_some_and(|body| !body.failed()) {
+            if !body.failed() {
                 pool.judge(outcome.as_ref().err().map(|(failure, _)| failure));
             }
-            tried.add(at);
             match outcome {
-                Ok(answered) => return Ok(answered),
-                Err((_, Some(unsent))) if tried.count() < copies.len() => request = unsent,
+                Ok((response, lease)) => return Ok(Answered { response, lease, at }),
+                Err((_, Some(again))) if others => request = again,
                 Err((failure, _)) => return Err(failure),
             }
             pool.metrics.upstream_retries.inc();
         }
     }
-
-    /// The copy for the next attempt, with its place in `copies`: not tried yet, in good health if any is, fewest
-    /// requests under way; among equals the one after the last chosen.
-    fn choose(&self, copies: &[usize], tried: Tried) -> Option<(usize, &Arc<Pool>)> {
-        if let [only] = copies {
-            return self.pools.get(*only).map(|pool| (0, pool));
-        }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let places = (0..copies.len()).map(|step| turn.wrapping_add(step) % copies.len());
-        let left = places.filter(|at| !tried.has(*at));
-        left.filter_map(|at| Some((at, self.pools.get(*copies.get(at)?)?)))
-            .min_by_key(|(_, pool)| (pool.is_out(now), pool.active.load(Ordering::Relaxed)))
-    }
-
-    /// Sends `request` to one copy. It comes back with the error when no connection came about.
-    async fn send_to(
-        &self,
-        pool: &Arc<Pool>,
-        mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
-        if let Some(mut lease) = pool.take() {
-            let spare = spare(&request);
-            request = match self.exchange(&mut lease, request).await {
-                Ok(response) => return Ok((response, lease)),
-                Err((failure, unsent)) => match unsent.or(spare) {
-                    Some(again) if matches!(failure, Failure::Broken(_)) => again,
-                    _ => return Err((failure, None)),
-                },
-            };
-            pool.metrics.upstream_retries.inc();
-        }
-        let mut lease = match pool.connect().await {
-            Ok(lease) => lease,
-            Err(failure) => return Err((failure, Some(request))),
-        };
-        match self.exchange(&mut lease, request).await {
-            Ok(response) => Ok((response, lease)),
-            Err((failure, _)) => Err((failure, None)),
-        }
-    }
-
-    /// One request on one connection. The request comes back with the error when nothing of it was sent.
-    async fn exchange(
-        &self,
-        lease: &mut Lease,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
-        let progress = request.body().progress();
-        let mut answer = std::pin::pin!(lease.sender.try_send_request(request));
-        let mut seen = progress.bytes();
-        loop {
-            match timeout(self.response, answer.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
-                    let unsent = error.take_message().filter(|_| !progress.touched());
-                    return Err((Failure::Broken(error.into_error()), unsent));
-                }
-                // The time counts from the last byte of the request: an upload may take longer than an answer.
-                Err(_) if progress.bytes() > seen => seen = progress.bytes(),
-                Err(_) => return Err((Failure::ResponseTimeout, None)),
-            }
-        }
-    }
 }
+
+type Sent = Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)>;
 
 /// A copy of a request that may be sent twice (RFC 9110 section 9.2.2) and has no body.
 fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
@@ -295,6 +235,59 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 }
 
 impl Pool {
+    /// Sends `request` to this copy. It comes back with the error when it may be sent to another one, which it does after
+    /// the connection broke only if there are `others`.
+    async fn send(self: &Arc<Self>, mut request: Request<RequestBody>, others: bool) -> Sent {
+        let many = self.peer.rules.upstream.protocol.is_multiplexed();
+        if many && request.headers().contains_key(http::header::UPGRADE) {
+            return Err((Failure::NoUpgrade, None));
+        }
+        if let Some(mut lease) = if many { self.share() } else { self.take() } {
+            let spare = spare(&request);
+            request = match self.exchange(&mut lease, request).await {
+                Ok(response) => return Ok((response, lease)),
+                Err((failure, unsent)) => match unsent.or(spare) {
+                    Some(again) if matches!(failure, Failure::Broken(_)) => again,
+                    _ => return Err((failure, None)),
+                },
+            };
+            self.metrics.upstream_retries.inc();
+        }
+        let mut lease = match if many { self.make_shared().await } else { self.make().await } {
+            Ok(lease) => lease,
+            Err(failure) => return Err((failure, Some(request))),
+        };
+        let spare = if others { spare(&request) } else { None };
+        match self.exchange(&mut lease, request).await {
+            Ok(response) => Ok((response, lease)),
+            Err((failure @ Failure::Broken(_), unsent)) => Err((failure, unsent.or(spare))),
+            Err((failure, _)) => Err((failure, None)),
+        }
+    }
+
+    /// One request on one connection. The request comes back with the error when nothing of it was sent.
+    async fn exchange(
+        &self,
+        lease: &mut Lease,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
+        let progress = request.body().progress();
+        let mut answer = std::pin::pin!(lease.sender.send(request));
+        let mut seen = progress.bytes();
+        loop {
+            match timeout(self.peer.rules.times.response, answer.as_mut()).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(mut error)) => {
+                    let unsent = error.take_message().filter(|_| !progress.touched());
+                    return Err((Failure::Broken(error.into_error()), unsent));
+                }
+                // The time counts from the last byte of the request: an upload may take longer than an answer.
+                Err(_) if progress.bytes() > seen => seen = progress.bytes(),
+                Err(_) => return Err((Failure::ResponseTimeout, None)),
+            }
+        }
+    }
+
     /// The connection used last: it has the most time left. When it has none left, neither has any other.
     fn take(self: &Arc<Self>) -> Option<Lease> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,86 +295,84 @@ impl Pool {
             if last.since.elapsed() >= self.keep {
                 idle.clear();
             } else if last.sender.is_ready() {
-                return Some(Lease { sender: last.sender, loan: Loan::new(self) });
+                return Some(self.lease(last.sender, None));
             }
             // Else it is closed, or its last request is still being sent although the answer has come: no longer of use.
         }
         None
     }
 
-    fn purge(&self, idle: &mut Vec<Idle>) {
+    /// A place on an HTTP/2 connection that has one.
+    fn share(self: &Arc<Self>) -> Option<Lease> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|one| !one.sender.is_closed());
+        let one = shared.iter_mut().find(|one| Arc::strong_count(&one.streams) <= STREAMS)?;
+        one.since = Instant::now();
+        Some(self.lease(Sender::Many(one.sender.clone()), Some(Arc::clone(&one.streams))))
+    }
+
+    fn lease(self: &Arc<Self>, sender: Sender, stream: Option<Arc<()>>) -> Lease {
+        Lease { sender, loan: Loan::new(self), _stream: stream }
+    }
+
+    async fn make(self: &Arc<Self>) -> Result<Lease, Failure> {
+        let sender = connect::open(&self.peer, &self.supervisor).await?;
+        Ok(self.lease(sender, None))
+    }
+
+    /// A place on an HTTP/2 connection, which is made when no other request has just made one.
+    async fn make_shared(self: &Arc<Self>) -> Result<Lease, Failure> {
+        let _one_at_a_time = self.making.lock().await;
+        if let Some(lease) = self.share() {
+            return Ok(lease);
+        }
+        let sender = connect::open(&self.peer, &self.supervisor).await?;
+        let streams = Arc::new(());
+        let stream = Some(Arc::clone(&streams));
+        if let Sender::Many(sender) = &sender {
+            let one = Shared { sender: sender.clone(), streams, since: Instant::now() };
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+        }
+        Ok(self.lease(sender, stream))
+    }
+
+    fn purge(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < self.keep);
-    }
-
-    /// Whether the copy is left out at `now`.
-    fn is_out(&self, now: Instant) -> bool {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).out.is_some_and(|until| now < until)
-    }
-
-    /// Takes note of how a request went. After a penalty, the first failure brings the next one.
-    fn judge(&self, failure: Option<&Failure>) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(failure) = failure else {
-            *health = Health::default();
-            return;
-        };
-        health.failures = match failure {
-            Failure::Connect(_) | Failure::ConnectTimeout => FAILURES,
-            Failure::Broken(_) | Failure::ResponseTimeout => health.failures.saturating_add(1),
-        };
-        if health.failures >= FAILURES {
-            let now = Instant::now();
-            if health.out.is_none_or(|until| until <= now) {
-                self.metrics.upstream_ejections.inc();
-                tracing::warn!(upstream = %self.upstream, %failure, "a copy of an app gets no requests for 10s");
-            }
-            health.out = Some(now + PENALTY);
-        }
-    }
-
-    async fn connect(self: &Arc<Self>) -> Result<Lease, Failure> {
-        let sender = match &self.upstream {
-            Upstream::Tcp { host, port } => {
-                let stream = self.in_time(TcpStream::connect((host.as_str(), *port))).await?;
-                // Heads and first chunks must not wait for the other side's delayed acknowledgement.
-                let _ = stream.set_nodelay(true);
-                self.speak(stream).await?
-            }
-            Upstream::Unix(path) => self.speak(self.in_time(UnixStream::connect(path)).await?).await?,
-        };
-        Ok(Lease { sender, loan: Loan::new(self) })
-    }
-
-    async fn in_time<S>(&self, connecting: impl Future<Output = io::Result<S>>) -> Result<S, Failure> {
-        match timeout(self.connect, connecting).await {
-            Ok(stream) => stream.map_err(Failure::Connect),
-            Err(_) => Err(Failure::ConnectTimeout),
-        }
-    }
-
-    /// Begins HTTP/1.1 on a connection.
-    async fn speak<S>(&self, stream: S) -> Result<SendRequest<RequestBody>, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let (sender, connection) = Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD)
-            .max_headers(MAX_RESPONSE_HEADERS)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(Failure::Broken)?;
-        self.supervisor.task("edge upstream", Role::Ordinary, async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to an app ended early");
-            }
+        drop(idle);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|one| {
+            let rests = Arc::strong_count(&one.streams) == 1 && one.since.elapsed() >= self.keep;
+            !one.sender.is_closed() && !rests
         });
-        Ok(sender)
+    }
+
+    fn judge(&self, failure: Option<&Failure>) {
+        let rules = &self.peer.rules.health;
+        if failure.is_some() {
+            self.counts.failed.inc();
+        }
+        if self.peer.health.judge(failure, rules)
+            && let Some(failure) = failure
+        {
+            self.metrics.upstream_ejections.inc();
+            let pause = crate::base::Span::millis(rules.pause.as_millis() as u64);
+            tracing::warn!(upstream = %self.peer.name, %failure, %pause, "a copy of an app is asked last for a while");
+        }
     }
 }
 
 impl Lease {
+    /// Longest pause within a response of this copy; `None` sets no limit.
+    pub fn read_limit(&self) -> Option<Duration> {
+        self.loan.0.peer.rules.times.read
+    }
+
     /// Puts the connection back for the next request. Call it when the response's body has ended.
     pub fn give_back(self) {
+        if matches!(self.sender, Sender::Many(_)) {
+            return;
+        }
         let pool = &self.loan.0;
         let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < pool.most && !self.sender.is_closed() {
@@ -398,6 +389,6 @@ impl fmt::Debug for Lease {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("upstream", &self.upstream).finish_non_exhaustive()
+        f.debug_struct("Pool").field("peer", &self.peer.name).finish_non_exhaustive()
     }
 }

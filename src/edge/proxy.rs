@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HOST, SET_COOKIE};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use super::head::{self, Refusal};
 use super::host::Host;
 use super::metrics::EdgeMetrics;
 use super::pages::{self, Form};
-use super::pool::{Failure, Lease, Pools};
+use super::pool::{Answered, Failure, Lease, Pools};
 use super::security;
 use super::sites::{Miss, Site, Sites};
 use super::target::Target;
@@ -155,8 +155,8 @@ impl Proxy {
         if body.size_hint().lower() > site.body {
             return self.refused(Refusal::TooLarge, form);
         }
-        let copies = match &site.target {
-            Target::App(copies) => copies,
+        let app = match &site.target {
+            Target::App(app) => app,
             Target::Files(files) => {
                 // Boxed, so that requests to apps do not carry its state.
                 let mut response = Box::pin(files.answer(&parts, form, self.clock.monotonic())).await;
@@ -173,9 +173,13 @@ impl Proxy {
 
         // 4. The head the app sees.
         let compressed = Asked::of(&parts);
+        let wish = app.wish(client.address.ip(), &parts.headers);
         let upgrade = head::is_websocket(&parts).then(|| parts.extensions.remove()).flatten();
         let dropped = head::for_upstream(&mut parts, &host, &client, upgrade.is_some());
         self.metrics.dropped_headers.add(dropped);
+        if let Some(host) = &app.host {
+            parts.headers.insert(HOST, host.clone());
+        }
         let Ok(target) = origin_form(&parts.uri) else { return self.refused(Refusal::Target, form) };
         let mut outgoing = Request::new(RequestBody::new(body, site.body));
         *outgoing.method_mut() = parts.method;
@@ -190,12 +194,12 @@ impl Proxy {
         // 5. The app.
         let progress = outgoing.body().progress();
         let asked = self.clock.monotonic();
-        let outcome = current.pools.send(copies, outgoing).await;
+        let outcome = current.pools.send(app, wish, outgoing).await;
         let took = self.clock.monotonic().saturating_sub(asked);
         if let Some(entry) = entry {
             entry.upstream = Some(took);
         }
-        let (response, lease) = match outcome {
+        let Answered { response, lease, at } = match outcome {
             Ok(answered) => answered,
             Err(failure) => match progress.refusal() {
                 Some(refusal) => return self.refused(refusal, form),
@@ -210,6 +214,9 @@ impl Proxy {
             (true, None) => return pages::unavailable(StatusCode::BAD_GATEWAY, form),
             (false, _) => self.compressors.apply(site.compress, compressed, true, Self::stream(response, lease)),
         };
+        if let Some(cookie) = app.binding(at, wish, client.secure) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
         dress(site, response.headers_mut(), &host, client.secure);
         response
     }
@@ -252,7 +259,7 @@ impl Proxy {
         self.metrics.failed(failure);
         tracing::debug!(%failure, "an app did not answer");
         let status = match failure {
-            Failure::Connect(_) | Failure::Broken(_) => StatusCode::BAD_GATEWAY,
+            Failure::Connect(_) | Failure::Broken(_) | Failure::NoUpgrade => StatusCode::BAD_GATEWAY,
             Failure::ConnectTimeout | Failure::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
         };
         pages::unavailable(status, form)

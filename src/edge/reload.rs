@@ -37,6 +37,7 @@ impl Edge {
         let sites = Sites::after(config, before.as_ref().map(|current| &current.rules.sites))?;
         // The last step that can fail.
         self.keeper.reload(config, Names::of(config, &self.labels)).await?;
+        self.peers.store(Arc::new(sites.peers().to_vec()));
         let rules = self.rules(config, sites);
         for hand in &self.crew {
             let current = self.current(config, &rules, Some(&hand.proxy.current.load().pools));

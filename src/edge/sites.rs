@@ -16,15 +16,15 @@ use super::guard::Gate;
 use super::guard::table::RateTable;
 use super::guard::zones::{Zone, zones};
 use super::host::{Host, Pattern};
+use super::peer::Peer;
 use super::security::{Override, Preset, SecurityHeaders, overrides};
 use super::target::{Maintenance, Target};
-use super::upstream::Upstream;
 
 /// Every site of a configuration, ready for lookup.
 #[derive(Debug, Default)]
 pub struct Sites {
     sites: Vec<Site>,
-    upstreams: Vec<Upstream>,
+    peers: Vec<Arc<Peer>>,
     exact: HashMap<String, Vec<Route>>,
     /// Suffixes with their leading dot, longest first.
     below: Vec<(String, Vec<Route>)>,
@@ -36,6 +36,8 @@ pub struct Sites {
 /// One site.
 #[derive(Clone, Debug)]
 pub struct Site {
+    /// Its first host and its path, as people know it.
+    pub name: Arc<str>,
     /// What answers.
     pub target: Target,
     /// Who sees it while it is being worked on; `None` when it is open.
@@ -84,7 +86,8 @@ impl Sites {
     /// See [`Self::new`].
     pub fn after(config: &EdgeConfig, before: Option<&Self>) -> Result<Self, ConfigError> {
         let counters = before.and_then(|sites| sites.counters.clone());
-        let maker = Maker::new(config, counters.filter(|table| table.has_room_for(config.limits.rate_keys)))?;
+        let counters = counters.filter(|table| table.has_room_for(config.limits.rate_keys));
+        let maker = Maker::new(config, counters, before.map_or(&[], Self::peers))?;
         let mut table = Self { counters: Some(Arc::clone(&maker.counters)), ..Self::default() };
         for entry in &config.sites {
             let site = table.add(&maker, entry, "edge.sites.upstream")?;
@@ -124,9 +127,17 @@ impl Sites {
         self.sites.is_empty()
     }
 
-    /// The upstreams, each once, by their numbers.
-    pub fn upstreams(&self) -> &[Upstream] {
-        &self.upstreams
+    /// The copies of all apps, each once, by their numbers.
+    pub fn peers(&self) -> &[Arc<Peer>] {
+        &self.peers
+    }
+
+    /// Every site that is an app: its name and the numbers of its copies.
+    pub fn apps(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.sites.iter().filter_map(|site| match &site.target {
+            Target::App(app) => Some((&*site.name, &*app.copies)),
+            _ => None,
+        })
     }
 
     /// The site for `host` and the raw `path` of a request.
@@ -174,12 +185,15 @@ impl Sites {
     }
 
     fn add(&mut self, maker: &Maker<'_>, entry: &SiteConfig, key: &'static str) -> Result<usize, ConfigError> {
-        let upstreams = &mut self.upstreams;
-        let target = Target::of(entry, maker.config, key, |upstream| {
-            upstreams.iter().position(|known| *known == upstream).unwrap_or_else(|| {
-                upstreams.push(upstream);
-                upstreams.len().saturating_sub(1)
-            })
+        let peers = &mut self.peers;
+        let target = Target::of(entry, maker.config, key, |rules| {
+            if let Some(known) = peers.iter().position(|peer| peer.rules == rules) {
+                return Ok(known);
+            }
+            // What is known of how it does goes on.
+            let before = maker.before.iter().find(|peer| peer.rules == rules);
+            peers.push(before.map_or_else(|| Peer::new(rules), |peer| Ok(Arc::clone(peer)))?);
+            Ok(peers.len().saturating_sub(1))
         })?;
         self.sites.push(maker.site(entry, target)?);
         Ok(self.sites.len().saturating_sub(1))
@@ -193,10 +207,16 @@ struct Maker<'a> {
     strict: Arc<SecurityHeaders>,
     zones: Vec<Zone>,
     counters: Arc<RateTable>,
+    /// The copies of apps there were before.
+    before: &'a [Arc<Peer>],
 }
 
 impl<'a> Maker<'a> {
-    fn new(config: &'a EdgeConfig, counters: Option<Arc<RateTable>>) -> Result<Self, ConfigError> {
+    fn new(
+        config: &'a EdgeConfig,
+        counters: Option<Arc<RateTable>>,
+        before: &'a [Arc<Peer>],
+    ) -> Result<Self, ConfigError> {
         let standard = SecurityHeaders::new(&config.security);
         Ok(Self {
             config,
@@ -204,6 +224,7 @@ impl<'a> Maker<'a> {
             standard: Arc::new(standard),
             zones: zones(&config.zones)?,
             counters: counters.unwrap_or_else(|| Arc::new(RateTable::new(config.limits.rate_keys))),
+            before,
         })
     }
 
@@ -213,7 +234,9 @@ impl<'a> Maker<'a> {
             Preset::Standard => &self.standard,
             Preset::Strict => &self.strict,
         };
+        let host = entry.hosts.first().map_or("*", String::as_str);
         Ok(Site {
+            name: format!("{host}{}", entry.path).into(),
             target,
             maintenance: Maintenance::of(entry)?,
             body: body.bytes(),
@@ -259,6 +282,7 @@ fn normalised(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::upstream::Place;
     use super::*;
 
     fn table() -> Sites {
@@ -280,14 +304,14 @@ mod tests {
     }
 
     fn copies(site: &Site) -> &[usize] {
-        let Target::App(copies) = &site.target else { panic!("{site:?} is no app") };
-        copies
+        let Target::App(app) = &site.target else { panic!("{site:?} is no app") };
+        &app.copies
     }
 
     fn port(host: &str, path: &str) -> Result<u16, Miss> {
         let table = table();
         let site = table.find(&host.parse().unwrap(), path)?;
-        let Upstream::Tcp { port, .. } = &table.upstreams()[copies(site)[0]] else { panic!("no port") };
+        let Place::Tcp { port, .. } = &table.peers()[copies(site)[0]].rules.upstream.place else { panic!("no port") };
         Ok(*port)
     }
 
@@ -343,7 +367,7 @@ mod tests {
         )
         .unwrap();
         let sites = Sites::new(&config).unwrap();
-        assert_eq!(sites.upstreams().len(), 2);
+        assert_eq!(sites.peers().len(), 2);
         let numbers: Vec<&[usize]> = sites.sites.iter().map(copies).collect();
         assert_eq!(numbers, [[0], [1], [0]]);
     }

@@ -5,23 +5,21 @@ use std::sync::Arc;
 use http::header::LOCATION;
 use http::{HeaderValue, Response, StatusCode, Uri};
 
+use super::balance::{App, MOST_COPIES};
 use super::client::Network;
 use super::config::{EdgeConfig, SiteConfig};
 use super::error::ConfigError;
 use super::files::Files;
 use super::guard::networks;
 use super::pages::{self, Form};
-use super::upstream::Upstream;
+use super::peer::PeerRules;
 use crate::http::Body;
-
-/// Most copies of one app.
-const MOST_COPIES: usize = 64;
 
 /// What answers.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// An app: the numbers of its copies in [`super::sites::Sites::upstreams`], at least one.
-    App(Box<[usize]>),
+    /// An app.
+    App(Arc<App>),
     /// A folder.
     Files(Arc<Files>),
     /// Another address.
@@ -50,25 +48,27 @@ impl Target {
         site: &SiteConfig,
         config: &EdgeConfig,
         key: &'static str,
-        mut number: impl FnMut(Upstream) -> usize,
+        mut number: impl FnMut(PeerRules) -> Result<usize, ConfigError>,
     ) -> Result<Self, ConfigError> {
-        let shape = "http://host:port or unix:/path, such as http://127.0.0.1:3000";
-        let mut copies = Vec::new();
-        for text in &site.upstreams {
-            let key = "edge.sites.upstreams";
-            let copy = number(text.parse().map_err(|_bad| wrong(key, text, shape))?);
-            if !site.upstream.is_empty() || copies.contains(&copy) || copies.len() >= MOST_COPIES {
-                return Err(wrong(key, text, "each copy once, 64 at most, and no `upstream` beside them"));
-            }
-            copies.push(copy);
-        }
         let app = site.upstreams.first().unwrap_or(&site.upstream);
         match (app.as_str(), site.root.as_str(), site.redirect.as_str()) {
             (upstream, "", "") => {
-                if copies.is_empty() {
-                    copies.push(number(upstream.parse().map_err(|_bad| wrong(key, upstream, shape))?));
+                let (mut copies, mut upstreams) = (Vec::new(), Vec::new());
+                let alone = [upstream.to_owned()];
+                let several = !site.upstreams.is_empty();
+                let key = if several { "edge.sites.upstreams" } else { key };
+                for text in if several { site.upstreams.as_slice() } else { &alone } {
+                    let rules = PeerRules::of(site, config, key, text)?;
+                    let address = rules.upstream.clone();
+                    let copy = number(rules)?;
+                    let one_too_many = copies.contains(&copy) || copies.len() >= MOST_COPIES;
+                    if several && (!site.upstream.is_empty() || one_too_many) {
+                        return Err(wrong(key, text, "each copy once, 64 at most, and no `upstream` beside them"));
+                    }
+                    copies.push(copy);
+                    upstreams.push(address);
                 }
-                Ok(Self::App(copies.into_boxed_slice()))
+                Ok(Self::App(Arc::new(App::of(site, copies, &upstreams)?)))
             }
             ("", _, "") => Ok(Self::Files(Arc::new(Files::new(site, config.limits.file_cache.bytes())?))),
             ("", "", _) => Ok(Self::Redirect(Arc::new(Redirect::of(site)?))),

@@ -85,6 +85,19 @@ pub struct Client {
     largest_answer: usize,
 }
 
+/// The certificate authorities this machine trusts; where it has none, those browsers trust. Blocks.
+pub fn trusted_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One that does not parse is one this machine's other programs do not use either.
+        let _ = roots.add(certificate);
+    }
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
 impl Client {
     /// A client whose calls end within `limit`, with answers of at most `largest_answer` bytes. Reads the machine's
     /// certificate authorities: blocks.
@@ -104,14 +117,7 @@ impl Client {
         largest_answer: usize,
         further: Vec<CertificateDer<'static>>,
     ) -> Result<Self, rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        for certificate in rustls_native_certs::load_native_certs().certs {
-            // One that does not parse is one this machine's other programs do not use either.
-            let _ = roots.add(certificate);
-        }
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
+        let mut roots = trusted_roots();
         for certificate in further {
             roots.add(certificate)?;
         }

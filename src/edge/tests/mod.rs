@@ -10,6 +10,7 @@ mod proxying;
 mod reloading;
 mod smuggling;
 mod tls;
+mod upstreams;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,41 @@
+//! How the apps do, for those who show it.
+
+use tokio::time::Instant;
+
+use super::Edge;
+use super::health::Standing;
+use crate::monitor::{UpstreamState, UpstreamView};
+
+impl Edge {
+    /// Every copy of every app, in the order of the settings.
+    pub fn upstreams(&self) -> Vec<UpstreamView> {
+        let crew: Vec<_> = self.crew.iter().map(|hand| hand.proxy.current.load_full()).collect();
+        let Some(first) = crew.first() else { return Vec::new() };
+        let sites = &first.rules.sites;
+        let now = Instant::now();
+        let view = |(number, peer): (usize, &std::sync::Arc<super::peer::Peer>)| {
+            let counts = self.counts.of_upstream(&peer.name);
+            let checked = peer.health.checked();
+            let (state, left) = match peer.health.standing(now) {
+                Standing::Up => (UpstreamState::Up, None),
+                Standing::Failing(left) => (UpstreamState::Failing, Some(left)),
+                Standing::Down => (UpstreamState::Down, None),
+            };
+            let used_by = sites.apps().filter(|(_, copies)| copies.contains(&number)).map(|(name, _)| name.to_owned());
+            UpstreamView {
+                upstream: peer.name.clone(),
+                sites: used_by.collect(),
+                state,
+                active: crew.iter().map(|current| current.pools.active(number) as u64).sum(),
+                requests: counts.requests.value(),
+                failed: counts.failed.value(),
+                failures: peer.health.failures(),
+                again_at_ms: left.map(|left| self.clock.now().millis().saturating_add(left.as_millis() as u64)),
+                checked: peer.rules.health.check.is_some(),
+                last_check_ms: checked.at_ms,
+                error: checked.error,
+            }
+        };
+        sites.peers().iter().enumerate().map(view).collect()
+    }
+}
