@@ -12,7 +12,7 @@ use crate::issues::Issues;
 use crate::kv::Handle;
 use crate::limits::Limits;
 use crate::mail::Outbox;
-use crate::monitor::{Certificates, Checks};
+use crate::monitor::{Certificates, Checks, Upstreams};
 use crate::objects::Objects;
 
 /// The services that the pages show besides those of the ground.
@@ -34,6 +34,8 @@ pub(super) struct Shown {
     pub checks: Checks,
     /// The edge's certificates.
     pub certificates: Certificates,
+    /// The apps behind the edge.
+    pub upstreams: Upstreams,
 }
 
 /// The pages. `started` is the clock's monotonic time at the start.
@@ -47,7 +49,7 @@ pub(super) fn open(
     shown: Shown,
     started: Duration,
 ) -> Result<Console, StartError> {
-    let Shown { keyspace, limits, objects, outbox, issues, backups, checks, certificates } = shown;
+    let Shown { keyspace, limits, objects, outbox, issues, backups, checks, certificates, upstreams } = shown;
     let (keys, users, reached) = (Arc::clone(&ground.keys), ground.users.clone(), connect.clone());
     let listed = doors::table(connect).into_iter();
     let world = World {
@@ -65,6 +67,7 @@ pub(super) fn open(
         env: Arc::new(move || reached.lines(&keys, users.first_token().as_ref())),
         checks,
         certificates,
+        upstreams,
         history: history::start(&plan.metrics, Arc::clone(&plan.clock), &plan.supervisor),
         metrics: plan.metrics.clone(),
         doors: listed.map(|door| Door { speaks: door.speaks, address: door.address }).collect(),

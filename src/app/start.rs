@@ -26,7 +26,7 @@ use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
 use crate::limits::Limits;
-use crate::monitor::{Certificates, Check, Checks, SettingViews};
+use crate::monitor::{Certificates, Check, Checks, SettingViews, Upstreams};
 use crate::objects::Objects;
 use crate::s3::S3Door;
 use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
@@ -110,7 +110,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let connect = doors.connect();
     let checks = Checks::new(parts(&ground, &services, keyspace.clone()), plan.supervisor.shutdown().clone());
 
-    let certificates = Certificates::default();
+    let (certificates, upstreams) = (Certificates::default(), Upstreams::default());
 
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
@@ -126,6 +126,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         backups: backups.clone(),
         checks: checks.clone(),
         certificates: certificates.clone(),
+        upstreams: upstreams.clone(),
         settings: plan.settings.clone(),
         s3_endpoint: connect.s3_url(),
         region: connect.region.clone(),
@@ -140,6 +141,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         backups: backups.clone(),
         checks: checks.clone(),
         certificates: certificates.clone(),
+        upstreams: upstreams.clone(),
     };
     let pages = console::open(plan, &ground, &connect, shown, started)?;
     let mut router = api.router().merge(v1.router()).merge(ses).merge(ingest.router());
@@ -156,6 +158,9 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let edge = doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
     if let Some(keeper) = edge.as_ref().map(|edge| Arc::clone(edge.keeper())) {
         certificates.told_by(move || keeper.view());
+    }
+    if let Some(edge) = edge.clone() {
+        upstreams.told_by(move || edge.upstreams());
     }
     let reloader = Arc::new(Reloader::new(plan.source.clone(), edge.clone(), plan.settings.clone()));
 

@@ -69,7 +69,7 @@ use crate::kv::Handle;
 use crate::limits::Limits;
 use crate::mail::{Brand, Outbox};
 use crate::monitor::history::History;
-use crate::monitor::{Certificates, Checks, SettingViews};
+use crate::monitor::{Certificates, Checks, SettingViews, Upstreams};
 use crate::objects::Objects;
 use crate::telemetry::Metrics;
 
@@ -123,6 +123,8 @@ pub struct World {
     pub checks: Checks,
     /// The edge's certificates.
     pub certificates: Certificates,
+    /// The apps behind the edge.
+    pub upstreams: Upstreams,
     /// The numbers of the last hour and day.
     pub history: History,
     /// The numbers now.

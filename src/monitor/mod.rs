@@ -1,14 +1,16 @@
 //! Whether the server and each of its parts works.
 //!
 //! [`health`] knows the parts and asks them; [`history`] keeps numbers of the last hour and day for curves; [`certificates`]
-//! is how the edge's certificates are shown.
+//! is how the edge's certificates are shown, [`upstreams`] how the apps behind it do.
 
 pub mod certificates;
 pub mod health;
 pub mod history;
 pub mod setting_view;
+pub mod upstreams;
 
 pub use certificates::{CertificateView, Certificates};
 pub use health::{Check, Checks, Part, Report};
 pub use history::History;
 pub use setting_view::{SettingView, SettingViews};
+pub use upstreams::{UpstreamState, UpstreamView, Upstreams};

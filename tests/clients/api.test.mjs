@@ -304,6 +304,10 @@ test('certificates by name, and how they stand', async () => {
   assert.deepEqual([self.name, self.origin], ['localhost', 'self-signed']);
 });
 
+test('apps behind the edge, and how they do', async () => {
+  assert.deepEqual((await ask('GET', '/upstreams')).value.items, []);
+});
+
 test('a link sets the server up, and makes way for the next one', async () => {
   const link = async () => (await command(data, ['setup-link'])).stdout.trim();
   const [first, second] = [await link(), await link()];

@@ -40,7 +40,7 @@ use crate::http::{Body, Peer};
 use crate::issues::Issues;
 use crate::limits::Limits;
 use crate::mail::Outbox;
-use crate::monitor::{Certificates, Checks, SettingViews};
+use crate::monitor::{Certificates, Checks, SettingViews, Upstreams};
 use crate::objects::Objects;
 
 /// What the interface answers from.
@@ -61,6 +61,8 @@ pub struct World {
     pub checks: Checks,
     /// The edge's certificates.
     pub certificates: Certificates,
+    /// The apps behind the edge.
+    pub upstreams: Upstreams,
     /// The settings.
     pub settings: SettingViews,
     /// Where S3 is reached, such as `http://127.0.0.1:9000`; `None` when it is off.
@@ -132,6 +134,10 @@ impl V1 {
 
     fn certificates(&self) -> &Certificates {
         &self.0.world.certificates
+    }
+
+    fn upstreams(&self) -> &Upstreams {
+        &self.0.world.upstreams
     }
 
     fn settings(&self) -> &SettingViews {

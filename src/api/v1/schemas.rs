@@ -12,12 +12,13 @@ pub fn schemas() -> Value {
             all.extend(fields);
         }
     }
-    let pages: [(&str, Value); 12] = [
+    let pages: [(&str, Value); 13] = [
         ("TokenPage", reference("Token")),
         ("AccessKeyPage", reference("AccessKey")),
         ("AuditPage", reference("AuditEntry")),
         ("SettingPage", reference("Setting")),
         ("CertificatePage", reference("Certificate")),
+        ("UpstreamPage", reference("Upstream")),
         ("BucketPage", reference("Bucket")),
         ("MessagePage", reference("MessageSummary")),
         ("IssuePage", reference("Issue")),
@@ -316,6 +317,19 @@ fn server() -> Value {
             ("last_attempt_at", maybe(moment())),
             ("failures", number()),
             ("next_attempt_at", maybe(moment())),
+            ("error", maybe(text())),
+        ]),
+        "Upstream": object([
+            ("upstream", text()),
+            ("sites", list(text())),
+            ("state", json!({"enum": ["up", "failing", "down"]})),
+            ("active", number()),
+            ("requests", number()),
+            ("failed", number()),
+            ("failures", number()),
+            ("again_at", maybe(moment())),
+            ("checked", truth()),
+            ("last_check_at", maybe(moment())),
             ("error", maybe(text())),
         ]),
         "Setting": object([

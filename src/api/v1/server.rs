@@ -1,4 +1,4 @@
-//! The server itself: status, certificates and settings.
+//! The server itself: status, certificates, apps behind the edge, and settings.
 
 use serde_json::json;
 
@@ -33,6 +33,27 @@ pub fn certificates(api: &V1) -> Result<Reply, Problem> {
             "last_attempt_at": moment(view.last_attempt_ms),
             "failures": view.failures,
             "next_attempt_at": moment(view.next_attempt_ms),
+            "error": view.error,
+        })
+    });
+    page(all.collect(), None)
+}
+
+/// `GET /v1/upstreams`.
+pub fn upstreams(api: &V1) -> Result<Reply, Problem> {
+    let moment = |millis: Option<u64>| millis.map(|millis| Timestamp(millis).to_string());
+    let all = api.upstreams().all().into_iter().map(|view| {
+        json!({
+            "upstream": view.upstream,
+            "sites": view.sites,
+            "state": view.state,
+            "active": view.active,
+            "requests": view.requests,
+            "failed": view.failed,
+            "failures": view.failures,
+            "again_at": moment(view.again_at_ms),
+            "checked": view.checked,
+            "last_check_at": moment(view.last_check_ms),
             "error": view.error,
         })
     });

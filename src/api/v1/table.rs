@@ -133,6 +133,13 @@ pub static ROUTES: &[Route] = &[
         Answer::Json("CertificatePage"),
         |api, _call| Box::pin(ready(server::certificates(&api))),
     ),
+    get(
+        "/upstreams",
+        "listUpstreams",
+        "Every copy of every app behind the edge, and how it does.",
+        Answer::Json("UpstreamPage"),
+        |api, _call| Box::pin(ready(server::upstreams(&api))),
+    ),
     get("/buckets", "listBuckets", "Every bucket, by name.", Answer::Json("BucketPage"), |api, call| {
         Box::pin(storage::buckets(api, call))
     }),

@@ -91,6 +91,7 @@ fn door() -> Door {
         limits: Limits::open(store.clone(), clock.clone(), &metrics, &RateLimitsConfig::default()).unwrap(),
         checks: Checks::new(Vec::new(), Shutdown::new()),
         certificates,
+        upstreams: Upstreams::default(),
         settings: SettingViews::new(vec![setting]),
         s3_endpoint: Some(String::from("http://127.0.0.1:9000")),
         region: String::from("us-east-1"),
@@ -287,6 +288,7 @@ async fn status_settings_certificates_and_issues_are_shown() {
     assert_eq!((&certificate["origin"], &certificate["failures"]), (&json!("self-signed"), &json!(2)));
     assert_eq!(certificate["expires_at"], json!("1970-01-01T00:00:01.000Z"));
     assert_eq!(certificate["error"], json!("policy forbids this name"));
+    assert_eq!(door.admin("GET", "/v1/upstreams", None).await.json()["items"], json!([]));
     let status = door.admin("HEAD", "/v1/status", None).await;
     assert_eq!(status.status, 200);
     let settings = door.admin("GET", "/v1/settings", None).await.json();

@@ -12,8 +12,8 @@ use crate::base::process;
 use crate::base::{Space, Timestamp};
 use crate::console::chart::{Chart, Drawing, Kind, Series, Unit};
 use crate::console::{Answer, Console, Door, Fault, Frame, Page, Section, format, page};
-use crate::monitor::Report;
 use crate::monitor::history::Range;
+use crate::monitor::{Report, UpstreamState};
 
 /// Entries of the audit log shown.
 const AUDIT: usize = 8;
@@ -52,6 +52,8 @@ struct Dashboard {
     backup: BackupStatus,
     /// Certificates in use, and names whose last attempt failed; `None` while the edge is off.
     certificates: Option<(usize, usize)>,
+    /// Copies of apps that do well, and those that do not.
+    upstreams: (usize, usize),
     range: Range,
     charts: Vec<Drawing>,
     audit: Vec<AuditEntry>,
@@ -99,6 +101,8 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     };
     let certificates = world.certificates.all();
     let failing = certificates.iter().filter(|view| view.error.is_some()).count();
+    let upstreams = world.upstreams.all();
+    let well = upstreams.iter().filter(|view| view.state == UpstreamState::Up).count();
     page::show(&Dashboard {
         frame: page.frame("Dashboard", Section::Dashboard),
         report: world.checks.report().await,
@@ -106,6 +110,7 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
         facts,
         backup: world.backups.status(),
         certificates: (!certificates.is_empty()).then_some((certificates.len(), failing)),
+        upstreams: (well, upstreams.len().saturating_sub(well)),
         range,
         charts: CHARTS.iter().map(|plan| draw(&console, plan, range)).collect(),
         audit,

@@ -22,6 +22,7 @@ mod second_factor;
 mod settings;
 mod setup;
 mod theme;
+mod upstreams;
 
 use axum::routing::{get, post};
 use axum::{Router, middleware};
@@ -80,6 +81,7 @@ pub fn router(console: &Console) -> Router {
         .route("/keys/tokens/{id}/revoke", get(keys::ask_revoke_token).post(keys::revoke_token))
         .route("/backups", get(backups::show))
         .route("/certificates", get(certificates::show))
+        .route("/upstreams", get(upstreams::show))
         .route("/backups/run", post(backups::run))
         .route("/settings", get(settings::show))
         .route("/account", get(account::show))
