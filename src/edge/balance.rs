@@ -3,7 +3,7 @@
 //! Copies that do well come first in every policy; among them the policy chooses. An app with one copy costs nothing here.
 
 use std::cmp::Reverse;
-use std::hash::{BuildHasher as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -156,8 +156,7 @@ impl App {
         let left = || (0..count).map(move |step| turn.wrapping_add(step) % count).filter(move |at| !tried.has(*at));
         let least = || left().min_by_key(|at| load(*at));
         match (self.balance, wish) {
-            (Balance::LeastConnections | Balance::Address, None) => least(),
-            (Balance::LeastConnections, Some(_)) => least(),
+            (Balance::LeastConnections, _) | (Balance::Address, None) => least(),
             (Balance::RoundRobin, _) => left().min_by_key(|at| load(*at).out),
             (Balance::RandomTwo, _) => {
                 let well: Vec<usize> = left().filter(|at| !load(*at).out).collect();
@@ -183,9 +182,7 @@ impl App {
 
 /// A number for `of`, the same in every process.
 fn id(of: &impl std::hash::Hash) -> u64 {
-    let mut hasher = foldhash::quality::FixedState::with_seed(0x6d61_696e_7374_6179).build_hasher();
-    of.hash(&mut hasher);
-    hasher.finish()
+    foldhash::quality::FixedState::with_seed(0x6d61_696e_7374_6179).hash_one(of)
 }
 
 #[cfg(test)]

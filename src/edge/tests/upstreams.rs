@@ -75,7 +75,7 @@ async fn an_app_behind_tls_must_have_the_right_certificate_unless_told_otherwise
     let (address, _) = app(&supervisor, Some(tls), false).await;
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, pem).unwrap();
+    std::io::Write::write_all(&mut std::fs::File::create(&ca).unwrap(), pem.as_bytes()).unwrap();
     let site =
         |path: &str, more: &str| format!("[[sites]]\npath = \"{path}\"\nupstream = \"https://{address}\"\n{more}\n");
     let ca = format!("upstream_ca = \"{}\"", ca.display());
@@ -132,9 +132,11 @@ async fn a_copy_whose_checks_fail_is_left_out_until_they_are_good_again() {
     let supervisor = Supervisor::new(Shutdown::new());
     let well = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let state = Arc::clone(&well);
-    let sick = Origin::start(&supervisor, move |request| match request.starts_with("GET /up ") {
-        true if !state.load(Ordering::SeqCst) => "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_owned(),
-        _ => ok(request),
+    let sick = Origin::start(&supervisor, move |request| {
+        if request.starts_with("GET /up ") && !state.load(Ordering::SeqCst) {
+            return "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_owned();
+        }
+        ok(request)
     });
     let (sick, fine) = (sick.await, Origin::start(&supervisor, ok).await);
     let settings = format!(
@@ -167,9 +169,11 @@ async fn a_copy_whose_checks_fail_is_left_out_until_they_are_good_again() {
 
 #[tokio::test]
 async fn the_only_copy_is_asked_even_when_its_checks_fail() {
-    let no = |request: &str| match request.starts_with("GET /up ") {
-        true => "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_owned(),
-        false => ok(request),
+    let no = |request: &str| {
+        if request.starts_with("GET /up ") {
+            return "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_owned();
+        }
+        ok(request)
     };
     let supervisor = Supervisor::new(Shutdown::new());
     let origin = Origin::start(&supervisor, no).await;
