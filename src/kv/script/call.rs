@@ -1,11 +1,12 @@
 //! `redis.call` and `redis.pcall`: a command run from a script.
 #![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 
-use mlua::{Lua, MultiValue, Result, Value};
+use mlua::{Integer, LightUserData, Lua, MultiValue, Result, Value};
 
 use super::convert::LuaReply;
 use super::raise::{self, Raised};
-use super::session::{Session, beat};
+use super::session::Session;
+use super::{Host, Verdict};
 use crate::kv::commands::{Flags, lookup};
 use crate::kv::keyspace::Keyspace;
 use crate::kv::memory::Means;
@@ -26,40 +27,66 @@ const READ_ONLY: &str = "ERR Write commands are not allowed from read-only scrip
 const TOO_MUCH: &str = "ERR the script changes more than 1 GiB at once";
 const NO_KEYSPACE: &str = "ERR redis.call can only be called inside a script invocation";
 
-/// `redis.call(name, …)`: the reply, or its error raised.
+/// In front of a command: its error is to be a table, not raised. No script can make this value.
+pub const GENTLY: LightUserData = LightUserData(std::ptr::without_provenance_mut(1));
+/// In place of a command: what the door says is asked for, as a number.
+pub const PULSE: LightUserData = LightUserData(std::ptr::without_provenance_mut(2));
+
+/// What a script's `redis.call` is while it runs on `keyspace`: the reply to a command, or its error raised; behind
+/// [`GENTLY`], the error as a table.
 ///
 /// # Errors
 /// What the command answers with, and the end of the script.
-pub fn call(lua: &Lua, arguments: MultiValue) -> Result<Value> {
-    match run(lua, arguments)? {
+pub fn call(lua: &Lua, keyspace: &mut Keyspace, host: &mut dyn Host, mut arguments: MultiValue) -> Result<Value> {
+    let mut raises = true;
+    match arguments.front() {
+        Some(Value::LightUserData(mark)) if *mark == GENTLY => {
+            arguments.pop_front();
+            raises = false;
+        }
+        Some(Value::LightUserData(mark)) if *mark == PULSE => {
+            let progress = lua.app_data_ref::<Session>().map(|session| session.progress());
+            let verdict = progress.map_or(Verdict::Go, |progress| host.pulse(progress));
+            return Ok(Value::Integer(verdict as Integer));
+        }
+        _ => {}
+    }
+    match run(lua, keyspace, host, arguments)? {
         Ok(value) => Ok(value),
-        Err(text) => Err(Raised::Reply(text).into()),
+        Err(text) => refuse(lua, raises, text),
     }
 }
 
-/// `redis.pcall(name, …)`: the reply, or its error as a table.
+/// `redis.call` where it has to be one function for good: hands over to [`call`], if a script runs.
 ///
 /// # Errors
-/// The end of the script.
-pub fn pcall(lua: &Lua, arguments: MultiValue) -> Result<Value> {
-    match run(lua, arguments)? {
-        Ok(value) => Ok(value),
-        Err(text) => raise::table(lua, &text),
+/// As [`call`]; and that no script runs.
+pub fn forward(lua: &Lua, arguments: MultiValue) -> Result<Value> {
+    let lent = lua.app_data_ref::<Session>().and_then(|session| session.lent.clone());
+    match lent {
+        Some(lent) => lent.call(arguments),
+        None => refuse(lua, !matches!(arguments.front(), Some(Value::LightUserData(_))), NO_KEYSPACE.to_owned()),
     }
 }
 
-fn run(lua: &Lua, arguments: MultiValue) -> Result<std::result::Result<Value, String>> {
+fn refuse(lua: &Lua, raises: bool, text: String) -> Result<Value> {
+    if raises { Err(Raised::Reply(text).into()) } else { raise::table(lua, &text) }
+}
+
+fn run(
+    lua: &Lua,
+    keyspace: &mut Keyspace,
+    host: &mut dyn Host,
+    arguments: MultiValue,
+) -> Result<std::result::Result<Value, String>> {
     let Some(mut session) = lua.app_data_mut::<Session>() else { return Ok(Err(NO_KEYSPACE.to_owned())) };
     if arguments.is_empty() {
         return Ok(Err(NO_ARGUMENTS.to_owned()));
     }
     if session.is_call_due() {
-        drop(session);
-        beat(lua)?;
-        let Some(again) = lua.app_data_mut::<Session>() else { return Ok(Err(NO_KEYSPACE.to_owned())) };
-        session = again;
+        let verdict = host.pulse(session.progress());
+        session.heed(verdict)?;
     }
-    let Some(lease) = session.lease.clone() else { return Ok(Err(NO_KEYSPACE.to_owned())) };
     if !collect(&mut session, &arguments) {
         return Ok(Err(BAD_ARGUMENTS.to_owned()));
     }
@@ -75,11 +102,9 @@ fn run(lua: &Lua, arguments: MultiValue) -> Result<std::result::Result<Value, St
         many = split(&flat, &ends).collect();
         &many
     };
-    let done =
-        lease.borrow_mut_scoped(|keyspace: &mut Keyspace| keyspace.call_from_script(&mut session, list, &mut reply));
+    keyspace.call_from_script(&mut session, list, &mut reply);
     session.arguments = flat;
     session.ends = ends;
-    done?;
     match reply.error.take() {
         Some(text) => Ok(Err(text)),
         None => reply.finish().map(|value| Ok(value.unwrap_or(Value::Nil))),

@@ -6,10 +6,11 @@ use mlua::chunk::ChunkMode;
 use mlua::{Error, Function, HookTriggers, Integer, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
 
 use super::cache::{Cache, Sha};
+use super::call::call;
 use super::json::{self, Shared};
 use super::raise::{self, OUT_OF_MEMORY};
-use super::session::{BEAT, Rules, Session, beat};
-use super::{Host, Verdict, natives};
+use super::session::{BEAT, Rules, SELDOM, Session, beat, collect_every};
+use super::{Host, natives};
 use crate::base::{Random, random};
 use crate::kv::keyspace::Keyspace;
 
@@ -20,15 +21,15 @@ const SLACK: usize = 8 << 20;
 /// outlives it.
 pub struct Engine {
     pub(super) lua: Lua,
-    pub(super) run: Function,
+    run: Function,
     /// Runs a function of a library.
     call: Function,
+    /// Runs the code of a library.
+    pub(super) load: Function,
     /// What libraries have for `redis` while they are loaded.
     pub(super) library: Table,
     pub(super) globals: Table,
     pub(super) chunks: Table,
-    keys: LuaString,
-    argv: LuaString,
     pub(super) json: Shared,
     free: Vec<Integer>,
     slots: Integer,
@@ -75,27 +76,27 @@ impl Engine {
         let json = Shared::default();
         let natives = natives::all(&lua, &json)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name(raise::PRELUDE).set_mode(ChunkMode::Text);
-        let (env, globals, run, call, library): (Table, Table, Function, Function, Table) = prelude.call(natives)?;
+        let (env, globals, chunks, parts): (Table, Table, Table, Table) = prelude.call(natives)?;
         lua.set_globals(env)?;
         lua.set_global_hook(HookTriggers::new().every_nth_instruction(BEAT), |lua, _| {
             beat(lua)?;
             Ok(VmState::Continue)
         })?;
-        let (keys, argv) = (lua.create_string("KEYS")?, lua.create_string("ARGV")?);
-        let chunks = lua.create_table()?;
+        let (run, call, load) = (parts.raw_get("run")?, parts.raw_get("call")?, parts.raw_get("load")?);
+        let library = parts.raw_get("library")?;
         lua.gc_collect()?;
+        collect_every(&lua, SELDOM);
         let rested = lua.used_memory();
         let cache = Cache::default();
         Ok(Self {
             lua,
             run,
             call,
+            load,
             library,
             globals,
             chunks,
-            keys,
             json,
-            argv,
             free: Vec::new(),
             slots: 0,
             cache,
@@ -160,16 +161,15 @@ impl Engine {
         db: u8,
         rules: Rules,
     ) -> std::result::Result<(Value, bool), String> {
-        let effects = keyspace.effects.mark();
-        if let Some(mut session) = self.lua.app_data_mut::<Session>() {
-            session.begin(db, rules, effects);
-        }
         json::reset(&self.json);
-        let done = self.run_scoped(keyspace, host, slot, name, keys, arguments);
-        let (ended, resp3) = self.lua.app_data_mut::<Session>().map_or((None, false), |mut session| {
+        let done = self.run_scoped(keyspace, host, slot, name, (keys, arguments), (db, rules));
+        let (ended, resp3, heavy) = self.lua.app_data_mut::<Session>().map_or((None, false, false), |mut session| {
             session.end();
-            (session.ended, session.resp3)
+            (session.ended, session.resp3, session.heavy)
         });
+        if heavy {
+            collect_every(&self.lua, SELDOM);
+        }
         let outcome = match done {
             // Whatever the script made of it: it was ended.
             Ok((true, _)) if ended.is_some() => Err(name.spell(ended.map_or("", raise::Ended::text))),
@@ -187,29 +187,21 @@ impl Engine {
         host: &mut dyn Host,
         slot: Slot,
         name: Name<'_>,
-        keys: &[&[u8]],
-        arguments: &[&[u8]],
+        (keys, arguments): (&[&[u8]], &[&[u8]]),
+        (db, rules): (u8, Rules),
     ) -> Result<(bool, Value)> {
         let keys = self.list(keys)?;
         let arguments = self.list(arguments)?;
-        if matches!(name, Name::Script(_)) {
-            self.globals.raw_set(&self.keys, &keys)?;
-            self.globals.raw_set(&self.argv, &arguments)?;
-        }
-        let function: Function = self.chunks.raw_get(slot)?;
+        let effects = keyspace.effects.mark();
         self.lua.scope(|scope| {
-            let lease = scope.create_any_userdata_ref_mut(keyspace)?;
-            let pulse = scope.create_function_mut(|lua: &Lua, ()| {
-                let progress = lua.app_data_ref::<Session>().map(|session| session.progress());
-                Ok(progress.map_or(Verdict::Go, |progress| host.pulse(progress)) as u8)
-            })?;
+            let lent = scope.create_function_mut(|lua: &Lua, command| call(lua, keyspace, host, command))?;
             if let Some(mut session) = self.lua.app_data_mut::<Session>() {
-                session.lease = Some(lease);
-                session.pulse = Some(pulse);
+                session.begin(db, rules, effects);
+                session.lent = Some(lent.clone());
             }
             match name {
-                Name::Script(_) => self.run.call(function),
-                Name::Function(_) => self.call.call((function, keys, arguments)),
+                Name::Script(_) => self.run.call((lent, slot, keys, arguments)),
+                Name::Function(_) => self.call.call((slot, keys, arguments)),
             }
         })
     }

@@ -94,19 +94,18 @@ impl Engine {
             session.registered = Some(Vec::new());
         }
         json::reset(&self.json);
-        let function: Function = self.chunks.raw_get(slot)?;
         let redis: Table = self.globals.raw_get("redis")?;
         self.globals.raw_set("redis", &self.library)?;
         let mut beats = 0_u32;
         let done = self.lua.scope(|scope| {
-            let pulse = scope.create_function_mut(|_, ()| {
+            let pulse = scope.create_function_mut(|_, _: MultiValue| {
                 beats = beats.saturating_add(1);
                 Ok(if beats > LOAD { Verdict::Stop } else { Verdict::Go } as u8)
             })?;
             if let Some(mut session) = self.lua.app_data_mut::<Session>() {
-                session.pulse = Some(pulse);
+                session.lent = Some(pulse);
             }
-            self.run.call(function)
+            self.load.call(slot)
         });
         self.globals.raw_set("redis", redis)?;
         done

@@ -68,11 +68,22 @@ pub struct Progress {
 #[repr(u8)]
 pub enum Verdict {
     /// It may go on.
-    Go,
+    Go = 0,
     /// Somebody has asked for its end.
-    Kill,
+    Kill = 1,
     /// It has run for too long.
-    Stop,
+    Stop = 2,
+}
+
+impl Verdict {
+    /// The verdict that goes through Lua as `code`.
+    const fn of(code: u8) -> Self {
+        match code {
+            1 => Self::Kill,
+            2 => Self::Stop,
+            _ => Self::Go,
+        }
+    }
 }
 
 /// No door: a script ends by itself or after some 10^9 instructions.

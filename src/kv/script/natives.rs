@@ -27,8 +27,6 @@ pub fn all(lua: &Lua, shared: &json::Shared) -> Result<Table> {
     for (value, name) in ["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"].into_iter().enumerate() {
         redis.raw_set(name, value)?;
     }
-    redis.raw_set("call", lua.create_function(call::call)?)?;
-    redis.raw_set("pcall", lua.create_function(call::pcall)?)?;
     redis.raw_set("error_reply", lua.create_function(error_reply)?)?;
     redis.raw_set("status_reply", lua.create_function(status_reply)?)?;
     redis.raw_set("sha1hex", lua.create_function(sha1hex)?)?;
@@ -41,6 +39,8 @@ pub fn all(lua: &Lua, shared: &json::Shared) -> Result<Table> {
         redis.raw_set(name, value)?;
     }
     natives.raw_set("redis", redis)?;
+    natives.raw_set("gently", call::GENTLY)?;
+    natives.raw_set("call", lua.create_function(call::forward)?)?;
     natives.raw_set("register_function", lua.create_function(library::register)?)?;
     natives.raw_set("cjson", json::library(lua, shared)?)?;
     natives.raw_set("cmsgpack", msgpack::library(lua)?)?;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use mlua::{AnyUserData, Function, Lua};
+use mlua::state::{GcIncParams, GcMode};
+use mlua::{Function, Lua};
 
+use super::call::PULSE;
 use super::library::Registered;
 use super::raise::{Ended, Raised};
 use super::{Progress, Verdict};
@@ -33,10 +35,8 @@ pub struct Rules {
 /// The state of the one script that runs; Lua keeps it.
 #[derive(Debug)]
 pub struct Session {
-    /// The keyspace, while a script runs.
-    pub lease: Option<AnyUserData>,
-    /// Asks the door whether to go on, while a script runs.
-    pub pulse: Option<Function>,
+    /// What the keyspace and the door are lent as while a script runs, see [`call`](super::call::call).
+    pub lent: Option<Function>,
     /// The client its commands run as.
     pub client: Client,
     /// Whether replies to it come in the third version of the protocol (`redis.setresp`).
@@ -57,6 +57,8 @@ pub struct Session {
     pub seed: u64,
     /// What the library being loaded has registered; `None` when none is loaded.
     pub registered: Option<Vec<Registered>>,
+    /// It uses so much memory that Lua collects often.
+    pub heavy: bool,
     calls: u32,
 }
 
@@ -64,8 +66,7 @@ impl Session {
     /// No script runs. `seed` is where `math.random` begins.
     pub const fn new(seed: u64) -> Self {
         Self {
-            lease: None,
-            pulse: None,
+            lent: None,
             client: Client::new(0),
             resp3: false,
             rules: Rules { read_only: false, allow_oom: false, full: false, refusal: None, acl: None },
@@ -76,6 +77,7 @@ impl Session {
             ends: Vec::new(),
             seed,
             registered: None,
+            heavy: false,
             calls: 0,
         }
     }
@@ -89,13 +91,13 @@ impl Session {
         self.dirty = false;
         self.ended = None;
         self.effects = effects;
+        self.heavy = false;
         self.calls = 0;
     }
 
     /// The script has come to its end.
     pub fn end(&mut self) {
-        self.lease = None;
-        self.pulse = None;
+        self.lent = None;
         self.rules = Rules::default();
         self.client.acl = None;
         // One large call must not hold its memory for ever.
@@ -113,6 +115,20 @@ impl Session {
     pub const fn progress(&self) -> Progress {
         Progress { dirty: self.dirty }
     }
+
+    /// Does what the door says.
+    ///
+    /// # Errors
+    /// The end of the script; also when it was over already.
+    pub fn heed(&mut self, verdict: Verdict) -> mlua::Result<()> {
+        let ended = self.ended.or(match verdict {
+            Verdict::Go => None,
+            Verdict::Kill => Some(Ended::Killed),
+            Verdict::Stop => Some(Ended::TooLong),
+        });
+        self.ended = ended;
+        ended.map_or(Ok(()), |ended| Err(Raised::Ended(ended).into()))
+    }
 }
 
 /// Asks whether the script may go on; called every so often while one runs.
@@ -120,21 +136,41 @@ impl Session {
 /// # Errors
 /// The end of the script.
 pub fn beat(lua: &Lua) -> mlua::Result<()> {
-    let pulse = {
-        let Ok(Some(session)) = lua.try_app_data_ref::<Session>() else { return Ok(()) };
-        if let Some(ended) = session.ended {
-            return Err(Raised::Ended(ended).into());
-        }
-        let Some(pulse) = session.pulse.clone() else { return Ok(()) };
-        pulse
+    let lent = match lua.try_app_data_mut::<Session>() {
+        Ok(Some(mut session)) if session.ended.is_some() => return session.heed(Verdict::Go),
+        Ok(Some(session)) => session.lent.clone(),
+        _ => None,
     };
-    let ended = match pulse.call::<u8>(())? {
-        code if code == Verdict::Kill as u8 => Ended::Killed,
-        code if code == Verdict::Stop as u8 => Ended::TooLong,
-        _ => return Ok(()),
-    };
-    if let Ok(Some(mut session)) = lua.try_app_data_mut::<Session>() {
-        session.ended = Some(ended);
+    let Some(lent) = lent else { return Ok(()) };
+    collect_often(lua);
+    let verdict = Verdict::of(lent.call::<u8>(PULSE)?);
+    match lua.try_app_data_mut::<Session>() {
+        Ok(Some(mut session)) => session.heed(verdict),
+        _ => Ok(()),
     }
-    Err(Raised::Ended(ended).into())
+}
+
+/// Percent of what is in use that may be allocated beside it before the next collection begins. Most scripts leave
+/// little behind, and marking what is in use for good costs more than they do.
+pub const SELDOM: i32 = 400;
+/// As [`SELDOM`], for a script that uses much: Lua's own choice.
+const OFTEN: i32 = 200;
+/// Bytes beyond which a script uses much.
+const MUCH: usize = 4 << 20;
+
+/// Sets how often Lua collects.
+pub fn collect_every(lua: &Lua, percent: i32) {
+    lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(percent)));
+}
+
+fn collect_often(lua: &Lua) {
+    if lua.used_memory() <= MUCH {
+        return;
+    }
+    let Ok(Some(mut session)) = lua.try_app_data_mut::<Session>() else { return };
+    if !session.heavy {
+        session.heavy = true;
+        collect_every(lua, OFTEN);
+        lua.gc_restart();
+    }
 }
