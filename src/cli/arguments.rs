@@ -85,6 +85,12 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Take over what other programs hold
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Tell what a request would meet at the edge: site, limits, log-ins, rewrites, app
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Print the link that makes the first account of a new server
     ///
     /// It works once, for 24 hours; each one voids the one before.
@@ -144,6 +150,32 @@ pub(super) enum IssuesCommand {
     Ignore {
         /// Its number
         id: u64,
+    },
+}
+
+#[derive(Clone, Subcommand)]
+pub(super) enum ImportCommand {
+    /// Write the sites of an nginx configuration as settings, and name what could not be translated
+    ///
+    /// Settings go to the standard output, what was left out to the standard error. Nothing is changed.
+    Nginx {
+        /// The folder of nginx.conf, such as /etc/nginx, or one file
+        path: PathBuf,
+    },
+}
+
+#[derive(Clone, Subcommand)]
+pub(super) enum RouteCommand {
+    /// Follow a request through the settings; nothing is sent
+    Explain {
+        /// The whole address, such as https://example.com/api/users
+        url: String,
+        /// Its method
+        #[arg(long, default_value = "GET")]
+        method: String,
+        /// The address of who asks
+        #[arg(long)]
+        from: Option<std::net::IpAddr>,
     },
 }
 

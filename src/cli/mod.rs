@@ -9,6 +9,7 @@ mod backup;
 mod backup_arguments;
 mod backup_show;
 mod certs;
+mod import_nginx;
 mod inspect;
 mod issues;
 mod mail;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::arguments::{Arguments, Command, ConfigCommand, KeyCommand, TokenCommand};
+use self::arguments::{Arguments, Command, ConfigCommand, ImportCommand, KeyCommand, RouteCommand, TokenCommand};
 use self::settings::Shell;
 use crate::config::Environment;
 
@@ -39,6 +40,8 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => backup::backup(shell, command),
         Command::Reload => reload::run(&shell),
         Command::Certs { command, json } => certs::run(&shell, command, json),
+        Command::Import(ImportCommand::Nginx { path }) => import_nginx::run(&path),
+        Command::Route(RouteCommand::Explain { url, method, from }) => settings::explain(&shell, &url, &method, from),
         Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),
         Command::SetupLink => people::setup_link(shell),
         Command::User(command) => people::user(shell, command),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::say;
 use crate::base::LocalDisk;
 use crate::config::{self, Environment, Inputs, Loaded, Origin};
+use crate::edge::{self, Asking};
 
 /// Where the data folder is when no flag names one.
 const DATA: &str = "mainstay-data";
@@ -38,6 +39,13 @@ impl Shell {
         let packaged = PathBuf::from(PACKAGED_DATA);
         if self.data.is_none() && !own.exists() && packaged.exists() { packaged } else { own }
     }
+}
+
+/// Prints what a request to `url` would meet.
+pub(super) fn explain(shell: &Shell, url: &str, method: &str, from: Option<std::net::IpAddr>) -> anyhow::Result<()> {
+    let asking = Asking { url: url.parse()?, method: method.to_ascii_uppercase().parse()?, from };
+    let lines = edge::explain(&shell.load(&[])?.config.edge, &["console", "s3"], &asking)?;
+    say(&lines.iter().fold(String::new(), |out, line| out + line + "\n"))
 }
 
 /// Prints what is set and from where.

@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body::{Frame, SizeHint};
+use serde::{Deserialize, Serialize};
 
 use super::config::EdgeConfig;
 use super::error::EdgeError;
@@ -35,12 +37,41 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Longest path and longest user agent in a line, in bytes.
 const LONGEST: usize = 2048;
 
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineFormat {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// Apache's common log format.
+    Common,
+    /// The same with `Referer` and `User-Agent`.
+    Combined,
+}
+
+/// `text` between quotes: what would end them, or the line, is written as nginx writes it (`\xXX`).
+fn escaped(out: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        if byte < b' ' || byte == b'"' || byte == b'\\' || byte == 0x7f {
+            // Writing into memory cannot fail.
+            let _ = write!(out, "\\x{byte:02X}");
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
 /// Where lines go. The last clone dropped ends the writer, after its last line.
 #[derive(Clone, Debug)]
 pub struct AccessLog(Arc<Sender>);
 
 #[derive(Debug)]
 struct Sender {
+    format: LineFormat,
+    /// One of so many is logged.
+    one_of: u64,
+    number: AtomicU64,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     dropped: Counter,
@@ -83,7 +114,16 @@ impl AccessLog {
         supervisor
             .thread("edge-log", Role::Ordinary, Priority::Normal, move || lines.write_to(&mut target))
             .map_err(|source| EdgeError::System { what: "cannot start the request log's thread", source })?;
-        Ok(Some(Self(Arc::new(Sender { shared, clock: Arc::clone(clock), dropped: dropped.clone() }))))
+        let (format, one_of) = (config.access_log_format, u64::from(config.access_log_sample.max(1)));
+        let number = AtomicU64::new(0);
+        Ok(Some(Self(Arc::new(Sender {
+            format,
+            one_of,
+            number,
+            shared,
+            clock: Arc::clone(clock),
+            dropped: dropped.clone(),
+        }))))
     }
 
     /// Begins the entry of a request.
@@ -98,6 +138,8 @@ impl AccessLog {
             host: String::new(),
             path: redacted(cut(target)),
             agent: agent.map(HeaderValue::as_bytes).map(|agent| cut(&String::from_utf8_lossy(agent)).to_owned()),
+            version: request.version(),
+            referer: (self.0.format == LineFormat::Combined).then(|| referer(request.headers())).flatten(),
             status: 0,
             bytes: 0,
             upstream: None,
@@ -117,6 +159,9 @@ pub struct Entry {
     pub host: String,
     path: String,
     agent: Option<String>,
+    version: http::Version,
+    /// Where the client came from, for the format that has it.
+    referer: Option<String>,
     /// The response's status; 0 when there was none.
     pub status: u16,
     bytes: u64,
@@ -126,7 +171,12 @@ pub struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let Sender { shared, clock, dropped } = &*self.log.0;
+        let Sender { format, one_of, number, shared, clock, dropped } = &*self.log.0;
+        // Every request is counted, so that errors do not change which of the others are logged.
+        let turn = number.fetch_add(1, Ordering::Relaxed) % one_of;
+        if turn != 0 && self.status < 400 {
+            return;
+        }
         let took = clock.monotonic().saturating_sub(self.began);
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.lines.len() >= BUFFER {
@@ -135,7 +185,10 @@ impl Drop for Entry {
         }
         let was_empty = state.lines.is_empty();
         // Writing into memory cannot fail.
-        let _ = self.write(&mut state.lines, clock.now(), took);
+        let _ = match format {
+            LineFormat::Json => self.write(&mut state.lines, clock.now(), took),
+            LineFormat::Common | LineFormat::Combined => self.write_plain(&mut state.lines, clock.now(), *format),
+        };
         drop(state);
         if was_empty {
             shared.filled.notify_one();
@@ -143,7 +196,39 @@ impl Drop for Entry {
     }
 }
 
+/// `Referer` as the log has it.
+fn referer(headers: &http::HeaderMap) -> Option<String> {
+    let value = headers.get(http::header::REFERER)?.as_bytes();
+    Some(redacted(cut(&String::from_utf8_lossy(value))))
+}
+
 impl Entry {
+    /// A line as Apache's `common` and `combined` and nginx's `combined` have it.
+    fn write_plain(&self, out: &mut Vec<u8>, now: crate::base::Timestamp, format: LineFormat) -> std::io::Result<()> {
+        match self.client {
+            Some(client) => write!(out, "{client}")?,
+            None => write!(out, "-")?,
+        }
+        let time = now.to_jiff().strftime("%d/%b/%Y:%H:%M:%S +0000");
+        write!(out, " - - [{time}] \"{} ", self.method)?;
+        escaped(out, &self.path);
+        let version = match self.version {
+            http::Version::HTTP_10 => "HTTP/1.0",
+            http::Version::HTTP_2 => "HTTP/2.0",
+            _ => "HTTP/1.1",
+        };
+        write!(out, " {version}\" {} {}", self.status, self.bytes)?;
+        if format == LineFormat::Combined {
+            for text in [&self.referer, &self.agent] {
+                out.extend_from_slice(b" \"");
+                escaped(out, text.as_deref().filter(|text| !text.is_empty()).unwrap_or("-"));
+                out.push(b'"');
+            }
+        }
+        out.push(b'\n');
+        Ok(())
+    }
+
     fn write(&self, out: &mut Vec<u8>, now: crate::base::Timestamp, took: Duration) -> std::io::Result<()> {
         write!(out, "{{\"time\":\"{now}\",\"client\":")?;
         match self.client {
@@ -335,6 +420,10 @@ mod tests {
 
     /// The log files after `count` requests, the newer first.
     fn written(count: usize, limit: u64) -> (String, String) {
+        written_as(count, limit, LineFormat::Json, 1)
+    }
+
+    fn written_as(count: usize, limit: u64, format: LineFormat, sample: u32) -> (String, String) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let supervisor = Supervisor::new(Shutdown::new());
@@ -343,6 +432,8 @@ mod tests {
         let config = EdgeConfig {
             access_log: path.display().to_string(),
             access_log_size: crate::base::ByteSize(limit),
+            access_log_format: format,
+            access_log_sample: sample,
             ..EdgeConfig::default()
         };
         for _ in 0..count {
@@ -368,6 +459,35 @@ mod tests {
             "{\"time\":\"2026-01-01T00:00:00.000Z\",\"client\":\"192.0.2.1\",\"method\":\"GET\",\"host\":\"example.com\",\
              \"path\":\"/a?token=redacted\",\"status\":200,\"bytes\":0,\"ms\":0,\"upstream_ms\":1.1,\"agent\":\"a\\\"b\"}\n"
         );
+    }
+
+    #[test]
+    fn other_programs_read_the_combined_format() {
+        let (text, _) = written_as(1, 1000, LineFormat::Combined, 1);
+        let line =
+            "192.0.2.1 - - [01/Jan/2026:00:00:00 +0000] \"GET /a?token=redacted HTTP/1.1\" 200 0 \"-\" \"a\\x22b\"\n";
+        assert_eq!(text, line);
+        let (text, _) = written_as(1, 1000, LineFormat::Common, 1);
+        assert!(text.ends_with("HTTP/1.1\" 200 0\n"), "{text}");
+    }
+
+    #[test]
+    fn one_of_so_many_is_logged_and_every_error() {
+        let supervisor = Supervisor::new(Shutdown::new());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let (clock, disk): (Arc<dyn Clock>, Arc<dyn Disk>) = (Arc::new(TestClock::default()), Arc::new(LocalDisk));
+        let config =
+            EdgeConfig { access_log: path.display().to_string(), access_log_sample: 10, ..EdgeConfig::default() };
+        let log = AccessLog::start(&config, &disk, &clock, &supervisor, &Counter::default()).unwrap().unwrap();
+        for number in 0..30 {
+            let mut entry = log.begin(&http::Request::builder().uri("/").body(Body::empty()).unwrap());
+            entry.status = if number % 10 == 5 { 404 } else { 200 };
+        }
+        drop(log);
+        supervisor.join_threads();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!((text.matches(":200,").count(), text.matches(":404,").count()), (3, 3), "{text}");
     }
 
     #[test]

@@ -120,6 +120,11 @@ impl App {
         Ok(Self { copies: copies.into_boxed_slice(), host, balance: site.balance, ids, cookie, turn })
     }
 
+    /// How requests are spread over its copies.
+    pub const fn balance(&self) -> Balance {
+        self.balance
+    }
+
     /// What a request says about the copy it wants.
     pub fn wish(&self, address: IpAddr, headers: &HeaderMap) -> Option<u64> {
         match self.balance {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::access::LineFormat;
 pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig};
 
 use super::acme::config::MAX_LISTED;
@@ -51,6 +52,10 @@ settings! {
         /// `edge.access_log_size`, so the log never takes more than twice that. Off by default: your app usually logs
         /// its requests already, and `/metrics` counts them.
         pub access_log: String = String::from("off"),
+        /// How a line of the request log looks: `json`, or `combined` or `common` as Apache and nginx write them.
+        pub access_log_format: LineFormat = LineFormat::Json,
+        /// Log one of so many requests; those answered with 400 and above are always logged.
+        pub access_log_sample: u32 = 1,
         /// Size at which the request log starts a new file.
         pub access_log_size: ByteSize = ByteSize::mib(64),
         /// Security headers added to a site's responses where the app did not set them itself.
@@ -175,6 +180,9 @@ impl EdgeConfig {
         }
         if self.access_log_size.bytes() < MIN_LOG_SIZE {
             return Err(wrong("edge.access_log_size", &self.access_log_size.to_string(), "at least 64 KiB"));
+        }
+        if self.access_log_sample == 0 {
+            return Err(wrong("edge.access_log_sample", "0", "1 and above"));
         }
         self.validate_ports()?;
         self.validate_sites()?;

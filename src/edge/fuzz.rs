@@ -57,6 +57,15 @@ fn parse(bytes: &[u8]) -> Option<(Parts, SocketAddr)> {
     Some((request.into_parts().0, peer))
 }
 
+/// Reads `bytes` as an nginx configuration. What comes of it must read as settings.
+pub fn nginx(bytes: &[u8]) {
+    use super::nginx::{Placed, translate};
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(all) = super::nginx_parse::parse(&text) else { return };
+    let placed: Vec<Placed> = all.into_iter().map(|directive| Placed { file: "fuzz".to_owned(), directive }).collect();
+    assert!(toml::from_str::<toml::Table>(&translate(&placed).settings).is_ok(), "settings do not read");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -188,6 +188,11 @@ pub fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == HOST || HOP_BY_HOP.contains(name)
 }
 
+/// Whether a field tells the app what this server found out about the client, so that only it may write it.
+pub fn is_forwarding(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded-") || *name == FORWARDED || *name == X_REAL_IP || *name == VIA
+}
+
 /// Turns a client's head into what the app receives. `parts.headers` then holds no framing; the body's own length
 /// decides. Returns how many headers with `_` in their name were dropped (they become the same variable as the name
 /// with `-` in CGI-like apps, so `Content_Length` would pass for the real one).

@@ -21,6 +21,7 @@ use super::error::ConfigError;
 use super::peer::Peer;
 use super::pool::Failure;
 use super::site_config::SiteConfig;
+use super::target::Switch;
 use crate::base::supervise::Role;
 use crate::base::{Clock, Supervisor};
 use crate::telemetry::Metrics;
@@ -239,11 +240,20 @@ impl Health {
     }
 }
 
-/// Asks the copies that want to be asked.
+/// What is looked after while the edge runs.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// The copies of apps.
+    pub peers: Vec<Arc<Peer>>,
+    /// The files that put sites into maintenance.
+    pub switches: Vec<Arc<Switch>>,
+}
+
+/// Asks the copies that want to be asked, and looks for files that switch something.
 #[derive(Clone, Debug)]
 pub struct Checker {
-    /// The copies there are now; a reload puts others in their place.
-    pub peers: Arc<ArcSwap<Vec<Arc<Peer>>>>,
+    /// What there is now; a reload puts something else in its place.
+    pub watched: Arc<ArcSwap<Watched>>,
     /// Starts the checks.
     pub supervisor: Supervisor,
     /// For telling when a check ended.
@@ -259,7 +269,13 @@ impl Checker {
         loop {
             let now = Instant::now();
             let mut wake = now + IDLE;
-            for peer in self.peers.load().iter() {
+            let watched = self.watched.load_full();
+            if !watched.switches.is_empty() {
+                let watched = Arc::clone(&watched);
+                let look = move || watched.switches.iter().for_each(|switch| switch.look());
+                let _stopping = tokio::task::spawn_blocking(look).await;
+            }
+            for peer in &watched.peers {
                 let up = peer.health.standing(now) == Standing::Up;
                 let help = "Whether a copy of an app gets requests.";
                 self.metrics.gauge("mainstay_edge_upstream_up", help, &[("upstream", &peer.name)]).set(i64::from(up));

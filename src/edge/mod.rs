@@ -7,7 +7,7 @@
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
-//! (rewriting), `guard/` (who may ask, how often), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
+//! (rewriting), `guard/` (who may ask, how often), `shape.rs` (what a site changes), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
 //! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `doors.rs`
 //! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
@@ -15,6 +15,7 @@
 mod access;
 mod acme;
 mod balance;
+mod basic;
 mod body;
 mod certificate;
 mod client;
@@ -23,7 +24,9 @@ pub mod config;
 mod connect;
 mod doors;
 pub mod error;
+mod explain;
 mod files;
+mod forward;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 mod guard;
@@ -32,12 +35,15 @@ mod health;
 mod host;
 mod listen;
 mod metrics;
+pub mod nginx;
+pub mod nginx_parse;
 mod pages;
 mod peer;
 mod pool;
 mod proxy;
 pub mod reload;
 mod security;
+mod shape;
 mod site_config;
 mod sites;
 mod target;
@@ -62,15 +68,15 @@ pub use self::acme::Keeper;
 pub use self::config::EdgeConfig;
 pub use self::doors::{Door, OnPlainHttp};
 pub use self::error::{ConfigError, EdgeError};
+pub use self::explain::{Asking, explain};
 pub use self::listen::Listeners;
 
 use self::access::AccessLog;
 use self::acme::Names;
 use self::compress::Compressors;
 use self::doors::Doors;
-use self::health::Checker;
+use self::health::{Checker, Watched};
 use self::metrics::EdgeMetrics;
-use self::peer::Peer;
 use self::proxy::Proxy;
 use self::sites::Sites;
 use self::upgrade::Tunnels;
@@ -128,8 +134,8 @@ pub struct Edge {
     metrics: Metrics,
     supervisor: Supervisor,
     clock: Arc<dyn Clock>,
-    /// The copies of apps whose health is looked after.
-    peers: Arc<ArcSwap<Vec<Arc<Peer>>>>,
+    /// What is looked after by now.
+    watched: Arc<ArcSwap<Watched>>,
 }
 
 /// What a reload replaces of one worker.
@@ -176,10 +182,10 @@ impl Edge {
             metrics,
             supervisor: supervisor.clone(),
             clock: Arc::clone(&clock),
-            peers: Arc::default(),
+            watched: Arc::default(),
         };
         let sites = Sites::new(config)?;
-        edge.peers.store(Arc::new(sites.peers().to_vec()));
+        edge.watched.store(Arc::new(sites.watched()));
         let rules = edge.rules(config, sites);
         let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped)?;
 
@@ -217,7 +223,7 @@ impl Edge {
         }
         supervisor.task("edge certificates", Role::Critical, keeper.run());
         let checker = Checker {
-            peers: Arc::clone(&edge.peers),
+            watched: Arc::clone(&edge.watched),
             supervisor: supervisor.clone(),
             clock,
             metrics: edge.metrics.clone(),

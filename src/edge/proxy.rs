@@ -1,20 +1,24 @@
-//! The life of a request, top to bottom, in [`Proxy::answer`].
+//! The life of a request, top to bottom, in [`Proxy::answer`] and, once its site is known, [`Proxy::serve`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{CONTENT_LENGTH, HOST, SET_COOKIE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::access::{AccessLog, Entry, Logged};
 use super::acme::challenges::Challenges;
+use super::basic::REMOTE_USER;
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Network};
 use super::compress::{Asked, Compressors};
 use super::doors::{Doors, OnPlainHttp};
+use super::forward::{ForwardAuth, Identity};
 use super::guard::Barred;
 use super::head::{self, Refusal};
 use super::host::Host;
@@ -22,6 +26,7 @@ use super::metrics::EdgeMetrics;
 use super::pages::{self, Form};
 use super::pool::{Answered, Failure, Lease, Pools};
 use super::security;
+use super::shape::{self, NoPath};
 use super::sites::{Miss, Site, Sites};
 use super::target::Target;
 use super::upgrade::Tunnels;
@@ -31,6 +36,35 @@ use crate::http::{Body, Handler, Peer};
 
 /// Challenges of certificate authorities (RFC 8555 section 8.3) are answered before any redirect or site.
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+/// Most bytes read of the body with which a service lets a request through.
+const LONGEST_VERDICT: usize = 64 << 10;
+
+/// A request on its way to a site.
+struct Question {
+    parts: Parts,
+    body: Body,
+    host: Host,
+    client: Client,
+    form: Form,
+}
+
+/// What another service says about a request.
+enum Verdict {
+    /// It goes on.
+    In(Identity),
+    /// This is the answer.
+    Out(Response<Body>),
+}
+
+/// Whose words an answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// This server's.
+    Own,
+    /// The app's.
+    App,
+}
 
 /// What all workers share and no request changes. A reload puts others in their place.
 #[derive(Debug)]
@@ -97,7 +131,7 @@ impl Proxy {
     async fn answer(&self, request: Request<Body>, peer: Peer, entry: &mut Option<Entry>) -> Response<Body> {
         let current = self.current.load_full();
         let rules = current.rules.as_ref();
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let form = Form::of(&parts.headers, parts.version);
 
         // 1. Who asks for what, or why this is no request.
@@ -136,24 +170,77 @@ impl Proxy {
             return answer.unwrap_or_else(|| pages::internal(form));
         }
 
-        // 3. Which site, and whether it takes a body this long.
+        // 3. Which site.
         let site = match rules.sites.find(&host, parts.uri.path()) {
             Ok(site) => site,
             Err(Miss::Ambiguous) => return self.refused(Refusal::Ambiguous, form),
             Err(Miss::Unknown) => return pages::no_site(!rules.sites.is_empty(), form),
         };
+        let asked = Question { parts, body, host, client, form };
+        let (response, whose) = self.serve(&current, site, asked, entry).await;
+        match &site.shape {
+            Some(shape) => shape.page(response, whose == Whose::App),
+            None => response,
+        }
+    }
+
+    /// The answer of one site, and whose words it holds.
+    async fn serve(
+        &self,
+        current: &Current,
+        site: &Site,
+        asked: Question,
+        entry: &mut Option<Entry>,
+    ) -> (Response<Body>, Whose) {
+        let Question { mut parts, body, host, client, form } = asked;
+        let own = |response| (response, Whose::Own);
+
+        // 4. Who may come in.
         if let Some(gate) = &site.gate
             && let Err(barred) = gate.admit(client.address.ip(), &parts.headers, self.clock.monotonic())
         {
-            return self.barred(barred, form);
+            return own(self.barred(barred, form));
         }
         if let Some(maintenance) = &site.maintenance
             && maintenance.shuts_out(client.address.ip())
         {
-            return pages::maintenance(form);
+            return own(pages::maintenance(form));
+        }
+        if let Some(shape) = &site.shape
+            && let Some((status, location)) = shape.redirect(&parts.uri)
+        {
+            let mut response = shape::redirected(status, location);
+            dress(site, response.headers_mut(), &host, client.secure);
+            return own(response);
+        }
+        let mut person = None;
+        if let Some(basic) = &site.basic {
+            // Boxed, so that requests without a log-in do not carry its state; so is the next.
+            match Box::pin(basic.admit(&parts.headers, self.clock.monotonic())).await {
+                Ok(name) => person = Some(name),
+                Err(shut) => return own(basic.refuse(shut, form)),
+            }
+            parts.headers.remove(AUTHORIZATION);
+        }
+        let mut identity = None;
+        if let Some(forward) = &site.forward {
+            match Box::pin(self.ask_service(current, forward, &parts, &host, &client, form)).await {
+                Verdict::In(found) => identity = Some(found),
+                Verdict::Out(mut response) => {
+                    dress(site, response.headers_mut(), &host, client.secure);
+                    return (response, Whose::App);
+                }
+            }
+        }
+        if let Some(shape) = &site.shape {
+            match shape.rewritten(&parts.uri) {
+                Ok(Some(target)) => parts.uri = target.into(),
+                Ok(None) => {}
+                Err(NoPath) => return own(self.refused(Refusal::Target, form)),
+            }
         }
         if body.size_hint().lower() > site.body {
-            return self.refused(Refusal::TooLarge, form);
+            return own(self.refused(Refusal::TooLarge, form));
         }
         let app = match &site.target {
             Target::App(app) => app,
@@ -162,16 +249,16 @@ impl Proxy {
                 let mut response = Box::pin(files.answer(&parts, form, self.clock.monotonic())).await;
                 response = self.compressors.apply(site.compress, Asked::of(&parts), false, response);
                 dress(site, response.headers_mut(), &host, client.secure);
-                return response;
+                return own(response);
             }
             Target::Redirect(redirect) => {
                 let mut response = redirect.answer(&parts.uri, form);
                 dress(site, response.headers_mut(), &host, client.secure);
-                return response;
+                return own(response);
             }
         };
 
-        // 4. The head the app sees.
+        // 5. The head the app sees.
         let compressed = Asked::of(&parts);
         let wish = app.wish(client.address.ip(), &parts.headers);
         let upgrade = head::is_websocket(&parts).then(|| parts.extensions.remove()).flatten();
@@ -180,7 +267,20 @@ impl Proxy {
         if let Some(host) = &app.host {
             parts.headers.insert(HOST, host.clone());
         }
-        let Ok(target) = origin_form(&parts.uri) else { return self.refused(Refusal::Target, form) };
+        if site.basic.is_some() {
+            parts.headers.remove(REMOTE_USER);
+        }
+        if let Some(person) = person {
+            parts.headers.insert(REMOTE_USER, person);
+        }
+        if let Some(forward) = &site.forward {
+            forward.strip(&mut parts.headers);
+        }
+        let cookies = identity.map(|identity| identity.tell(&mut parts.headers)).unwrap_or_default();
+        if let Some(shape) = &site.shape {
+            shape.dress_request(&mut parts.headers);
+        }
+        let Ok(target) = origin_form(&parts.uri) else { return own(self.refused(Refusal::Target, form)) };
         let mut outgoing = Request::new(RequestBody::new(body, site.body));
         *outgoing.method_mut() = parts.method;
         *outgoing.uri_mut() = target;
@@ -191,7 +291,7 @@ impl Proxy {
             outgoing.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
 
-        // 5. The app.
+        // 6. The app.
         let progress = outgoing.body().progress();
         let asked = self.clock.monotonic();
         let outcome = current.pools.send(app, wish, outgoing).await;
@@ -202,23 +302,59 @@ impl Proxy {
         let Answered { response, lease, at } = match outcome {
             Ok(answered) => answered,
             Err(failure) => match progress.refusal() {
-                Some(refusal) => return self.refused(refusal, form),
-                None => return self.failed(&failure, form),
+                Some(refusal) => return own(self.refused(refusal, form)),
+                None => return own(self.failed(&failure, form)),
             },
         };
 
-        // 6. The answer.
+        // 7. The answer.
         self.metrics.upstream_seconds.observe(took.as_secs_f64());
         let mut response = match (response.status() == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
-            (true, Some(client)) => self.switch(response, client, rules.tunnel_idle),
-            (true, None) => return pages::unavailable(StatusCode::BAD_GATEWAY, form),
+            (true, Some(client)) => self.switch(response, client, current.rules.tunnel_idle),
+            (true, None) => return own(pages::unavailable(StatusCode::BAD_GATEWAY, form)),
             (false, _) => self.compressors.apply(site.compress, compressed, true, Self::stream(response, lease)),
         };
-        if let Some(cookie) = app.binding(at, wish, client.secure) {
+        let bound = app.binding(at, wish, client.secure);
+        for cookie in bound.into_iter().chain(cookies) {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
         dress(site, response.headers_mut(), &host, client.secure);
-        response
+        (response, Whose::App)
+    }
+
+    /// Who the service of `forward` says it is, or the answer that the client gets.
+    async fn ask_service(
+        &self,
+        current: &Current,
+        forward: &ForwardAuth,
+        parts: &Parts,
+        host: &Host,
+        client: &Client,
+        form: Form,
+    ) -> Verdict {
+        let question = forward.question(parts, host, client);
+        let Answered { response, lease, .. } = match current.pools.send(&forward.service, None, question).await {
+            Ok(answered) => answered,
+            Err(failure) => return Verdict::Out(self.failed(&failure, form)),
+        };
+        let status = response.status();
+        if status.is_success() {
+            let identity = forward.identity(response.headers());
+            // Read to its end, so that the connection is good for the next question.
+            let mut body = ResponseBody::new(response.into_body(), lease);
+            let mut left = LONGEST_VERDICT;
+            while let Some(Ok(frame)) = body.frame().await {
+                let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+                let Some(rest) = left.checked_sub(bytes) else { break };
+                left = rest;
+            }
+            return Verdict::In(identity);
+        }
+        if status.is_informational() || status.is_server_error() {
+            tracing::warn!(%status, "a site's auth_url does not say who may enter");
+            return Verdict::Out(pages::unavailable(StatusCode::BAD_GATEWAY, form));
+        }
+        Verdict::Out(Self::stream(response, lease))
     }
 
     /// An ordinary response: head cleaned, body passed on as it comes.

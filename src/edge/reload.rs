@@ -19,8 +19,16 @@ use super::worker::{DOOR, Serving};
 use crate::http::{ServeConfig, Server};
 
 /// The settings of `edge` that only a start reads.
-pub const FIXED: [&str; 6] =
-    ["edge.http", "edge.https", "edge.domain", "edge.workers", "edge.access_log", "edge.access_log_size"];
+pub const FIXED: [&str; 8] = [
+    "edge.http",
+    "edge.https",
+    "edge.domain",
+    "edge.workers",
+    "edge.access_log",
+    "edge.access_log_format",
+    "edge.access_log_sample",
+    "edge.access_log_size",
+];
 
 impl Edge {
     /// Works by `config` from now on, but for what is [`FIXED`]. Calls must not overlap.
@@ -37,7 +45,7 @@ impl Edge {
         let sites = Sites::after(config, before.as_ref().map(|current| &current.rules.sites))?;
         // The last step that can fail.
         self.keeper.reload(config, Names::of(config, &self.labels)).await?;
-        self.peers.store(Arc::new(sites.peers().to_vec()));
+        self.watched.store(Arc::new(sites.watched()));
         let rules = self.rules(config, sites);
         for hand in &self.crew {
             let current = self.current(config, &rules, Some(&hand.proxy.current.load().pools));
@@ -56,6 +64,8 @@ impl Edge {
             domain: started.domain,
             workers: started.workers,
             access_log: started.access_log,
+            access_log_format: started.access_log_format,
+            access_log_sample: started.access_log_sample,
             access_log_size: started.access_log_size,
             ..config.clone()
         }

@@ -97,20 +97,53 @@ impl SecurityHeaders {
     }
 }
 
-/// A header to set, or to take out (`None`).
-pub type Override = (HeaderName, Option<HeaderValue>);
+/// A change of one header.
+#[derive(Clone, Debug)]
+pub struct Override {
+    name: HeaderName,
+    change: Change,
+}
 
-/// Reads `Name: value` lines; without a value the header is taken out.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(HeaderValue),
+    Add(HeaderValue),
+    Remove,
+}
+
+impl Override {
+    /// Which header.
+    pub const fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
+    /// The change in words; a value may be a secret and is left out.
+    pub fn describe(&self) -> String {
+        match &self.change {
+            Change::Set(_) => format!("{} is set", self.name),
+            Change::Add(_) => format!("{} is added", self.name),
+            Change::Remove => format!("{} is taken out", self.name),
+        }
+    }
+}
+
+/// Reads `Name: value` lines: without a value the header is taken out, with a `+` in front another one is added.
 ///
 /// # Errors
 /// A line that is no header, or one that this server alone may write.
 pub fn overrides(key: &'static str, lines: &[String]) -> Result<Vec<Override>, ConfigError> {
     let read = |line: &String| {
         let (name, value) = line.split_once(':')?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).ok().filter(|name| !head::is_framing(name))?;
+        let (name, adds) = name.trim().strip_prefix('+').map_or((name.trim(), false), |name| (name, true));
+        let name = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| !head::is_framing(name))?;
         let value = value.trim();
-        let value = if value.is_empty() { None } else { Some(HeaderValue::from_str(value).ok()?) };
-        Some((name, value))
+        let change = match (value.is_empty(), adds) {
+            (true, true) => return None,
+            (true, false) => Change::Remove,
+            (false, true) => Change::Add(HeaderValue::from_str(value).ok()?),
+            (false, false) => Change::Set(HeaderValue::from_str(value).ok()?),
+        };
+        Some(Override { name, change })
     };
     let wrong = |line: &String| ConfigError::Value {
         key,
@@ -122,12 +155,14 @@ pub fn overrides(key: &'static str, lines: &[String]) -> Result<Vec<Override>, C
 
 /// Writes `overrides` into a head. Lines of one name come together.
 pub fn apply(overrides: &[Override], headers: &mut HeaderMap) {
-    for (at, (name, value)) in overrides.iter().enumerate() {
-        let again = overrides.iter().take(at).any(|(earlier, value)| earlier == name && value.is_some());
-        match value {
-            Some(value) if again => drop(headers.append(name, value.clone())),
-            Some(value) => drop(headers.insert(name, value.clone())),
-            None => drop(headers.remove(name)),
+    for (at, one) in overrides.iter().enumerate() {
+        let set = |other: &Override| other.name == one.name && matches!(other.change, Change::Set(_));
+        let again = overrides.iter().take(at).any(set);
+        match &one.change {
+            Change::Set(value) if again => drop(headers.append(&one.name, value.clone())),
+            Change::Set(value) => drop(headers.insert(&one.name, value.clone())),
+            Change::Add(value) => drop(headers.append(&one.name, value.clone())),
+            Change::Remove => drop(headers.remove(&one.name)),
         }
     }
 }
@@ -187,14 +222,15 @@ mod tests {
 
     #[test]
     fn overrides_set_append_and_remove() {
-        let lines = ["Server:", "Link: <a>", "Link: <b>", "X-A: 1"].map(str::to_owned);
+        let lines = ["Server:", "Link: <a>", "Link: <b>", "X-A: 1", "+Vary: b"].map(str::to_owned);
         let mut headers = HeaderMap::new();
-        for name in ["server", "link", "x-a"] {
+        for name in ["server", "link", "x-a", "vary"] {
             headers.insert(name, HeaderValue::from_static("app"));
         }
         apply(&overrides("k", &lines).unwrap(), &mut headers);
         assert!(!headers.contains_key("server"));
         assert_eq!(headers.get_all("link").iter().collect::<Vec<_>>(), ["<a>", "<b>"]);
         assert_eq!(headers["x-a"], "1");
+        assert_eq!(headers.get_all("vary").iter().collect::<Vec<_>>(), ["app", "b"]);
     }
 }

@@ -88,6 +88,41 @@ settings! {
         pub maintenance: bool = false,
         /// Addresses or networks that see the site during `maintenance`.
         pub maintenance_except: Vec<String> = Vec::new(),
+        /// A file, such as `/run/shop/maintenance`: while it is there, the site is in `maintenance`. It is looked for once a
+        /// second.
+        pub maintenance_file: String = String::new(),
+        /// Patterns of paths that are sent on, `pattern target` or `pattern target status` each, such as
+        /// `^/blog/(\\d+)$ https://blog.example.com/$1 302`; the first that fits counts, and comes before any log-in. A
+        /// pattern is a regular expression on the path; the query goes along unless the target ends in `?`.
+        pub redirects: Vec<String> = Vec::new(),
+        /// Patterns of paths that are asked for under another one, `pattern target` each: `^/v1/(.*)$ /$1`. The first that
+        /// fits counts.
+        pub rewrites: Vec<String> = Vec::new(),
+        /// Cut `path` off before the app, or the folder, is asked; `rewrites` see what is left.
+        pub strip_path: bool = false,
+        /// Request headers for the app, `Name: value` each, set in place of the client's; `Name:` alone takes the header
+        /// out, `+Name: value` adds one. `Host` is `upstream_host`.
+        pub request_headers: Vec<String> = Vec::new(),
+        /// Own pages for errors, `status: file` each, such as `404: /srv/errors/404.html`; a status may be `4xx`, `5xx` or
+        /// a range. Files are read at the start and by a reload.
+        pub error_pages: Vec<String> = Vec::new(),
+        /// Show `error_pages` in place of the app's own errors too.
+        pub intercept_errors: bool = false,
+        /// People who enter with a name and a password (HTTP Basic), `name:hash` each; a hash is bcrypt (`htpasswd -nB
+        /// ada`) or argon2id. The app is told who it is in `Remote-User`, and not the password.
+        pub basic_auth: Vec<String> = Vec::new(),
+        /// A file with such lines, as `htpasswd -B` writes it; read at the start and by a reload.
+        pub basic_auth_file: String = String::new(),
+        /// What browsers show when they ask for the password.
+        pub basic_auth_realm: String = String::from("Restricted"),
+        /// A service that says whether a request goes on, such as `http://127.0.0.1:9091/api/authz/auth-request` (Authelia):
+        /// 2xx lets it through, any other answer below 500 goes to the client. It is told what was asked for in
+        /// `X-Original-URL`, `X-Original-Method` and `X-Forwarded-*`.
+        pub auth_url: String = String::new(),
+        /// Headers of its answer that the app is sent; from clients they never reach the app.
+        pub auth_copy: Vec<String> = ["Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"].map(String::from).to_vec(),
+        /// For an `auth_url` with `https://`: a file with the certificates (PEM) of the only authorities trusted.
+        pub auth_ca: String = String::new(),
         /// Largest request body; 0 takes `edge.limits.body`.
         pub body: ByteSize = ByteSize(0),
         /// Which answers are compressed here (gzip, br, zstd; whatever the client prefers): `off`, `public` or `all`. With
@@ -101,7 +136,7 @@ settings! {
         /// takes everything from the site itself, forbids frames, and keeps other origins out.
         pub security: Preset = Preset::Standard,
         /// Response headers, `Name: value` each, set in place of what the app or a preset says; `Name:` alone takes the
-        /// header out.
+        /// header out, `+Name: value` adds one.
         pub headers: Vec<String> = Vec::new(),
         /// Rate zones that requests must pass, in this order; past one of them they get 429.
         pub rates: Vec<String> = Vec::new(),

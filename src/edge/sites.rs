@@ -9,15 +9,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::basic::BasicAuth;
 use super::compress::Compress;
 use super::config::{EdgeConfig, SiteConfig};
 use super::error::ConfigError;
+use super::forward::ForwardAuth;
 use super::guard::Gate;
 use super::guard::table::RateTable;
 use super::guard::zones::{Zone, zones};
+use super::health::Watched;
 use super::host::{Host, Pattern};
-use super::peer::Peer;
+use super::peer::{Peer, PeerRules};
 use super::security::{Override, Preset, SecurityHeaders, overrides};
+use super::shape::Shape;
 use super::target::{Maintenance, Target};
 
 /// Every site of a configuration, ready for lookup.
@@ -52,6 +56,12 @@ pub struct Site {
     pub headers: Vec<Override>,
     /// Who may ask, and how often; `None` without such rules.
     pub gate: Option<Box<Gate>>,
+    /// What it changes of requests and answers.
+    pub shape: Option<Arc<Shape>>,
+    /// Who enters with a password.
+    pub basic: Option<Arc<BasicAuth>>,
+    /// Who says whether a request goes on.
+    pub forward: Option<Arc<ForwardAuth>>,
 }
 
 /// A path prefix without final slash (the root is empty), and the site it leads to. Longest first in every list.
@@ -132,6 +142,12 @@ impl Sites {
         &self.peers
     }
 
+    /// What is looked after while they are served.
+    pub fn watched(&self) -> Watched {
+        let switches = self.sites.iter().filter_map(|site| site.maintenance.as_ref()?.switch().map(Arc::clone));
+        Watched { peers: self.peers.clone(), switches: switches.collect() }
+    }
+
     /// Every site that is an app: its name and the numbers of its copies.
     pub fn apps(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.sites.iter().filter_map(|site| match &site.target {
@@ -186,7 +202,7 @@ impl Sites {
 
     fn add(&mut self, maker: &Maker<'_>, entry: &SiteConfig, key: &'static str) -> Result<usize, ConfigError> {
         let peers = &mut self.peers;
-        let target = Target::of(entry, maker.config, key, |rules| {
+        let mut number = |rules: PeerRules| {
             if let Some(known) = peers.iter().position(|peer| peer.rules == rules) {
                 return Ok(known);
             }
@@ -194,8 +210,10 @@ impl Sites {
             let before = maker.before.iter().find(|peer| peer.rules == rules);
             peers.push(before.map_or_else(|| Peer::new(rules), |peer| Ok(Arc::clone(peer)))?);
             Ok(peers.len().saturating_sub(1))
-        })?;
-        self.sites.push(maker.site(entry, target)?);
+        };
+        let target = Target::of(entry, maker.config, key, &mut number)?;
+        let forward = ForwardAuth::of(entry, maker.config, &mut number)?;
+        self.sites.push(maker.site(entry, target, forward)?);
         Ok(self.sites.len().saturating_sub(1))
     }
 }
@@ -228,7 +246,7 @@ impl<'a> Maker<'a> {
         })
     }
 
-    fn site(&self, entry: &SiteConfig, target: Target) -> Result<Site, ConfigError> {
+    fn site(&self, entry: &SiteConfig, target: Target, forward: Option<Box<ForwardAuth>>) -> Result<Site, ConfigError> {
         let body = if entry.body.bytes() == 0 { self.config.limits.body } else { entry.body };
         let security = match entry.security {
             Preset::Standard => &self.standard,
@@ -244,6 +262,9 @@ impl<'a> Maker<'a> {
             security: entry.security_headers.then(|| Arc::clone(security)),
             headers: overrides("edge.sites.headers", &entry.headers)?,
             gate: Gate::of(entry, &self.config.deny, &self.zones, &self.counters)?,
+            shape: Shape::of(entry)?.map(Arc::from),
+            basic: BasicAuth::of(entry)?,
+            forward: forward.map(Arc::from),
         })
     }
 }

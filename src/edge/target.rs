@@ -1,6 +1,8 @@
 //! What answers the requests of a site.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::LOCATION;
 use http::{HeaderValue, Response, StatusCode, Uri};
@@ -35,9 +37,33 @@ pub struct Redirect {
     after: Option<String>,
 }
 
-/// Who sees a site that is being worked on.
+/// Who sees a site that is being worked on, and whether it is.
 #[derive(Clone, Debug)]
-pub struct Maintenance(Vec<Network>);
+pub struct Maintenance {
+    always: bool,
+    switch: Option<Arc<Switch>>,
+    except: Vec<Network>,
+}
+
+/// A file that switches something on by being there. It is looked for once a second, not by requests.
+#[derive(Debug)]
+pub struct Switch {
+    path: PathBuf,
+    there: AtomicBool,
+}
+
+impl Switch {
+    fn new(path: &str) -> Arc<Self> {
+        let switch = Self { path: PathBuf::from(path), there: AtomicBool::new(false) };
+        switch.look();
+        Arc::new(switch)
+    }
+
+    /// Looks whether the file is there: blocks.
+    pub fn look(&self) {
+        self.there.store(self.path.exists(), Ordering::Relaxed);
+    }
+}
 
 impl Target {
     /// What `site` names; `key` is the setting an app comes from, and `number` numbers an upstream.
@@ -129,12 +155,28 @@ impl Maintenance {
     /// An exception that is no network.
     pub fn of(site: &SiteConfig) -> Result<Option<Self>, ConfigError> {
         let except = networks("edge.sites.maintenance_except", &site.maintenance_except)?;
-        Ok(site.maintenance.then_some(Self(except)))
+        let file = site.maintenance_file.as_str();
+        if !file.is_empty() && !file.starts_with('/') {
+            return Err(wrong("edge.sites.maintenance_file", file, "a whole path, such as /run/app/maintenance"));
+        }
+        let switch = (!file.is_empty()).then(|| Switch::new(file));
+        let any = site.maintenance || switch.is_some();
+        Ok(any.then_some(Self { always: site.maintenance, switch, except }))
+    }
+
+    /// Whether the site is being worked on now.
+    pub fn is_on(&self) -> bool {
+        self.always || self.switch.as_ref().is_some_and(|switch| switch.there.load(Ordering::Relaxed))
+    }
+
+    /// The file that switches it on, if one does.
+    pub fn switch(&self) -> Option<&Arc<Switch>> {
+        self.switch.as_ref()
     }
 
     /// Whether `address` sees the page in place of the site.
     pub fn shuts_out(&self, address: std::net::IpAddr) -> bool {
-        !self.0.iter().any(|network| network.contains(address))
+        self.is_on() && !self.except.iter().any(|network| network.contains(address))
     }
 }
 

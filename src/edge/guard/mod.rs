@@ -105,6 +105,27 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Its rules for a request of `from`, in words.
+    pub fn explain(&self, from: Option<IpAddr>) -> Vec<String> {
+        let within = |networks: &[Network], address| networks.iter().any(|network| network.contains(address));
+        let mut out = Vec::new();
+        if !self.allow.is_empty() || !self.deny.is_empty() {
+            let shut =
+                from.map(|from| within(&self.deny, from) || (!self.allow.is_empty() && !within(&self.allow, from)));
+            out.push(match shut {
+                None => "addresses: only some are served (edge.deny, edge.sites.allow, edge.sites.deny)".to_owned(),
+                Some(true) => "addresses: this one is not served, answered 403".to_owned(),
+                Some(false) => "addresses: this one is served".to_owned(),
+            });
+        }
+        for zone in &self.zones {
+            out.push(format!("rate zone: {}, {} at once", zone.name, zone.rate.burst));
+        }
+        out
+    }
+}
+
 impl Barred {
     /// The answer. A 429 says when to come again: `Retry-After` (RFC 9110 section 10.2.3) and the three `RateLimit`
     /// fields clients know (draft-ietf-httpapi-ratelimit-headers-07), in whole seconds.

@@ -8,6 +8,7 @@ mod files;
 mod guarding;
 mod proxying;
 mod reloading;
+mod shaping;
 mod smuggling;
 mod tls;
 mod upstreams;

@@ -1,0 +1,148 @@
+//! `mainstay import nginx`: the sites of an nginx configuration as settings.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::say;
+use crate::edge::nginx::{Placed, translate};
+use crate::edge::nginx_parse::{Directive, parse};
+
+/// Largest file read.
+const LARGEST: u64 = 4 << 20;
+/// Most files read.
+const MOST_FILES: usize = 500;
+
+/// Runs the command on the folder of `nginx.conf`, or on one file.
+pub(super) fn run(path: &Path) -> anyhow::Result<()> {
+    let (folder, first) = if path.is_dir() {
+        (path.to_owned(), path.join("nginx.conf"))
+    } else {
+        (path.parent().unwrap_or(Path::new(".")).to_owned(), path.to_owned())
+    };
+    let mut reading = Reading { folder, files: 0 };
+    let all = reading.file(&first, 0)?;
+    let translation = translate(&all);
+    say(&translation.settings)?;
+    let mut told = String::new();
+    for line in &translation.left_out {
+        // Writing into a String cannot fail.
+        let _ = writeln!(told, "not translated: {line}");
+    }
+    let _ = writeln!(told, "{} files read, {} directives not translated", reading.files, translation.left_out.len());
+    std::io::stderr().write_all(told.as_bytes())?;
+    Ok(())
+}
+
+struct Reading {
+    /// What paths of `include` are relative to.
+    folder: PathBuf,
+    files: usize,
+}
+
+impl Reading {
+    /// The directives of `path`, those of the files it includes in their places.
+    fn file(&mut self, path: &Path, depth: usize) -> anyhow::Result<Vec<Placed>> {
+        self.files += 1;
+        anyhow::ensure!(
+            self.files <= MOST_FILES && depth <= 8,
+            "more than {MOST_FILES} files, or includes go in circles"
+        );
+        let shown = path.display().to_string();
+        let length = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
+        anyhow::ensure!(length <= LARGEST, "{shown} has {length} bytes, allowed are {LARGEST}");
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        let directives = parse(&String::from_utf8_lossy(&bytes)).with_context(|| shown.clone())?;
+        let mut all = Vec::new();
+        for directive in directives {
+            match (directive.name(), directive.block.is_some()) {
+                ("include", false) => {
+                    for file in self.included(directive.arg(0))? {
+                        all.extend(self.file(&file, depth + 1)?);
+                    }
+                }
+                ("http", true) => {
+                    // What is in it counts as if it stood alone, with the file it stands in.
+                    for inner in directive.block.unwrap_or_default() {
+                        if inner.name() == "include" {
+                            for file in self.included(inner.arg(0))? {
+                                all.extend(self.file(&file, depth + 1)?);
+                            }
+                        } else {
+                            all.push(Placed { file: shown.clone(), directive: self.filled(inner, depth)? });
+                        }
+                    }
+                }
+                _ => all.push(Placed { file: shown.clone(), directive: self.filled(directive, depth)? }),
+            }
+        }
+        Ok(all)
+    }
+
+    /// `directive` with what its block includes in its place.
+    fn filled(&mut self, mut directive: Directive, depth: usize) -> anyhow::Result<Directive> {
+        let Some(block) = directive.block.take() else { return Ok(directive) };
+        let mut inner = Vec::new();
+        for one in block {
+            if one.name() == "include" {
+                for file in self.included(one.arg(0))? {
+                    inner.extend(self.file(&file, depth + 1)?.into_iter().map(|placed| placed.directive));
+                }
+            } else {
+                inner.push(self.filled(one, depth)?);
+            }
+        }
+        directive.block = Some(inner);
+        Ok(directive)
+    }
+
+    /// The files a pattern names, by name. `*` stands for anything in the last part of the path; one without is a file that
+    /// must be there, but for those that hold no sites.
+    fn included(&self, pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let whole = self.folder.join(pattern);
+        let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let Some((before, after)) = name.split_once('*') else {
+            let without_sites = ["mime.types", "proxy_params", "fastcgi_params", "uwsgi_params", "scgi_params"];
+            return Ok(if without_sites.contains(&name.as_str()) { Vec::new() } else { vec![whole] });
+        };
+        let Some(folder) = whole.parent().filter(|folder| folder.is_dir()) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let fits = name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after);
+            if fits && !name.starts_with('.') && folder.join(&name).is_file() {
+                found.push(folder.join(name));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn included_files_stand_where_they_are_included() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sites-enabled")).unwrap();
+        let write = |name: &str, text: &str| {
+            let mut file = std::fs::File::create(folder.path().join(name)).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        write("nginx.conf", "events {}\nhttp { include mime.types; include sites-enabled/*; }");
+        write("sites-enabled/a", "server { server_name a.example; include common.conf; }");
+        write("sites-enabled/.b", "nonsense {");
+        write("common.conf", "location / { proxy_pass http://127.0.0.1:3000; }");
+        let mut reading = Reading { folder: folder.path().to_owned(), files: 0 };
+        let all = reading.file(&folder.path().join("nginx.conf"), 0).unwrap();
+        let text = translate(&all).settings;
+        assert!(text.contains("a.example") && text.contains("http://127.0.0.1:3000"), "{text}");
+        write("sites-enabled/a", "include sites-enabled/a;");
+        let mut reading = Reading { folder: folder.path().to_owned(), files: 0 };
+        assert!(reading.file(&folder.path().join("nginx.conf"), 0).is_err());
+    }
+}
