@@ -168,7 +168,7 @@ pub(super) enum ImportCommand {
 pub(super) enum RouteCommand {
     /// Follow a request through the settings; nothing is sent
     Explain {
-        /// The whole address, such as https://example.com/api/users
+        /// The whole address: scheme, host, path and query
         url: String,
         /// Its method
         #[arg(long, default_value = "GET")]

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 2;
 /// Attempts that wait for their turn.
 const QUEUE: usize = 32;
 /// How long good credentials are remembered.
-const REMEMBERED: Duration = Duration::from_secs(300);
+const REMEMBERED: Duration = Duration::from_mins(5);
 /// How many of them.
 const MOST_REMEMBERED: usize = 1024;
 /// Longest name and password together, in bytes.

@@ -313,7 +313,7 @@ fn apply(
         }
         "try_files" => match directive.args().last().map(String::as_str) {
             Some(last) if last.starts_with('/') && !last.contains('$') => {
-                draft.set("fallback", quoted(last.split('?').next().unwrap_or(last)))
+                draft.set("fallback", quoted(last.split('?').next().unwrap_or(last)));
             }
             Some("=404") => {}
             _ => context.leave(directive, ""),
@@ -453,11 +453,8 @@ fn pass(directive: &Directive, path: &str, draft: &mut Draft, context: &mut Cont
     }
     match uri.as_deref() {
         None => {}
-        Some("/") if path.ends_with('/') || path == "/" => {
-            if path != "/" {
-                draft.set("strip_path", "true".to_owned());
-            }
-        }
+        Some("/") if path == "/" => {}
+        Some("/") if path.ends_with('/') => draft.set("strip_path", "true".to_owned()),
         Some(uri) => draft.add("rewrites", format!("^{}(.*)$ {uri}$1", regex::escape(path))),
     }
 }
@@ -472,7 +469,7 @@ fn header(directive: &Directive, draft: &mut Draft, context: &mut Context<'_>) {
             draft.lines.retain(|(key, _)| *key != "upstream_host");
         }
         ("host", "$proxy_host") if !draft.lists.contains_key("upstreams") => {
-            draft.set("upstream_host", quoted("$upstream"))
+            draft.set("upstream_host", quoted("$upstream"));
         }
         ("host", host) if !host.contains('$') => draft.set("upstream_host", quoted(host)),
         _ if written_here => {}

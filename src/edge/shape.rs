@@ -271,7 +271,11 @@ fn pages(lines: &[String]) -> Result<HashMap<u16, Arc<Page>>, ConfigError> {
             return Err(wrong(path, "a file of at most 1 MiB"));
         }
         let text = std::fs::read(path).map_err(|error| wrong(path, &format!("a readable file ({error})")))?;
-        let kind = if path.ends_with(".json") { "application/json" } else { "text/html; charset=utf-8" };
+        let kind = if std::path::Path::new(path).extension().is_some_and(|kind| kind == "json") {
+            "application/json"
+        } else {
+            "text/html; charset=utf-8"
+        };
         let page = Arc::new(Page { kind, text: text.into() });
         for status in low..=high {
             // What is named for one status is not undone by what is named for many.
