@@ -1,20 +1,24 @@
 //! S3 access keys, the Redis password, and the key of the first error project.
 //!
-//! Tables of `state.redb`: `accounts.access_keys`, the id to an [`AccessKeyRecord`]; `accounts.passwords`, the door's
-//! name (`redis`, `ingest/1`; `api` see `tokens.rs`) to a [`PasswordRecord`]. What is missing is made at the start, in one commit.
+//! Tables of `state.redb`: `accounts.access_keys`, the id to an [`AccessKeyRecord`]; `accounts.access_key_uses`, the id to
+//! when it was last used, milliseconds since 1970, big-endian; `accounts.passwords`, the door's name (`redis`, `ingest/1`;
+//! `api` see `tokens.rs`) to a [`PasswordRecord`]. What is missing is made at the start, in one commit.
 
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::AccountsError;
+use super::rights::KeyRights;
 use crate::base::{Clock, Id128, Random, Secret, Timestamp, random};
 use crate::store::{Direction, ReadTx, Record, Store, Table, record};
 
 pub(super) const ACCESS_KEYS: Table = Table::new("accounts.access_keys");
+pub(super) const USES: Table = Table::new("accounts.access_key_uses");
 pub(super) const PASSWORDS: Table = Table::new("accounts.passwords");
 const REDIS: &str = "redis";
 /// The key of project 1.
@@ -33,23 +37,77 @@ const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 pub(super) const SECRET_ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// An S3 access key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AccessKey {
     /// The public half, which requests name.
     pub id: String,
     /// The secret half, which signs them.
     pub secret: Secret<String>,
+    /// The secret before the last change, while it still signs too.
+    pub previous: Option<PreviousSecret>,
     /// What it is called.
     pub label: String,
     /// When it was made.
     pub created: Timestamp,
+    /// What it may do.
+    pub rights: KeyRights,
+    /// From when on it opens nothing more.
+    pub expires: Option<Timestamp>,
+    pub(super) used: Arc<AtomicU64>,
+}
+
+/// A secret on its way out.
+#[derive(Clone, Debug)]
+pub struct PreviousSecret {
+    /// The secret.
+    pub secret: Secret<String>,
+    /// Until when it signs.
+    pub until: Timestamp,
 }
 
 impl AccessKey {
+    /// A key that may do everything and does not end.
+    pub(super) fn new(id: String, secret: Secret<String>, label: String, created: Timestamp) -> Self {
+        let (rights, used) = (KeyRights::All, Arc::default());
+        Self { id, secret, previous: None, label, created, rights, expires: None, used }
+    }
+
     pub(super) fn random(random: &dyn Random, label: String, created: Timestamp) -> Self {
         let id = letters(random, ID_ALPHABET, 20).expose().clone();
-        Self { id, secret: letters(random, SECRET_ALPHABET, 40), label, created }
+        Self::new(id, random_secret(random), label, created)
     }
+
+    /// When it was last used, to some minutes; `None` for never.
+    pub fn last_used(&self) -> Option<Timestamp> {
+        Some(self.used.load(Ordering::Relaxed)).filter(|at| *at > 0).map(Timestamp)
+    }
+
+    /// Whether it has ended by `now`.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Whether it may do everything, for ever: one such key must stay.
+    pub const fn is_lasting(&self) -> bool {
+        self.rights.is_all() && self.expires.is_none()
+    }
+
+    /// The secrets that sign for mail at `now`: none when the key sends none, or has ended.
+    pub fn mail_secrets(&self, now: Timestamp) -> Vec<Secret<String>> {
+        let sends = self.rights.mail() && !self.has_expired(now);
+        self.secrets(now).filter(|_| sends).cloned().collect()
+    }
+
+    /// The secrets that sign at `now`, the current one first.
+    pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret<String>> {
+        let previous = self.previous.as_ref().filter(move |previous| now < previous.until);
+        std::iter::once(&self.secret).chain(previous.map(|previous| &previous.secret))
+    }
+}
+
+/// A secret no one has seen.
+pub(super) fn random_secret(random: &dyn Random) -> Secret<String> {
+    letters(random, SECRET_ALPHABET, 40)
 }
 
 /// What the operator wants the first credentials to be, from the environment.
@@ -66,21 +124,59 @@ pub(super) struct AccessKeyRecord {
     secret: String,
     created_ms: u64,
     pub label: String,
+    rights: KeyRights,
+    /// 0 for never.
+    expires_ms: u64,
+    /// Secret and end.
+    previous: Option<(String, u64)>,
 }
 
 impl AccessKeyRecord {
     pub fn of(key: &AccessKey) -> Self {
-        Self { secret: key.secret.expose().clone(), created_ms: key.created.millis(), label: key.label.clone() }
+        Self {
+            secret: key.secret.expose().clone(),
+            created_ms: key.created.millis(),
+            label: key.label.clone(),
+            rights: key.rights.clone(),
+            expires_ms: key.expires.map_or(0, Timestamp::millis),
+            previous: key.previous.as_ref().map(|old| (old.secret.expose().clone(), old.until.millis())),
+        }
+    }
+
+    /// Whether the key may do everything, for ever.
+    pub const fn is_lasting(&self) -> bool {
+        self.rights.is_all() && self.expires_ms == 0
+    }
+
+    fn key(self, id: String, used_ms: u64) -> AccessKey {
+        let previous = |(secret, until)| PreviousSecret { secret: Secret::new(secret), until: Timestamp(until) };
+        AccessKey {
+            id,
+            secret: Secret::new(self.secret),
+            previous: self.previous.map(previous),
+            label: self.label,
+            created: Timestamp(self.created_ms),
+            rights: self.rights,
+            expires: (self.expires_ms != 0).then_some(Timestamp(self.expires_ms)),
+            used: Arc::new(AtomicU64::new(used_ms)),
+        }
     }
 }
 
 impl Record for AccessKeyRecord {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
-    /// Version 1 had no label: those keys were made at the first start.
+    /// Version 1 had no label: those keys were made at the first start. Version 2 had no rights: all keys had all.
     fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
-        let (secret, created_ms) = (version == 1).then(|| postcard::from_bytes(bytes).ok())??;
-        Some(Self { secret, created_ms, label: FIRST_LABEL.to_owned() })
+        let (secret, created_ms, label) = match version {
+            1 => {
+                let (secret, created_ms) = postcard::from_bytes(bytes).ok()?;
+                (secret, created_ms, FIRST_LABEL.to_owned())
+            }
+            2 => postcard::from_bytes(bytes).ok()?,
+            _ => return None,
+        };
+        Some(Self { secret, created_ms, label, rights: KeyRights::All, expires_ms: 0, previous: None })
     }
 }
 
@@ -157,9 +253,9 @@ impl AccessKeys {
         self.table.load().get(access_key_id).cloned()
     }
 
-    /// The oldest access key, which `mainstay env` shows; there always is one.
+    /// The oldest access key that may do everything and does not end, which `mainstay env` shows; there always is one.
     pub fn primary(&self) -> Option<Arc<AccessKey>> {
-        self.all().into_iter().next()
+        self.all().into_iter().find(|key| key.is_lasting())
     }
 
     /// Every access key, the oldest first.
@@ -210,7 +306,7 @@ fn checked(first: FirstCredentials, created: Timestamp) -> Result<Option<AccessK
     if !(8..=128).contains(&length) || !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(AccountsError::BadSecret { length });
     }
-    Ok(Some(AccessKey { id, secret, label: FIRST_LABEL.to_owned(), created }))
+    Ok(Some(AccessKey::new(id, secret, FIRST_LABEL.to_owned(), created)))
 }
 
 fn read(tx: &dyn ReadTx) -> Result<Stored, AccountsError> {
@@ -222,8 +318,8 @@ fn read(tx: &dyn ReadTx) -> Result<Stored, AccountsError> {
     for (id, value) in tx.scan(ACCESS_KEYS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, MOST_KEYS)? {
         let id = String::from_utf8_lossy(&id).into_owned();
         let found: AccessKeyRecord = record::decode(&value).map_err(damaged(&id))?;
-        let (secret, created) = (Secret::new(found.secret), Timestamp(found.created_ms));
-        keys.push(Arc::new(AccessKey { id, secret, label: found.label, created }));
+        let used = tx.get(USES, id.as_bytes())?.and_then(|bytes| <[u8; 8]>::try_from(bytes.as_slice()).ok());
+        keys.push(Arc::new(found.key(id, used.map_or(0, u64::from_be_bytes))));
     }
     let password = |name: &str| {
         let Some(value) = tx.get(PASSWORDS, name.as_bytes())? else { return Ok(None) };
@@ -316,6 +412,15 @@ mod tests {
         let old = postcard::to_extend(&("secret", 7_u64), vec![1]).unwrap();
         let found: AccessKeyRecord = record::decode(&old).unwrap();
         assert_eq!((found.secret.as_str(), found.created_ms, found.label.as_str()), ("secret", 7, FIRST_LABEL));
+        assert!(found.is_lasting());
+    }
+
+    #[test]
+    fn a_key_without_rights_of_an_earlier_release_has_all() {
+        let old = postcard::to_extend(&("secret", 7_u64, "app"), vec![2]).unwrap();
+        let found: AccessKeyRecord = record::decode(&old).unwrap();
+        assert_eq!((found.secret.as_str(), found.created_ms, found.label.as_str()), ("secret", 7, "app"));
+        assert!(found.is_lasting() && found.previous.is_none());
     }
 
     #[test]

@@ -70,6 +70,12 @@ pub mod action {
     pub const REDIS_USER_REMOVED: &str = "redis_user.removed";
     /// An access key was revoked.
     pub const KEY_REVOKED: &str = "access_key.revoked";
+    /// An access key's label, rights or end were changed.
+    pub const KEY_CHANGED: &str = "access_key.changed";
+    /// An access key got another secret.
+    pub const KEY_ROTATED: &str = "access_key.rotated";
+    /// The old secret of an access key was retired before its time.
+    pub const KEY_RETIRED: &str = "access_key.secret_retired";
 }
 
 /// One thing that happened.

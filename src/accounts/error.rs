@@ -80,9 +80,20 @@ pub enum AccountsError {
     /// The access key does not exist.
     #[error("there is no such access key")]
     NoSuchKey,
-    /// The last access key would be gone.
-    #[error("this is the last access key; make another one, give it to your apps, and then revoke this one")]
+    /// The last access key that may do everything would be gone.
+    #[error(
+        "this is the last access key that may do everything and does not end; make another such key, give it to your apps, and then change or revoke this one"
+    )]
     LastKey,
+    /// A key has two secrets already.
+    #[error("the key has two secrets already; retire the old one first")]
+    TwoSecrets,
+    /// What a key is to be allowed is malformed.
+    #[error(transparent)]
+    Grant(#[from] super::rights::GrantError),
+    /// A key's end lies in the past.
+    #[error("a key's end must lie in the future")]
+    BadEnd,
     /// A label is empty, too long, or has control characters.
     #[error("a label has 1 to {most} characters and no control characters", most = super::LABEL_MAX)]
     BadLabel,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Mutex;
 
 use super::audit::{self, action};
 use super::login::Pending;
@@ -33,6 +34,8 @@ struct Inner {
     pending: Pending,
     claimed: AtomicBool,
     first_token: ArcSwapOption<Secret<String>>,
+    /// One change of an access key at a time.
+    key_changes: Mutex<()>,
 }
 
 impl Users {
@@ -64,6 +67,7 @@ impl Users {
             pending: Pending::default(),
             claimed: AtomicBool::new(claimed),
             first_token: ArcSwapOption::new(first_token.map(Arc::new)),
+            key_changes: Mutex::default(),
         })))
     }
 
@@ -136,6 +140,10 @@ impl Users {
 
     pub(super) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    pub(super) fn key_changes(&self) -> &Mutex<()> {
+        &self.0.key_changes
     }
 
     pub(super) fn keys(&self) -> &AccessKeys {

@@ -7,7 +7,7 @@ use super::audit::action;
 use super::rows::{self, SESSIONS};
 use super::sessions::SESSIONS_MAX;
 use super::*;
-use crate::base::{Secret, SystemRandom};
+use crate::base::{Clock, Secret, SystemRandom};
 use crate::store::Store;
 use crate::testing::{TestClock, memory_store};
 
@@ -353,7 +353,7 @@ async fn a_password_that_waits_for_its_code_is_forgotten_after_five_wrong_ones()
 async fn tokens_open_what_their_scopes_say_until_they_end() {
     let world = world();
     let by = By::command_line();
-    let end = crate::base::Clock::now(world.clock.as_ref()).after(Duration::from_mins(1));
+    let end = world.clock.now().after(Duration::from_mins(1));
     let (token, text) = world.users.create_token("ci", Scopes::READ, Some(end), &by).await.unwrap();
     let found = world.users.token(&text, &client()).await.unwrap();
     assert_eq!((found.id.as_str(), found.scopes), (token.id.as_str(), Scopes::READ));
@@ -396,6 +396,71 @@ async fn an_address_that_guesses_tokens_has_to_wait() {
     assert!(world.users.token(&right, &elsewhere()).await.is_ok());
 }
 
+fn new_key(label: &str) -> NewKey {
+    NewKey { label: label.to_owned(), ..NewKey::default() }
+}
+
+fn limited(grant: &str) -> KeyRights {
+    KeyRights::Limited { grants: vec![grant.parse().unwrap()], mail: false }
+}
+
+#[tokio::test]
+async fn a_key_keeps_its_rights_end_and_both_secrets_over_a_restart() {
+    let world = world();
+    let by = By::command_line();
+    let day = Duration::from_hours(24);
+    let expires = Some(world.clock.now().after(day));
+    let wanted = NewKey { rights: limited("photos/app/:read"), expires, ..new_key("app") };
+    let made = world.users.create_access_key(wanted, &by).await.unwrap();
+    let rotated = world.users.rotate_access_key(&made.id, Duration::from_hours(1), &by).await.unwrap();
+    assert_ne!(made.secret, rotated.secret);
+    assert!(matches!(world.users.rotate_access_key(&made.id, day, &by).await, Err(AccountsError::TwoSecrets)));
+    world.users.note_key_use(&rotated).await;
+    let clock = world.clock.clone();
+    let found = on(world.store, world.clock).users.access_key(&made.id).unwrap();
+    assert_eq!((&found.rights, found.expires), (&limited("photos/app/:read"), expires));
+    assert_eq!(found.last_used(), Some(clock.now()));
+    assert_eq!(found.secrets(clock.now()).collect::<Vec<_>>(), [&rotated.secret, &made.secret]);
+    clock.advance(Duration::from_hours(1));
+    assert_eq!(found.secrets(clock.now()).collect::<Vec<_>>(), [&rotated.secret]);
+    assert!(!found.has_expired(clock.now()));
+    clock.advance(day);
+    assert!(found.has_expired(clock.now()));
+}
+
+#[tokio::test]
+async fn an_old_secret_is_retired_before_its_time() {
+    let world = world();
+    let by = By::command_line();
+    let first = world.keys.primary().unwrap();
+    world.users.rotate_access_key(&first.id, Duration::from_hours(1), &by).await.unwrap();
+    let retired = world.users.retire_secret(&first.id, &by).await.unwrap();
+    assert_eq!(retired.secrets(world.clock.now()).count(), 1);
+    assert_ne!(retired.secret, first.secret);
+    let at_once = world.users.rotate_access_key(&first.id, Duration::ZERO, &by).await.unwrap();
+    assert_eq!(at_once.secrets(world.clock.now()).collect::<Vec<_>>(), [&at_once.secret]);
+}
+
+#[tokio::test]
+async fn one_key_that_may_do_everything_for_ever_stays() {
+    let world = world();
+    let by = By::command_line();
+    let first = world.keys.primary().unwrap();
+    let less = KeyChange { rights: Some(limited("a:read")), ..KeyChange::default() };
+    let ending = KeyChange { expires: Some(Some(world.clock.now().after(Duration::from_mins(1)))), ..less.clone() };
+    for change in [less.clone(), ending] {
+        let changed = world.users.change_access_key(&first.id, change, &by).await;
+        assert!(matches!(changed, Err(AccountsError::LastKey)));
+    }
+    world.users.create_access_key(NewKey { rights: limited("a:read"), ..new_key("less") }, &by).await.unwrap();
+    assert!(matches!(world.users.revoke_access_key(&first.id, &by).await, Err(AccountsError::LastKey)));
+    let second = world.users.create_access_key(new_key("second"), &by).await.unwrap();
+    world.users.change_access_key(&first.id, less, &by).await.unwrap();
+    assert_eq!(world.keys.primary().unwrap().id, second.id);
+    let past = KeyChange { expires: Some(Some(world.clock.now())), ..KeyChange::default() };
+    assert!(matches!(world.users.change_access_key(&first.id, past, &by).await, Err(AccountsError::BadEnd)));
+}
+
 #[tokio::test]
 async fn access_keys_are_changed_without_a_gap() {
     let world = world();
@@ -403,7 +468,7 @@ async fn access_keys_are_changed_without_a_gap() {
     let first = world.keys.primary().unwrap();
     assert!(matches!(world.users.revoke_access_key(&first.id, &by).await, Err(AccountsError::LastKey)));
     world.clock.advance(Duration::from_secs(1));
-    let second = world.users.create_access_key("backups", &by).await.unwrap();
+    let second = world.users.create_access_key(new_key("backups"), &by).await.unwrap();
     assert!(world.keys.secret(&first.id).is_some() && world.keys.secret(&second.id).is_some());
     world.users.revoke_access_key(&first.id, &by).await.unwrap();
     assert!(world.keys.secret(&first.id).is_none());
@@ -419,7 +484,7 @@ async fn access_keys_are_changed_without_a_gap() {
 async fn a_storm_of_failures_pushes_no_change_out_of_the_audit_log() {
     let world = world();
     let by = By::command_line();
-    world.users.create_access_key("kept", &by).await.unwrap();
+    world.users.create_access_key(new_key("kept"), &by).await.unwrap();
     let write = move |tx: &mut dyn crate::store::WriteTx| {
         for _ in 0..audit::FAILURES_KEPT + 10 {
             audit::write_failure(tx, crate::base::Timestamp(1), &By::command_line(), action::LOGIN_FAILED, "x")?;

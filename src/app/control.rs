@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::control_keys::{self, KeysAsk};
 use super::control_mail::{self, MailAsk};
 use super::control_people::{self, LinkWanted};
 use super::status::{Facts, Status, VERSION};
@@ -125,6 +126,8 @@ pub enum Ask {
     },
     /// Something about mail.
     Mail(MailAsk),
+    /// Something about access keys; see [`control_keys`](super::control_keys).
+    Keys(KeysAsk),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -321,6 +324,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(ask @ (Ask::Link(_) | Ask::Users | Ask::DropSecondFactor { .. } | Ask::CreateToken { .. })) => {
             told(control_people::answer(ask, facts).await)
         }
+        Ok(Ask::Keys(asked)) => told(control_keys::answer(asked, facts).await),
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
         Ok(Ask::Event { id, number }) => told(facts.issues.event(id, number).await),

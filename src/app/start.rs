@@ -261,10 +261,10 @@ fn s3_door(plan: &Plan, ground: &Ground, services: &Services, edge: Option<Socke
     config.cors_origins.push(format!("https://{domain}"));
     // Browsers name the port of an origin unless it is 443.
     config.cors_origins.extend(edge.map(|edge| format!("https://{domain}:{}", edge.port())));
-    let (keys, shutdown) = (Arc::clone(&ground.keys), plan.supervisor.shutdown().clone());
+    let shutdown = plan.supervisor.shutdown().clone();
     S3Door::new(
         services.objects.clone(),
-        Arc::new(move |id: &str| keys.secret(id).map(|key| key.secret.clone())),
+        ground.users.clone(),
         Arc::new(move || !shutdown.is_draining()),
         Arc::clone(&plan.clock),
         Arc::clone(&plan.random),

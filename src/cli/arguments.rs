@@ -101,6 +101,9 @@ pub(super) enum Command {
     /// Make API tokens for programs
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make, change and revoke S3 access keys
+    #[command(subcommand)]
+    Keys(super::keys::KeysCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),

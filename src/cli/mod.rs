@@ -12,6 +12,7 @@ mod certs;
 mod import_nginx;
 mod inspect;
 mod issues;
+mod keys;
 mod mail;
 mod people;
 mod reload;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::SetupLink => people::setup_link(shell),
         Command::User(command) => people::user(shell, command),
         Command::Token(TokenCommand::Create { label, scope }) => people::create_token(&shell, label, scope),
+        Command::Keys(command) => keys::keys(&shell, command),
         Command::Config(ConfigCommand::Check) => settings::check(&shell),
         Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
         Command::Key(KeyCommand::Export) => inspect::key_export(&shell),

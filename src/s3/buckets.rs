@@ -6,6 +6,7 @@
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
+use super::access::{Action, Judge};
 use super::door::Services;
 use super::error::{Code, S3Error};
 use super::payload::SealedBody;
@@ -42,15 +43,19 @@ impl ListBuckets {
         })
     }
 
-    /// Lists them by name.
+    /// Lists those the key knows by name.
     ///
     /// # Errors
-    /// Storage fails.
-    pub async fn run(self, services: &Services) -> Result<Response<Body>, S3Error> {
+    /// Nobody signed; storage fails.
+    pub async fn run(self, services: &Services, request: &Request) -> Result<Response<Body>, S3Error> {
+        let judge = Judge::new(request);
+        let key = request.verified().key().ok_or_else(|| judge.refusal())?;
         let mut buckets = services.objects.buckets().await?;
         buckets.retain(|bucket| {
             let name = bucket.name.as_str();
-            name.starts_with(&self.prefix) && self.after.as_deref().is_none_or(|after| name > after)
+            key.rights.know(name)
+                && name.starts_with(&self.prefix)
+                && self.after.as_deref().is_none_or(|after| name > after)
         });
         let more = buckets.len() > self.max;
         buckets.truncate(self.max);
@@ -161,6 +166,11 @@ pub struct DescribeBucket {
 }
 
 impl DescribeBucket {
+    /// What it does, for who may.
+    pub const fn action(&self) -> Action {
+        if matches!(self.topic, Topic::Location) { Action::Location } else { Action::Describe }
+    }
+
     /// Answers.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 
+use super::access::{Action, Need};
 use super::door::Services;
 use super::error::{Code, S3Error};
 use super::read;
@@ -43,6 +44,11 @@ impl Directive {
             Some(_) => Err(S3Error::new(Code::InvalidArgument, format!("{name} must be COPY or REPLACE"))),
         }
     }
+}
+
+/// What must be allowed to read `source`.
+fn reads(source: &Source) -> Need {
+    Need::target(Action::Read, Action::ReadVersion, &source.bucket, &source.target)
 }
 
 /// A source and the conditions on it.
@@ -100,7 +106,7 @@ pub struct CopyObject {
     metadata: Metadata,
     metadata_from: Directive,
     tags_from: Directive,
-    condition: Condition,
+    pub(super) condition: Condition,
 }
 
 impl CopyObject {
@@ -120,6 +126,11 @@ impl CopyObject {
         }
         let (metadata, condition) = (write::metadata(request)?, write::condition(request)?);
         Ok(Self { bucket, key, source, metadata, metadata_from, tags_from, condition })
+    }
+
+    /// What it reads.
+    pub fn reads(&self) -> Need {
+        reads(&self.source)
     }
 
     /// Copies.
@@ -183,6 +194,11 @@ impl UploadPartCopy {
             source: Source::parse(request)?,
             range: range.transpose()?,
         })
+    }
+
+    /// What it reads.
+    pub fn reads(&self) -> Need {
+        reads(&self.source)
     }
 
     /// Copies.

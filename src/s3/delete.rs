@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use super::access::{Action, Judge, Need};
 use super::door::Services;
 use super::error::{Code, S3Error};
 use super::payload::SealedBody;
@@ -70,7 +71,8 @@ impl DeleteObjects {
         Ok(Self { bucket: request.bucket()? })
     }
 
-    /// Removes all keys the document names in one commit; a key that cannot be one is reported and the others go.
+    /// Removes all keys the document names in one commit; a key that cannot be one, or that the sender may not delete, is
+    /// reported and the others go.
     ///
     /// # Errors
     /// The document is malformed or names too many keys; the bucket does not exist; storage fails: nothing is removed.
@@ -82,21 +84,34 @@ impl DeleteObjects {
     ) -> Result<Response<Body>, S3Error> {
         let document = body.document(request, "Delete").await?.ok_or(Code::MalformedXML)?;
         let quiet = document.word_of("Quiet").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let judge = Judge::new(request);
         let mut targets: Vec<Target> = Vec::new();
         let mut failed: Vec<(String, &str, S3Error)> = Vec::new();
         for object in document.all("Object") {
             let name = object.text_of("Key").ok_or(Code::MalformedXML)?;
-            let version = object.word_of("VersionId").unwrap_or_default();
-            let id = if version.is_empty() { Ok(None) } else { version.parse().map(Some) };
+            let version_text = object.word_of("VersionId").unwrap_or_default();
+            let id = if version_text.is_empty() { Ok(None) } else { version_text.parse().map(Some) };
             match (name.parse::<ObjectKey>(), id) {
-                (Err(error), _) | (_, Err(error)) => failed.push((name.to_owned(), version, error.into())),
-                (Ok(key), Ok(version)) => targets.push(Target { key, version }),
+                (Ok(key), Ok(version)) => {
+                    let target = Target { key, version };
+                    let need = Need::target(Action::Delete, Action::DeleteVersion, &self.bucket, &target);
+                    if judge.allows(&need) {
+                        targets.push(target);
+                    } else {
+                        failed.push((name.to_owned(), version_text, judge.refusal()));
+                    }
+                }
+                (Err(error), _) | (_, Err(error)) => failed.push((name.to_owned(), version_text, error.into())),
             }
         }
         if targets.len().saturating_add(failed.len()) > KEYS_MAX || (targets.is_empty() && failed.is_empty()) {
             return Err(Code::MalformedXML.into());
         }
-        let deleted = services.objects.delete_many(&self.bucket, targets.clone()).await?;
+        let deleted = if targets.is_empty() {
+            Vec::new()
+        } else {
+            services.objects.delete_many(&self.bucket, targets.clone()).await?
+        };
         let mut xml = Writer::new("DeleteResult");
         for (target, deleted) in targets.iter().zip(deleted).filter(|_| !quiet) {
             xml.start("Deleted").leaf("Key", &target.key).maybe("VersionId", target.version);

@@ -6,23 +6,22 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, header};
 
+use super::access::{Allowed, Judge, holds_one};
 use super::address::Address;
 use super::config::S3Config;
 use super::cors::Cors;
-use super::error::S3Error;
+use super::error::{Code, S3Error};
 use super::gate::Gate;
 use super::health;
 use super::operation::Operation;
 use super::request::Request;
 use super::respond;
-use crate::base::{Clock, Random, Secret, ids, random};
+use crate::accounts::Users;
+use crate::base::{Clock, Random, ids, random};
 use crate::http::connection::authority;
 use crate::http::query::Query;
 use crate::http::{Answer, Body, Handler, Peer};
-use crate::objects::Objects;
-
-/// The secret of an access key, if there is such a key. In memory, no waiting.
-pub type SecretOf = Arc<dyn Fn(&str) -> Option<Secret<String>> + Send + Sync>;
+use crate::objects::{Condition, Objects};
 
 /// Whether the server takes requests.
 pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -39,7 +38,7 @@ pub struct Services {
 /// The S3 protocol as an HTTP handler.
 pub struct S3Door {
     services: Services,
-    secret_of: SecretOf,
+    users: Users,
     ready: Ready,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -48,11 +47,11 @@ pub struct S3Door {
 }
 
 impl S3Door {
-    /// A door to `objects` for the holders of the keys `secret_of` knows. `config` is taken as it is: whoever knows the
+    /// A door to `objects` for the holders of the access keys of `users`. `config` is taken as it is: whoever knows the
     /// edge's domain adds it to `domains` and `cors_origins` before.
     pub fn new(
         objects: Objects,
-        secret_of: SecretOf,
+        users: Users,
         ready: Ready,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
@@ -60,7 +59,7 @@ impl S3Door {
     ) -> Self {
         Self {
             services: Services { objects, region: config.region.clone() },
-            secret_of,
+            users,
             ready,
             clock,
             random,
@@ -92,18 +91,33 @@ impl S3Door {
         response
     }
 
-    /// Gate, then parsing, then doing: in this order for every request.
+    /// Gate, then parsing, then deciding, then doing: in this order for every request.
     async fn serve(&self, parts: Parts, body: Body, peer: Peer) -> Result<Response<Body>, S3Error> {
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let authority = authority(&parts.headers, &parts.uri).unwrap_or_default().to_owned();
         let bodyless = http_body::Body::is_end_stream(&body);
-        let gate = Gate { region: &self.services.region, secret_of: self.secret_of.as_ref(), now: self.clock.now() };
+        let key_of = |id: &str| self.users.access_key(id);
+        let gate = Gate { region: &self.services.region, key_of: &key_of, now: self.clock.now() };
         let (verified, body) = gate.admit(&parts, &query, &authority, body)?;
         let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
         let origin = format!("{}://{authority}", if peer.secure { "https" } else { "http" });
         let request = Request::new(parts, query, address, origin, bodyless, verified)?;
-        let operation = Operation::parse(&request)?;
-        operation.run(&self.services, &request, body).await
+        let mut operation = Operation::parse(&request)?;
+        let allowed = Judge::new(&request).admit(&operation.needs(&request))?;
+        if let Some(key) = request.verified().key() {
+            self.users.note_key_use(key).await;
+        }
+        match allowed {
+            Allowed::Whole => operation.run(&self.services, &request, body).await,
+            Allowed::NewOnly => {
+                let asked = operation.only_new()?;
+                let done = operation.run(&self.services, &request, body).await;
+                done.map_err(|error| match error.code {
+                    Code::PreconditionFailed if asked == Condition::Any => holds_one(),
+                    _ => error,
+                })
+            }
+        }
     }
 }
 

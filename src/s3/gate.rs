@@ -1,30 +1,33 @@
 //! The gate: nothing of the protocol runs before a request passed it.
 //!
 //! A request authenticates in one way, decided once, or not at all; what comes out is a [`Verified`] and a body that can
-//! only be read through the checks its signature calls for. Neither can be made anywhere else, so an operation that runs
-//! without a signature does not compile. (A handler reached around its check gave everyone write access to MinIO:
+//! only be read through the checks its signature calls for. Neither can be made anywhere else. What the holder of the key,
+//! or nobody in particular, may do is decided from that value alone, in [`super::access`]. (A handler reached around its check gave everyone write access to MinIO:
 //! CVE-2026-40344, CVE-2026-41145.)
+
+use std::sync::Arc;
 
 use http::request::Parts;
 
 use super::error::{Code, S3Error};
 use super::payload::{self, Claim, SealedBody};
+use crate::accounts::AccessKey;
 use crate::base::{Secret, Timestamp};
 use crate::http::Body;
 use crate::http::query::Query;
 use crate::http::sigv4::{self, PathRule, Policy, Presented, Proof, Signable};
 
-/// Proof that a request was signed by the holder of an access key.
+/// Proof of who sends a request: the holder of an access key that is good now, or somebody who claims to be nobody.
 #[derive(Debug)]
 pub struct Verified {
-    access_key_id: String,
+    key: Option<Arc<AccessKey>>,
     presigned: bool,
 }
 
 impl Verified {
-    /// Whose key signed.
-    pub fn access_key_id(&self) -> &str {
-        &self.access_key_id
+    /// The key that signed; `None` for a request without any signature.
+    pub const fn key(&self) -> Option<&Arc<AccessKey>> {
+        self.key.as_ref()
     }
 
     /// Whether the request is a presigned address, whose query stands for headers.
@@ -38,17 +41,17 @@ impl Verified {
 pub struct Gate<'a> {
     /// The region of every credential.
     pub region: &'a str,
-    /// The secret of an access key.
-    pub secret_of: &'a dyn Fn(&str) -> Option<Secret<String>>,
+    /// An access key by its id.
+    pub key_of: &'a dyn Fn(&str) -> Option<Arc<AccessKey>>,
     /// The time.
     pub now: Timestamp,
 }
 
 impl Gate<'_> {
-    /// Lets a signed request in.
+    /// Lets a request in whose signature holds, or that has none.
     ///
     /// # Errors
-    /// It is anonymous, its signature or what it says about the body does not hold.
+    /// Its signature or what it says about the body does not hold; the key has ended.
     pub fn admit(
         self,
         parts: &Parts,
@@ -57,7 +60,7 @@ impl Gate<'_> {
         body: Body,
     ) -> Result<(Verified, SealedBody), S3Error> {
         let (signature, presigned) = match Presented::parse(&parts.headers, query)? {
-            Presented::Nothing => return Err(S3Error::new(Code::AccessDenied, "anonymous requests are not allowed")),
+            Presented::Nothing => return anonymous(parts, query, body),
             Presented::Header(signature) => (signature, false),
             Presented::Query(signature) => (signature, true),
         };
@@ -72,10 +75,37 @@ impl Gate<'_> {
             payload,
         };
         let policy = Policy { service: "s3", region: self.region, path: PathRule::Once };
-        let proof = sigv4::verify(&signature, &request, policy, self.secret_of, self.now)?;
-        let verified = Verified { access_key_id: proof.access_key_id().to_owned(), presigned };
+        let proof = sigv4::verify(&signature, &request, policy, &|id| self.secrets_of(id), self.now)?;
+        let verified = self.verified(proof.access_key_id(), presigned)?;
         Ok((verified, SealedBody::new(body, kind.claim(proof))))
     }
+
+    fn secrets_of(&self, id: &str) -> Vec<Secret<String>> {
+        (self.key_of)(id).map_or_else(Vec::new, |key| key.secrets(self.now).cloned().collect())
+    }
+
+    /// The proof that the holder of key `id` signed. The end of a key is looked at when an address is used, however
+    /// long ago it was signed; and only told to who could sign.
+    fn verified(&self, id: &str, presigned: bool) -> Result<Verified, S3Error> {
+        let key = (self.key_of)(id).ok_or(Code::InvalidAccessKeyId)?;
+        if key.has_expired(self.now) {
+            return Err(S3Error::new(Code::AccessDenied, "the access key has expired"));
+        }
+        Ok(Verified { key: Some(key), presigned })
+    }
+}
+
+/// A request without any signature. Its body may say what it is; nothing else vouches for it.
+fn anonymous(parts: &Parts, query: &Query, body: Body) -> Result<(Verified, SealedBody), S3Error> {
+    let claim = match Kind::parse(payload_line(parts, query, true)?, false)? {
+        Kind::Sha256(sha256) => Claim::Sha256(sha256),
+        Kind::Unsigned => Claim::Unsigned,
+        Kind::UnsignedTrailers => Claim::UnsignedTrailers,
+        Kind::SignedChunks { .. } => {
+            return Err(S3Error::new(Code::AccessDenied, "chunks are signed with the request or not at all"));
+        }
+    };
+    Ok((Verified { key: None, presigned: false }, SealedBody::new(body, claim)))
 }
 
 /// What stands in the payload line of the canonical request.

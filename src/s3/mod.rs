@@ -1,17 +1,19 @@
 //! The S3 door: Amazon's object storage protocol over `objects`.
 //!
 //! The way of a request: [`door`] takes it; [`gate`] verifies its signature and hands out the only value operations run
-//! with; [`address`] and [`operation`] make one [`operation::Operation`] of it; its family's file does the work, with
+//! with; [`address`] and [`operation`] make one [`operation::Operation`] of it; [`access`] decides whether its sender may;
+//! its family's file does the work, with
 //! bodies read through [`payload`], which verifies them; [`error`] turns what went wrong into S3's words.
 //!
 //! Promises:
-//! - Nothing runs unsigned. The rules and the CVEs behind them are in [`gate`] and [`crate::http::sigv4`].
+//! - Nothing runs that its sender may not do. The rules and the CVEs behind them are in [`gate`] and [`crate::http::sigv4`].
 //! - What is not known is `NotImplemented`, never taken for something else.
 //! - Nothing of a body becomes visible before every claim about it held.
 //! - Memory per request is bounded, whatever the size of the object.
 //!
 //! Start reading at [`operation`]: it is the list of features.
 
+pub mod access;
 pub mod address;
 pub mod attributes;
 pub mod buckets;

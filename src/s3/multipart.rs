@@ -130,7 +130,7 @@ impl UploadPart {
 #[derive(Debug)]
 pub struct CompleteMultipartUpload {
     target: Target,
-    condition: Condition,
+    pub(super) condition: Condition,
 }
 
 impl CompleteMultipartUpload {

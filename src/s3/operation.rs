@@ -2,10 +2,11 @@
 //!
 //! [`Operation`] is the feature list. A request becomes one of its variants, all parameters parsed, before anything
 //! runs; what the table does not know is `NotImplemented`. To add an operation: a row, a variant, an arm in
-//! [`Operation::run`], and the code in its family's file.
+//! [`Operation::needs`] and one in [`Operation::run`], and the code in its family's file.
 
 use http::{Method, Response};
 
+use super::access::{self, Action, Need};
 use super::address::Address;
 use super::attributes::GetObjectAttributes;
 use super::buckets::{CreateBucket, DescribeBucket, DescribeObject, ListBuckets, Topic};
@@ -24,7 +25,7 @@ use super::tags::{DeleteObjectTagging, GetObjectTagging, PutObjectTagging};
 use super::versions::{GetBucketVersioning, ListObjectVersions, PutBucketVersioning};
 use super::write::PutObject;
 use crate::http::Body;
-use crate::objects::BucketName;
+use crate::objects::{BucketName, Condition};
 
 /// One thing a client asks for.
 #[derive(Debug)]
@@ -253,6 +254,22 @@ fn describe_object(request: &Request, topic: Topic) -> Result<Operation, S3Error
     Ok(Operation::DescribeObject(DescribeObject { bucket, target, topic }))
 }
 
+/// Something the request's bucket must allow.
+fn of_bucket(request: &Request, action: Action) -> Vec<Need> {
+    request.bucket().map(|bucket| Need::bucket(action, &bucket)).into_iter().collect()
+}
+
+/// A listing is allowed by its prefix, however it goes on.
+fn of_listing(request: &Request, action: Action) -> Vec<Need> {
+    let prefix = request.query.get("prefix").unwrap_or_default();
+    request.bucket().map(|bucket| Need::key(action, &bucket, prefix)).into_iter().collect()
+}
+
+/// `plain` for the newest version of the request's object, `named` for one that it names.
+fn of_target(request: &Request, plain: Action, named: Action) -> Vec<Need> {
+    request.target().map(|(bucket, target)| Need::target(plain, named, &bucket, &target)).into_iter().collect()
+}
+
 impl When {
     fn holds(&self, request: &Request) -> bool {
         let plain = || !SUBRESOURCES.iter().any(|name| request.query.has(name));
@@ -290,6 +307,63 @@ impl Operation {
         }
     }
 
+    /// What must be allowed before it is done.
+    pub fn needs(&self, request: &Request) -> Vec<Need> {
+        let on = |action, bucket: &BucketName| vec![Need::bucket(action, bucket)];
+        match self {
+            // Each key sees the buckets it knows.
+            Self::ListBuckets(_) => Vec::new(),
+            Self::HeadBucket(bucket) => on(Action::Head, bucket),
+            Self::DescribeBucket(operation) => on(operation.action(), &operation.bucket),
+            Self::GetBucketVersioning(_) => of_bucket(request, Action::Describe),
+            Self::CreateBucket(_) | Self::PutBucketVersioning(_) => of_bucket(request, Action::Manage),
+            Self::DeleteBucket(bucket) => on(Action::Manage, bucket),
+            Self::ListObjects(_) => of_listing(request, Action::List),
+            Self::ListObjectVersions(_) => of_listing(request, Action::ListVersions),
+            Self::ListMultipartUploads(_) => of_listing(request, Action::ListUploads),
+            Self::DeleteObjects(_) => of_bucket(request, Action::DeleteSeveral),
+            Self::GetObject(_) | Self::GetObjectAttributes(_) | Self::DescribeObject(_) => {
+                of_target(request, Action::Read, Action::ReadVersion)
+            }
+            Self::GetObjectTagging(_) => of_target(request, Action::ReadTags, Action::ReadTags),
+            Self::PutObjectTagging(_) | Self::DeleteObjectTagging(_) => {
+                of_target(request, Action::WriteTags, Action::WriteTags)
+            }
+            Self::DeleteObject(_) => of_target(request, Action::Delete, Action::DeleteVersion),
+            Self::PutObject(_) | Self::CompleteMultipartUpload(_) => of_target(request, Action::Write, Action::Write),
+            Self::CreateMultipartUpload(_) | Self::UploadPart(_) => of_target(request, Action::Upload, Action::Upload),
+            Self::CopyObject(operation) => {
+                let mut needs = of_target(request, Action::Write, Action::Write);
+                needs.push(operation.reads());
+                needs
+            }
+            Self::UploadPartCopy(operation) => {
+                let mut needs = of_target(request, Action::Upload, Action::Upload);
+                needs.push(operation.reads());
+                needs
+            }
+            Self::AbortMultipartUpload(_) => of_target(request, Action::Abort, Action::Abort),
+            Self::ListParts(_) => of_target(request, Action::ListParts, Action::ListParts),
+        }
+    }
+
+    /// Has it store an object only where there is none, and gives the condition that was asked for.
+    ///
+    /// # Errors
+    /// [`Code::AccessDenied`]: it can only be about an object that is there.
+    pub fn only_new(&mut self) -> Result<Condition, S3Error> {
+        let condition = match self {
+            Self::PutObject(operation) => &mut operation.condition,
+            Self::CopyObject(operation) => &mut operation.condition,
+            Self::CompleteMultipartUpload(operation) => &mut operation.condition,
+            _ => return Err(access::holds_one()),
+        };
+        match *condition {
+            Condition::Any | Condition::Absent => Ok(std::mem::replace(condition, Condition::Absent)),
+            Condition::Present | Condition::Matches(_) => Err(access::holds_one()),
+        }
+    }
+
     /// Does it.
     ///
     /// # Errors
@@ -301,7 +375,7 @@ impl Operation {
         body: SealedBody,
     ) -> Result<Response<Body>, S3Error> {
         match self {
-            Self::ListBuckets(operation) => operation.run(services).await,
+            Self::ListBuckets(operation) => operation.run(services, request).await,
             Self::CreateBucket(operation) => operation.run(services, request, body).await,
             Self::HeadBucket(bucket) => super::buckets::head(services, &bucket).await,
             Self::DeleteBucket(bucket) => super::buckets::delete(services, &bucket).await,

@@ -24,7 +24,7 @@ pub struct PutObject {
     bucket: BucketName,
     key: ObjectKey,
     metadata: Metadata,
-    condition: Condition,
+    pub(super) condition: Condition,
 }
 
 impl PutObject {

@@ -59,8 +59,9 @@ pub(super) async fn verify(door: &Door, request: Request) -> Result<(Verified, B
         payload: &payload,
     };
     let policy = Policy { service: "ses", region: &door.region, path: PathRule::Twice };
-    let secret = |id: &str| door.keys.secret(id).map(|key| key.secret.clone());
-    let proof = sigv4::verify(&signature, &signable, policy, &secret, door.clock.now())?;
+    let now = door.clock.now();
+    let secrets = |id: &str| door.keys.secret(id).map_or_else(Vec::new, |key| key.mail_secrets(now));
+    let proof = sigv4::verify(&signature, &signable, policy, &secrets, now)?;
     let invocation = head.headers.get("amz-sdk-invocation-id").and_then(|value| value.to_str().ok());
     let invocation = invocation.filter(|id| !id.is_empty() && id.len() <= INVOCATION_MAX).map(str::to_owned);
     Ok((Verified { access_key_id: proof.access_key_id().to_owned(), invocation }, content))

@@ -81,8 +81,9 @@ impl Door {
 
     /// The user, if the credentials are right.
     fn check(&self, credentials: &Credentials) -> Option<String> {
-        let key = self.keys.secret(credentials.user());
-        let right = key.filter(|key| credentials.matches(smtp_password(&key.secret, &self.region).expose()));
+        let (key, now) = (self.keys.secret(credentials.user()), self.clock.now());
+        let matches = |secret| credentials.matches(smtp_password(&secret, &self.region).expose());
+        let right = key.filter(|key| key.mail_secrets(now).into_iter().any(matches));
         if right.is_none() {
             self.logins_failed.inc();
         }

@@ -160,6 +160,36 @@ test('buckets and objects, through addresses signed here and used by anybody', a
   assert.deepEqual((await ask('GET', '/buckets')).value.items, []);
 });
 
+test('an access key is held to its grants, given another secret, and told of', async () => {
+  const grants = [{ bucket: 'held', prefix: 'app/', actions: ['append-only'] }];
+  const { status, value: key } = await ask('POST', '/access-keys', { body: { label: 'held', grants } });
+  assert.equal(status, 201);
+  const told = [{ bucket: 'held', prefix: 'app/', actions: ['read', 'list', 'append'] }];
+  assert.deepEqual([key.grants, key.mail, key.last_used_at], [told, false, null]);
+  const at = `/access-keys/${key.id}`;
+  const end = new Date(Date.now() + 3_600_000).toISOString();
+  const changed = await ask('PATCH', at, { body: { label: 'other', mail: true, expires_at: end } });
+  assert.deepEqual([changed.value.label, changed.value.grants, changed.value.mail], ['other', told, true]);
+  assert.ok(changed.value.expires_at);
+  const all = await ask('PATCH', at, { body: { grants: null, expires_at: null } });
+  assert.deepEqual([all.value.grants, all.value.mail, all.value.expires_at], [null, true, null]);
+  const next = await ask('POST', `${at}/rotate`, { body: { overlap_seconds: 60 } });
+  assert.ok(next.value.secret !== key.secret && next.value.old_secret_until);
+  assert.equal((await ask('POST', `${at}/rotate`, { body: {} })).status, 409);
+  assert.equal((await ask('DELETE', `${at}/old-secret`)).status, 204);
+  const now = (await ask('GET', '/access-keys')).value.items.find(({ id }) => id === key.id);
+  assert.equal(now.old_secret_until, null);
+  for (const wrong of [[{ bucket: 'B', actions: ['read'] }], [{ bucket: 'b', actions: ['fly'] }]]) {
+    assert.equal((await ask('PATCH', at, { body: { grants: wrong } })).status, 422);
+  }
+  const past = { label: 'late', expires_at: '2020-01-01T00:00:00Z' };
+  assert.equal((await ask('POST', '/access-keys', { body: past })).status, 422);
+  const less = (await ask('GET', '/access-keys')).value.items[0].id;
+  assert.equal((await ask('DELETE', at)).status, 204);
+  assert.equal((await ask('PATCH', `/access-keys/${less}`, { body: { grants } })).status, 409);
+  assert.equal((await ask('DELETE', at)).status, 404);
+});
+
 test('an access key is changed without a gap, and the old one opens nothing', async () => {
   const first = (await ask('GET', '/access-keys')).value.items[0];
   assert.equal((await ask('DELETE', `/access-keys/${first.id}`)).status, 409);

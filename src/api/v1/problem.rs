@@ -126,8 +126,12 @@ impl From<AccountsError> for Problem {
             }
             E::WrongCredentials => return Self::unauthorized(true),
             E::NoSuchUser | E::NoSuchSession | E::NoSuchToken | E::NoSuchKey => StatusCode::NOT_FOUND,
-            E::LastKey | E::LastAdmin | E::EmailTaken | E::TooMany { .. } | E::AlreadyClaimed => StatusCode::CONFLICT,
-            E::BadLabel | E::BadToken | E::BadEmail | E::Password(_) | E::BadLink => StatusCode::UNPROCESSABLE_ENTITY,
+            E::LastKey | E::TwoSecrets | E::LastAdmin | E::EmailTaken | E::TooMany { .. } | E::AlreadyClaimed => {
+                StatusCode::CONFLICT
+            }
+            E::BadLabel | E::BadToken | E::BadEnd | E::Grant(_) | E::BadEmail | E::Password(_) | E::BadLink => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             other => return internal(&other),
         };
         Self::new(status, error.to_string())

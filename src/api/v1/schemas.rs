@@ -100,7 +100,41 @@ fn credentials() -> Value {
             ("last_used_at", maybe(moment())),
         ]
     };
-    let key = || vec![("id", text()), ("label", text()), ("created_at", moment())];
+    let actions = ["read", "list", "append", "write", "delete", "manage"];
+    let short = ["read-only", "append-only", "read-write"];
+    let grant = object([
+        ("bucket", text()),
+        ("prefix", text()),
+        ("actions", json!({"type": "array", "minItems": 1, "items": any_of(&actions)})),
+    ]);
+    let known: Vec<&str> = actions.into_iter().chain(short).collect();
+    let wanted = sent(
+        [
+            (
+                "bucket",
+                json!({"type": "string", "minLength": 1, "maxLength": 63, "description": "A bucket; * stands for any characters."}),
+            ),
+            (
+                "prefix",
+                json!({"type": "string", "maxLength": 1024, "description": "What keys begin with; all keys when left out."}),
+            ),
+            ("actions", json!({"type": "array", "minItems": 1, "items": any_of(&known)})),
+        ],
+        &["bucket", "actions"],
+    );
+    let grants = || maybe(json!({"type": "array", "maxItems": 50, "items": reference("NewKeyGrant")}));
+    let key = || {
+        vec![
+            ("id", text()),
+            ("label", text()),
+            ("created_at", moment()),
+            ("grants", maybe(list(reference("KeyGrant")))),
+            ("mail", truth()),
+            ("expires_at", maybe(moment())),
+            ("last_used_at", maybe(moment())),
+            ("old_secret_until", maybe(moment())),
+        ]
+    };
     json!({
         "Token": object(token()),
         "CreatedToken": object(token().into_iter().chain([("token", text())])),
@@ -110,7 +144,20 @@ fn credentials() -> Value {
         ),
         "AccessKey": object(key()),
         "CreatedAccessKey": object(key().into_iter().chain([("secret", text())])),
-        "NewAccessKey": sent([("label", label())], &["label"]),
+        "KeyGrant": grant,
+        "NewKeyGrant": wanted,
+        "NewAccessKey": sent(
+            [("label", label()), ("grants", grants()), ("mail", truth()), ("expires_at", maybe(moment()))],
+            &["label"],
+        ),
+        "AccessKeyChange": sent(
+            [("label", label()), ("grants", grants()), ("mail", truth()), ("expires_at", maybe(moment()))],
+            &[],
+        ),
+        "AccessKeyRotation": sent(
+            [("overlap_seconds", json!({"type": "integer", "minimum": 0, "default": 604_800}))],
+            &[],
+        ),
         "AuditEntry": object([
             ("sequence", number()),
             ("at", moment()),

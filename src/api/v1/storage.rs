@@ -139,7 +139,7 @@ pub async fn presign(api: V1, call: Call) -> Result<Reply, Problem> {
     let host = parsed.as_ref().and_then(Uri::authority).filter(|host| !host.as_str().contains('@'));
     let host =
         host.ok_or_else(|| Problem::bad("an endpoint is scheme and host alone, such as https://s3.example.com"))?;
-    let signing = api.users().access_keys().into_iter().next();
+    let signing = api.users().primary_key();
     let signing = signing.ok_or_else(|| Problem::new(StatusCode::CONFLICT, "there is no access key to sign with"))?;
     let signer = Signer { access_key_id: signing.id.clone(), secret: signing.secret.clone() };
     let seconds = wanted.expires_seconds.unwrap_or(EXPIRES_SECONDS);

@@ -95,9 +95,41 @@ pub static ROUTES: &[Route] = &[
         ..post(
             "/access-keys",
             "createAccessKey",
-            "Makes an S3 access key; it works at once, for S3, SES and SMTP.",
+            "Makes an S3 access key; it works at once, for S3, SES and SMTP, or for what its grants say.",
             Answer::Json("CreatedAccessKey"),
             |api, call| Box::pin(credentials::create_access_key(api, call)),
+        )
+    },
+    Route {
+        scope: ADMIN,
+        verb: Verb::Patch,
+        body: Some("AccessKeyChange"),
+        ..post(
+            "/access-keys/{id}",
+            "changeAccessKey",
+            "Changes label, rights or end of an S3 access key, at once; what is left out stays, grants of null stand for everything.",
+            Answer::Json("AccessKey"),
+            |api, call| Box::pin(credentials::change_access_key(api, call)),
+        )
+    },
+    Route {
+        scope: ADMIN,
+        body: Some("AccessKeyRotation"),
+        ..post(
+            "/access-keys/{id}/rotate",
+            "rotateAccessKey",
+            "Gives an S3 access key another secret; the old one signs on for a week, or as long as asked.",
+            Answer::Json("CreatedAccessKey"),
+            |api, call| Box::pin(credentials::rotate_access_key(api, call)),
+        )
+    },
+    Route {
+        scope: ADMIN,
+        ..delete(
+            "/access-keys/{id}/old-secret",
+            "retireOldSecret",
+            "Ends the secret that an S3 access key had before the last change, at once; fine when there is none.",
+            |api, call| Box::pin(credentials::retire_secret(api, call)),
         )
     },
     Route {
@@ -105,7 +137,7 @@ pub static ROUTES: &[Route] = &[
         ..delete(
             "/access-keys/{id}",
             "revokeAccessKey",
-            "Revokes an S3 access key at once; the last one stays.",
+            "Revokes an S3 access key at once; the last one that may do everything and does not end stays.",
             |api, call| Box::pin(credentials::revoke_access_key(api, call)),
         )
     },

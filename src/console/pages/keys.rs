@@ -1,11 +1,12 @@
 //! `/keys`: what programs log in with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{Path, State};
 
-use crate::accounts::{AccessKey, Scopes, Token};
+use crate::accounts::{AccessKey, AccountsError, KeyChange, KeyGrant, KeyRights, NewKey, Scopes, Token};
 use crate::base::{Span, Timestamp};
 use crate::console::{Answer, Confirm, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
 
@@ -23,6 +24,15 @@ struct KeysPage {
 struct EnvPage {
     frame: Frame,
     lines: Vec<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "access_key.html")]
+struct AccessKeyPage {
+    frame: Frame,
+    key: Arc<AccessKey>,
+    old_until: Option<Timestamp>,
+    now: Timestamp,
 }
 
 /// A secret that is shown this once.
@@ -53,13 +63,82 @@ pub async fn env(State(console): State<Console>, page: Page) -> Answer {
 /// `POST /keys/access`.
 pub async fn create_key(State(console): State<Console>, Form { page, fields }: Form) -> Answer {
     page.confirmed("/keys")?;
-    match console.world().users.create_access_key(fields.trimmed("label"), &page.by()).await {
-        Ok(key) => {
-            let frame = page.frame("A new access key", Section::Keys);
-            let lines =
-                vec![("AWS_ACCESS_KEY_ID", key.id.as_str()), ("AWS_SECRET_ACCESS_KEY", key.secret.expose().as_str())];
-            page::show(&FreshPage { frame, lines })
+    let rights = match rights(fields.trimmed("grants"), fields.trimmed("grants").is_empty(), false) {
+        Ok(rights) => rights,
+        Err(error) => return back(&page, &Fault::refused(&error)),
+    };
+    let wanted = NewKey { label: fields.trimmed("label").to_owned(), rights, expires: None };
+    match console.world().users.create_access_key(wanted, &page.by()).await {
+        Ok(key) => fresh(&page, "A new access key", &key),
+        Err(error) => back(&page, &Fault::refused(&error)),
+    }
+}
+
+/// A key with its secret, this once.
+fn fresh(page: &Page, title: &str, key: &AccessKey) -> Answer {
+    let frame = page.frame(title, Section::Keys);
+    let lines = vec![("AWS_ACCESS_KEY_ID", key.id.as_str()), ("AWS_SECRET_ACCESS_KEY", key.secret.expose().as_str())];
+    page::show(&FreshPage { frame, lines })
+}
+
+/// Rights as a form writes them: grants with white space between them.
+fn rights(grants: &str, everything: bool, mail: bool) -> Result<KeyRights, AccountsError> {
+    if everything {
+        return Ok(KeyRights::All);
+    }
+    let grants = grants.split_whitespace().map(str::parse::<KeyGrant>).collect::<Result<_, _>>()?;
+    Ok(KeyRights::Limited { grants, mail })
+}
+
+/// `GET /keys/access/{id}`.
+pub async fn show_key(State(console): State<Console>, Path(id): Path<String>, page: Page) -> Answer {
+    let (world, now) = (console.world(), console.world().clock.now());
+    let key = world.users.access_key(&id).ok_or_else(|| Fault::not_found("access key"))?;
+    let old_until = key.previous.as_ref().map(|old| old.until).filter(|until| now < *until);
+    page::show(&AccessKeyPage { frame: page.frame("Access key", Section::Keys), key, old_until, now })
+}
+
+/// `POST /keys/access/{id}`: other rights, another end.
+pub async fn change_key(State(console): State<Console>, Path(id): Path<String>, Form { page, fields }: Form) -> Answer {
+    page.confirmed(&format!("/keys/access/{id}"))?;
+    let world = console.world();
+    let expires = match fields.text("lives") {
+        "keep" => None,
+        "" => Some(None),
+        text => {
+            let span: Span = text.parse().map_err(|_no_span| Fault::bad_request("That is no length of time."))?;
+            Some(Some(world.clock.now().after(span.duration())))
         }
+    };
+    let rights = match rights(fields.text("grants"), fields.ticked("everything"), fields.ticked("mail")) {
+        Ok(rights) => Some(rights),
+        Err(error) => return back(&page, &Fault::refused(&error)),
+    };
+    let change = KeyChange { label: None, rights, expires };
+    match world.users.change_access_key(&id, change, &page.by()).await {
+        Ok(_) => page.redirect_saying("/keys", &Flash::good(format!("What {id} may do is changed."))),
+        Err(error) => back(&page, &Fault::refused(&error)),
+    }
+}
+
+/// `POST /keys/access/{id}/rotate`.
+pub async fn rotate_key(State(console): State<Console>, Path(id): Path<String>, Form { page, fields }: Form) -> Answer {
+    page.confirmed(&format!("/keys/access/{id}"))?;
+    let overlap = match fields.text("overlap") {
+        "" => Duration::ZERO,
+        text => text.parse::<Span>().map_err(|_no_span| Fault::bad_request("That is no length of time."))?.duration(),
+    };
+    match console.world().users.rotate_access_key(&id, overlap, &page.by()).await {
+        Ok(key) => fresh(&page, "Its new secret", &key),
+        Err(error) => back(&page, &Fault::refused(&error)),
+    }
+}
+
+/// `POST /keys/access/{id}/retire`.
+pub async fn retire_secret(State(console): State<Console>, Path(id): Path<String>, Form { page, .. }: Form) -> Answer {
+    page.confirmed(&format!("/keys/access/{id}"))?;
+    match console.world().users.retire_secret(&id, &page.by()).await {
+        Ok(_) => page.redirect_saying("/keys", &Flash::good(format!("The old secret of {id} is retired."))),
         Err(error) => back(&page, &Fault::refused(&error)),
     }
 }

@@ -63,8 +63,8 @@ impl Proof {
     }
 }
 
-/// Checks that `signature` is that of a key known to `secret_of` over `request`, made for this service, region and
-/// time.
+/// Checks that `signature` is that of a key known to `secrets_of` over `request`, made for this service, region and
+/// time. A key may have several secrets, while one takes the other's place; none means that there is no such key.
 ///
 /// # Errors
 /// [`SignatureError`] says which rule does not hold.
@@ -72,24 +72,64 @@ pub fn verify(
     signature: &Signature,
     request: &Signable<'_>,
     policy: Policy<'_>,
-    secret_of: &dyn Fn(&str) -> Option<Secret<String>>,
+    secrets_of: &dyn Fn(&str) -> Vec<Secret<String>>,
     now: Timestamp,
 ) -> Result<Proof, SignatureError> {
     signature.check_scope(policy)?;
     signature.check_time(now, SKEW)?;
     canonical::check_signed(signature, request)?;
-    let secret = secret_of(&signature.access_key_id)
-        .ok_or_else(|| SignatureError::UnknownKey(signature.access_key_id.clone()))?;
-    let key = chunks::signing_key(secret.expose(), &signature.date, policy.region, policy.service);
+    let secrets = secrets_of(&signature.access_key_id);
+    if secrets.is_empty() {
+        return Err(SignatureError::UnknownKey(signature.access_key_id.clone()));
+    }
     for path in request.paths(policy.path) {
         let canonical = canonical::request(&signature.signed_headers, request, &path)?;
-        let expected = signature_of(&canonical, key.expose(), &signature.timestamp, &signature.scope);
-        if mac::equal(expected.as_bytes(), signature.signature.as_bytes()) {
-            let chunks = ChunkSigner::new(key, &signature.timestamp, &signature.scope, expected);
-            return Ok(Proof { access_key_id: signature.access_key_id.clone(), chunks });
+        for secret in &secrets {
+            let key = chunks::signing_key(secret.expose(), &signature.date, policy.region, policy.service);
+            let expected = signature_of(&canonical, key.expose(), &signature.timestamp, &signature.scope);
+            if mac::equal(expected.as_bytes(), signature.signature.as_bytes()) {
+                let chunks = ChunkSigner::new(key, &signature.timestamp, &signature.scope, expected);
+                return Ok(Proof { access_key_id: signature.access_key_id.clone(), chunks });
+            }
         }
     }
     Err(SignatureError::Mismatch)
+}
+
+/// Checks the signature of a text that is signed as it is: the policy of a form (S3 API reference, "Browser-Based
+/// Uploads Using POST"). `credential` is `key/date/region/service/aws4_request`. Gives the id of the key.
+///
+/// # Errors
+/// [`SignatureError`]; a signature of the wrong scope or time does not hold.
+pub fn verify_text(
+    text: &str,
+    credential: &str,
+    timestamp: &str,
+    signature: &str,
+    policy: Policy<'_>,
+    secrets_of: &dyn Fn(&str) -> Vec<Secret<String>>,
+) -> Result<String, SignatureError> {
+    let mut parts = credential.rsplitn(5, '/');
+    let mut part = || parts.next().unwrap_or_default();
+    let (end, service, region, date, id) = (part(), part(), part(), part(), part());
+    if end != "aws4_request" || id.is_empty() || !timestamp.starts_with(date) || date.len() != 8 {
+        return Err(SignatureError::Header("the credential is not KEY/DATE/REGION/SERVICE/aws4_request"));
+    }
+    if service != policy.service {
+        return Err(SignatureError::Service(service.to_owned()));
+    }
+    if region != policy.region {
+        return Err(SignatureError::Region { got: region.to_owned(), expected: policy.region.to_owned() });
+    }
+    let secrets = secrets_of(id);
+    if secrets.is_empty() {
+        return Err(SignatureError::UnknownKey(id.to_owned()));
+    }
+    let signs = |secret: &Secret<String>| {
+        let key = chunks::signing_key(secret.expose(), date, region, service);
+        mac::equal(ids::hex(&mac::hmac_sha256(key.expose(), &[text.as_bytes()])).as_bytes(), signature.as_bytes())
+    };
+    if secrets.iter().any(signs) { Ok(id.to_owned()) } else { Err(SignatureError::Mismatch) }
 }
 
 /// The signature: 64 hexadecimal digits.

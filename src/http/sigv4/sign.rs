@@ -191,7 +191,7 @@ mod tests {
             let Presented::Query(signature) = Presented::parse(&headers, &query).unwrap() else { panic!("no query") };
             let payload = "UNSIGNED-PAYLOAD";
             let request = Signable { method, path, query: &query, headers: &headers, authority: "", payload };
-            verify(&signature, &request, policy, &|_| Some(secret()), now.after(later)).map(drop)
+            verify(&signature, &request, policy, &|_| vec![secret()], now.after(later)).map(drop)
         };
         assert_eq!(check(&Method::PUT, "text/plain", Duration::from_mins(4)), Ok(()));
         assert_eq!(check(&Method::GET, "text/plain", Duration::ZERO), Err(SignatureError::Mismatch));
@@ -227,7 +227,7 @@ mod tests {
             let payload = ids::hex(&mac::sha256(body));
             let (method, path, query) = target;
             let request = Signable { method, path, query, headers: &headers, authority: "", payload: &payload };
-            verify(&signature, &request, policy, &|_| Some(Secret::new("secret".to_owned())), now).map(drop)
+            verify(&signature, &request, policy, &|_| vec![Secret::new("secret".to_owned())], now).map(drop)
         };
         assert_eq!(check(b"{}"), Ok(()));
         assert_eq!(check(b"{} "), Err(SignatureError::Mismatch));

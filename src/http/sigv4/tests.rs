@@ -64,7 +64,7 @@ impl Example {
             authority: "",
             payload: &self.payload,
         };
-        verify(&signature, &request, policy, &secret_of, now)
+        verify(&signature, &request, policy, &|id| secret_of(id).into_iter().collect(), now)
     }
 
     fn verify(&self) -> Result<Proof, SignatureError> {

@@ -1,5 +1,6 @@
 //! The door as a whole, over the object service on doubles: what goes in and what comes out.
 
+mod access;
 mod buckets;
 mod multipart;
 mod objects;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 
 use super::{S3Config, S3Door};
+use crate::accounts::{AccessKeys, AccountsConfig, FirstCredentials, Users};
 use crate::base::{Clock, Disk, Secret, Shutdown, Supervisor, SystemRandom, ids};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey, mac};
@@ -34,6 +36,7 @@ const SCOPE: &str = "20260101/us-east-1/s3/aws4_request";
 /// A door with nothing behind it yet.
 struct World {
     door: S3Door,
+    users: Users,
     clock: Arc<TestClock>,
 }
 
@@ -55,10 +58,13 @@ impl World {
         let root = data.join("objects");
         let (limits, time) = (ObjectsConfig::default(), clock.clone());
         let objects = Objects::open(disk, root, store, keyring, jobs, time, random.clone(), &metrics, limits).unwrap();
-        let secret_of = |id: &str| (id == KEY_ID).then(|| Secret::new(SECRET.to_owned()));
-        let time: Arc<dyn Clock> = clock.clone();
-        let door = S3Door::new(objects, Arc::new(secret_of), Arc::new(|| true), time, random, config);
-        Self { door, clock }
+        let first = FirstCredentials { id: Some(KEY_ID.to_owned()), secret: Some(Secret::new(SECRET.to_owned())) };
+        let (time, state): (Arc<dyn Clock>, _) = (clock.clone(), memory_store());
+        let keys = Arc::new(AccessKeys::open(&state, random.as_ref(), time.as_ref(), first).unwrap());
+        let settings = AccountsConfig::default();
+        let users = Users::open(state, keys, time.clone(), random.clone(), settings).unwrap();
+        let door = S3Door::new(objects, users.clone(), Arc::new(|| true), time, random, config);
+        Self { door, users, clock }
     }
 
     /// A world with the bucket `photos`.
@@ -170,15 +176,24 @@ impl Ask {
         self.signed_with_seed().0
     }
 
+    /// The request signed with another key and its secret.
+    fn signed_by(self, key: &(String, String)) -> http::Request<Body> {
+        self.signed_with_seed_by((&key.0, &key.1)).0
+    }
+
     /// The same, and its signature.
     fn signed_with_seed(self) -> (http::Request<Body>, String) {
+        self.signed_with_seed_by((KEY_ID, SECRET))
+    }
+
+    fn signed_with_seed_by(self, (id, secret): (&str, &str)) -> (http::Request<Body>, String) {
         let payload = self.payload.clone();
         let ask = self.header("x-amz-date", NOW).header("x-amz-content-sha256", &payload);
         let mut request = ask.unsigned();
         let names = names(request.headers());
-        let signature = sign(&canonical(&request, &names, &payload));
+        let signature = sign(secret, &canonical(&request, &names, &payload));
         let text = format!(
-            "AWS4-HMAC-SHA256 Credential={KEY_ID}/{SCOPE}, SignedHeaders={}, Signature={signature}",
+            "AWS4-HMAC-SHA256 Credential={id}/{SCOPE}, SignedHeaders={}, Signature={signature}",
             names.join(";")
         );
         request.headers_mut().insert(header::AUTHORIZATION, text.parse().unwrap());
@@ -186,16 +201,24 @@ impl Ask {
     }
 
     /// The request as a presigned address, good for a minute; `later` is added after signing.
-    fn presigned(mut self, later: &[(&'static str, &'static str)]) -> http::Request<Body> {
+    fn presigned(self, later: &[(&'static str, &'static str)]) -> http::Request<Body> {
+        self.presigned_by(&(KEY_ID.to_owned(), SECRET.to_owned()), later)
+    }
+
+    fn presigned_by(
+        mut self,
+        (id, secret): &(String, String),
+        later: &[(&'static str, &'static str)],
+    ) -> http::Request<Body> {
         let joint = if self.target.contains('?') { '&' } else { '?' };
-        let credential = uri::encode_component(&format!("{KEY_ID}/{SCOPE}"));
+        let credential = uri::encode_component(&format!("{id}/{SCOPE}"));
         let (target, body) = (self.target.clone(), std::mem::take(&mut self.body));
         let target = format!(
             "{target}{joint}X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={NOW}\
              &X-Amz-Expires=60&X-Amz-SignedHeaders=host"
         );
         let request = Self { target: target.clone(), ..Self::new(self.method, "") }.unsigned();
-        let signature = sign(&canonical(&request, &["host".to_owned()], "UNSIGNED-PAYLOAD"));
+        let signature = sign(secret, &canonical(&request, &["host".to_owned()], "UNSIGNED-PAYLOAD"));
         let mut request = Self { target: format!("{target}&X-Amz-Signature={signature}"), body, ..self }.unsigned();
         for (name, value) in later {
             request.headers_mut().insert(*name, value.parse().unwrap());
@@ -224,13 +247,17 @@ fn canonical(request: &http::Request<Body>, names: &[String], payload: &str) -> 
     format!("{method}\n{path}\n{query}\n{headers}\n{}\n{payload}", names.join(";"))
 }
 
-fn sign(canonical: &str) -> String {
+fn sign(secret: &str, canonical: &str) -> String {
     let hash = ids::hex(&mac::sha256(canonical.as_bytes()));
-    sign_text(&format!("AWS4-HMAC-SHA256\n{NOW}\n{SCOPE}\n{hash}"))
+    sign_text_with(secret, &format!("AWS4-HMAC-SHA256\n{NOW}\n{SCOPE}\n{hash}"))
 }
 
 fn sign_text(text: &str) -> String {
-    let mut key = mac::hmac_sha256(format!("AWS4{SECRET}").as_bytes(), &[&NOW.as_bytes()[..8]]);
+    sign_text_with(SECRET, text)
+}
+
+fn sign_text_with(secret: &str, text: &str) -> String {
+    let mut key = mac::hmac_sha256(format!("AWS4{secret}").as_bytes(), &[&NOW.as_bytes()[..8]]);
     for part in ["us-east-1", "s3", "aws4_request"] {
         key = mac::hmac_sha256(&key, &[part.as_bytes()]);
     }

@@ -1,0 +1,173 @@
+//! Who may do what: the one place where it is decided.
+//!
+//! An operation names what it needs ([`Need`]): an action, a bucket, and a key or the prefix of a listing; a copy needs
+//! its source as a read of its own. [`Judge`] holds that against the rights of the key that signed. An operation of
+//! which the keys are known only from its body (`DeleteObjects`) asks the judge for each.
+//!
+//! A key that may only append has its writes carried out under the condition that the object's key holds nothing, which
+//! the commit itself checks: no two requests can race past it.
+
+use super::error::{Code, S3Error};
+use super::request::Request;
+use crate::accounts::Actions;
+use crate::objects::{BucketName, ObjectKey, Target};
+
+/// What is done to a bucket or an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Reads an object, its head, attributes or ACL.
+    Read,
+    /// The same of a version named.
+    ReadVersion,
+    /// Reads an object's tags.
+    ReadTags,
+    /// Changes an object's tags.
+    WriteTags,
+    /// Stores an object.
+    Write,
+    /// Does what comes before storing one: starts an upload, stores its parts.
+    Upload,
+    /// Lists the parts of an upload.
+    ListParts,
+    /// Gives an upload up.
+    Abort,
+    /// Deletes an object.
+    Delete,
+    /// Deletes a version named.
+    DeleteVersion,
+    /// Deletes several objects, each of which is decided about by itself.
+    DeleteSeveral,
+    /// Lists keys.
+    List,
+    /// Lists versions.
+    ListVersions,
+    /// Lists uploads.
+    ListUploads,
+    /// Asks whether the bucket is there.
+    Head,
+    /// Asks for the bucket's region.
+    Location,
+    /// Asks for a setting of the bucket.
+    Describe,
+    /// Makes or deletes the bucket, or changes its settings.
+    Manage,
+}
+
+impl Action {
+    /// The rights of which any one is enough; none: knowing the bucket is.
+    const fn rights(self) -> &'static [Actions] {
+        match self {
+            Self::Read | Self::ReadVersion | Self::ReadTags => &[Actions::READ],
+            Self::Write | Self::WriteTags => &[Actions::WRITE],
+            Self::Upload => &[Actions::APPEND],
+            Self::ListParts => &[Actions::APPEND, Actions::LIST],
+            Self::Abort => &[Actions::WRITE, Actions::DELETE],
+            Self::Delete | Self::DeleteVersion => &[Actions::DELETE],
+            Self::List | Self::ListVersions | Self::ListUploads => &[Actions::LIST],
+            Self::Head | Self::Location | Self::Describe | Self::DeleteSeveral => &[],
+            Self::Manage => &[Actions::MANAGE],
+        }
+    }
+}
+
+/// Something that must be allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// What is done.
+    pub action: Action,
+    /// In which bucket.
+    pub bucket: BucketName,
+    /// To which key; for listings their prefix, for the bucket itself nothing.
+    pub key: String,
+}
+
+impl Need {
+    /// `action` on the bucket itself.
+    pub fn bucket(action: Action, bucket: &BucketName) -> Self {
+        Self { action, bucket: bucket.clone(), key: String::new() }
+    }
+
+    /// `action` on a key, or on what is listed under a prefix.
+    pub fn key(action: Action, bucket: &BucketName, key: &str) -> Self {
+        Self { action, bucket: bucket.clone(), key: key.to_owned() }
+    }
+
+    /// `plain` on a target, `named` when a version of it is meant.
+    pub fn target(plain: Action, named: Action, bucket: &BucketName, target: &Target) -> Self {
+        let action = if target.version.is_some() { named } else { plain };
+        Self::key(action, bucket, target.key.as_str())
+    }
+
+    /// Storing `key`.
+    pub fn write(bucket: &BucketName, key: &ObjectKey) -> Self {
+        Self::key(Action::Write, bucket, key.as_str())
+    }
+}
+
+/// What was allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// All that was asked for.
+    Whole,
+    /// Storing an object, but only where there is none.
+    NewOnly,
+}
+
+/// Decides for the sender of one request.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    request: &'a Request,
+}
+
+impl<'a> Judge<'a> {
+    /// For the sender of `request`.
+    pub const fn new(request: &'a Request) -> Self {
+        Self { request }
+    }
+
+    /// Decides about everything an operation needs.
+    ///
+    /// # Errors
+    /// [`Code::AccessDenied`] for the first thing that is not allowed.
+    pub fn admit(&self, needs: &[Need]) -> Result<Allowed, S3Error> {
+        let mut allowed = Allowed::Whole;
+        for need in needs {
+            if self.allows(need) {
+                continue;
+            }
+            if need.action != Action::Write || !self.may_append(need) {
+                return Err(self.refusal());
+            }
+            allowed = Allowed::NewOnly;
+        }
+        Ok(allowed)
+    }
+
+    /// Whether `need` is allowed.
+    pub fn allows(&self, need: &Need) -> bool {
+        let Some(key) = self.request.verified().key() else { return false };
+        let (rights, bucket) = (need.action.rights(), need.bucket.as_str());
+        match need.action {
+            Action::Head | Action::Location | Action::Describe | Action::DeleteSeveral => key.rights.know(bucket),
+            _ => rights.iter().any(|right| key.rights.allow(*right, bucket, &need.key)),
+        }
+    }
+
+    fn may_append(&self, need: &Need) -> bool {
+        let key = self.request.verified().key();
+        key.is_some_and(|key| key.rights.allow(Actions::APPEND, need.bucket.as_str(), &need.key))
+    }
+
+    /// What who may not is told.
+    pub fn refusal(&self) -> S3Error {
+        match self.request.verified().key() {
+            Some(_) => S3Error::new(Code::AccessDenied, "the access key does not have the right to do this"),
+            None => S3Error::new(Code::AccessDenied, "anonymous requests are not allowed"),
+        }
+    }
+}
+
+/// The answer when a key that may only append meets an object.
+pub fn holds_one() -> S3Error {
+    S3Error::new(Code::AccessDenied, "the access key may store new objects alone, and this key holds one")
+}
