@@ -81,7 +81,7 @@ pub(super) async fn answer(asked: KeysAsk, facts: &Facts) -> Result<Value, Strin
     let told = |error: AccountsError| error.to_string();
     let end = |text: &str| text.parse::<Span>().map(|span| now.after(span.duration())).map_err(|e| e.to_string());
     match asked {
-        KeysAsk::List => Ok(Value::from_iter(users.access_keys().iter().map(|key| line(key, now)))),
+        KeysAsk::List => Ok(users.access_keys().iter().map(|key| line(key, now)).collect()),
         KeysAsk::Create { label, rights, expires } => {
             let expires = expires.as_deref().map(end).transpose()?;
             let wanted = NewKey { label, rights: rights.rights().map_err(told)?, expires };

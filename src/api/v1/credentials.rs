@@ -37,6 +37,7 @@ struct NewAccessKey {
 /// A field that is `null` is set to nothing, one that is not there stays.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "not there, there and null, there and something")]
 struct AccessKeyChange {
     #[serde(default)]
     label: Option<String>,
