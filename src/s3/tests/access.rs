@@ -17,7 +17,7 @@ impl World {
     /// A key with `grants`, as signers take it.
     async fn key(&self, grants: &[&str]) -> (String, String) {
         let wanted = NewKey { label: "app".to_owned(), rights: rights(grants), expires: None };
-        signer(&*self.users.create_access_key(wanted, &By::command_line()).await.unwrap())
+        signer(&self.users.create_access_key(wanted, &By::command_line()).await.unwrap())
     }
 
     async fn ask(&self, key: &(String, String), method: &'static str, target: &str) -> Reply {
@@ -199,7 +199,7 @@ async fn both_secrets_sign_until_the_old_one_is_retired() {
     let world = World::with_bucket().await;
     let by = By::command_line();
     let old = (KEY_ID.to_owned(), SECRET.to_owned());
-    let new = signer(&*world.users.rotate_access_key(KEY_ID, Duration::from_hours(1), &by).await.unwrap());
+    let new = signer(&world.users.rotate_access_key(KEY_ID, Duration::from_hours(1), &by).await.unwrap());
     for key in [&old, &new] {
         assert_eq!(world.put_by(key, "/photos/a", "x").await.status, 200);
         let address = Ask::new("GET", "/photos/a").presigned_by(key, &[]);
