@@ -77,6 +77,22 @@ pub enum CallError {
     },
 }
 
+/// How certificates of servers are checked: against [`trusted_roots`] and `further`. Blocks.
+///
+/// # Errors
+/// One of `further` is no certificate.
+pub fn tls(further: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = trusted_roots();
+    for certificate in further {
+        roots.add(certificate)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// The client. Clones share the certificate authorities.
 #[derive(Clone)]
 pub struct Client {
@@ -117,16 +133,7 @@ impl Client {
         largest_answer: usize,
         further: Vec<CertificateDer<'static>>,
     ) -> Result<Self, rustls::Error> {
-        let mut roots = trusted_roots();
-        for certificate in further {
-            roots.add(certificate)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), limit, largest_answer })
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls(further)?)), limit, largest_answer })
     }
 
     /// Sends `request` (absolute address, `host` header included) and reads the whole answer.
