@@ -20,8 +20,8 @@ use crc_fast::CrcAlgorithm;
 
 /// Version of the format that is written: that of Redis 7.0, which 7.2 reads too.
 const WRITTEN: u16 = 10;
-/// Newest version that is read: that of Redis 7.2.
-const READ: u16 = 11;
+/// Newest version that is read: that of Redis 7.4, which added types and changed none.
+const READ: u16 = 12;
 /// Bytes of the footer.
 const FOOTER: usize = 10;
 
