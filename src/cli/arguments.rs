@@ -158,6 +158,12 @@ pub(super) enum IssuesCommand {
 
 #[derive(Clone, Subcommand)]
 pub(super) enum ImportCommand {
+    /// Copy the keys of a running Redis into the running server
+    ///
+    /// All types, lifetimes and functions, while the source is in use: after the first pass, further ones copy what has
+    /// changed and remove what is gone, until nothing changes any more. Interrupted, the same command goes on where it
+    /// was. Ends with an error when something was left out, or when the source was still being written to.
+    Redis(super::import::arguments::RedisImport),
     /// Write the sites of an nginx configuration as settings, and name what could not be translated
     ///
     /// Settings go to the standard output, what was left out to the standard error. Nothing is changed.

@@ -9,6 +9,7 @@ mod backup;
 mod backup_arguments;
 mod backup_show;
 mod certs;
+mod import;
 mod import_nginx;
 mod inspect;
 mod issues;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => backup::backup(shell, command),
         Command::Reload => reload::run(&shell),
         Command::Certs { command, json } => certs::run(&shell, command, json),
+        Command::Import(ImportCommand::Redis(wanted)) => import::redis(&shell, &wanted),
         Command::Import(ImportCommand::Nginx { path }) => import_nginx::run(&path),
         Command::Route(RouteCommand::Explain { url, method, from }) => settings::explain(&shell, &url, &method, from),
         Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),

@@ -34,6 +34,8 @@ pub struct Environment {
     pub socket_names: Vec<String>,
     /// `NOTIFY_SOCKET`: where a service manager waits to hear that the server is ready.
     pub notify_socket: Option<String>,
+    /// `REDISCLI_AUTH`: the password of the Redis that is imported from, as redis-cli takes it.
+    pub redis_password: Option<Secret<String>>,
     /// `NO_COLOR` (no-color.org) is set, or `TERM` is `dumb`.
     pub no_colour: bool,
 }
@@ -67,6 +69,7 @@ impl Environment {
                 "MAINSTAY_ADMIN_PASSWORD_FILE" => out.admin_password_file = given.map(PathBuf::from),
                 "LISTEN_FDNAMES" => out.socket_names = text.split(':').map(str::to_owned).collect(),
                 "NOTIFY_SOCKET" => out.notify_socket = given.cloned(),
+                "REDISCLI_AUTH" => out.redis_password = given.cloned().map(Secret::new),
                 "NO_COLOR" => out.no_colour |= given.is_some(),
                 "TERM" => out.no_colour |= text == "dumb",
                 name => match name.strip_prefix(PREFIX) {

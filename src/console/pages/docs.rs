@@ -18,7 +18,7 @@ struct Chapter {
 }
 
 /// The chapters in their order; `settings` is made from the settings themselves.
-const CHAPTERS: [Chapter; 12] = [
+const CHAPTERS: [Chapter; 13] = [
     Chapter { name: "start", text: include_str!("../../../web/manual/start.md") },
     Chapter { name: "clients", text: include_str!("../../../web/manual/clients.md") },
     Chapter { name: "memory", text: include_str!("../../../web/manual/memory.md") },
@@ -29,6 +29,7 @@ const CHAPTERS: [Chapter; 12] = [
     Chapter { name: "keys", text: include_str!("../../../web/manual/keys.md") },
     Chapter { name: "running", text: include_str!("../../../web/manual/running.md") },
     Chapter { name: "security", text: include_str!("../../../web/manual/security.md") },
+    Chapter { name: "moving", text: include_str!("../../../web/manual/moving.md") },
     Chapter { name: "trouble", text: include_str!("../../../web/manual/trouble.md") },
     Chapter { name: "limits", text: include_str!("../../../web/manual/limits.md") },
 ];
