@@ -20,6 +20,7 @@ const ELSEWHERE = [
   [/^apt install|^systemctl|\/etc\/mainstay\/mainstay\.toml|^sudo mainstay/m, 'packaging/try-deb'],
   [/^docker /m, 'packaging/try-image'],
   [/^ssh /m, 'another machine'],
+  [/^mainstay import redis/m, 'import-redis.test.mjs'],
   [/^mainstay certs renew/m, 'certificates.test.mjs'],
 ];
 
