@@ -35,6 +35,9 @@ enum Expiry {
     Left,
 }
 
+/// A value to be written, its key's id, and the row it had.
+type Waiting = (Item, [u8; ID], Option<Row>);
+
 /// A database and where it goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
@@ -54,7 +57,7 @@ pub(super) struct Copier<'a> {
     expiry: Expiry,
     /// What the server has by now, to be noted with the next intention.
     done: Changes,
-    batch: Vec<(Item, [u8; ID], Option<Row>)>,
+    batch: Vec<Waiting>,
     batch_bytes: usize,
     /// Keys that are asked for at once.
     window: usize,
@@ -286,10 +289,7 @@ impl<'a> Copier<'a> {
     }
 
     /// The batch without keys that the server has and that are not from here.
-    fn without_others(
-        &mut self,
-        batch: Vec<(Item, [u8; ID], Option<Row>)>,
-    ) -> anyhow::Result<Vec<(Item, [u8; ID], Option<Row>)>> {
+    fn without_others(&mut self, batch: Vec<Waiting>) -> anyhow::Result<Vec<Waiting>> {
         let unknown: Vec<&[u8]> =
             batch.iter().filter(|(.., row)| row.is_none()).map(|(item, ..)| item.key.as_slice()).collect();
         let mut there = self.target.each(b"EXISTS", &unknown)?.into_iter();

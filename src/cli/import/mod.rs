@@ -12,6 +12,7 @@ mod show;
 mod target;
 mod wire;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,25 +64,18 @@ pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
         LocalDisk.remove_file(&path)?;
     }
     let notes = Notes::open(&path)?;
-    let state = match notes.state()? {
-        Some(state) => {
-            if clock.now().since(state.touched) > STALE {
-                bail!("an import from here was left on {}; --fresh begins anew", state.touched);
-            }
-            let began = state.started;
-            // Nobody is told when this fails.
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("going on with the import of {began}\n"),
-            );
-            State { touched: clock.now(), ..state }
+    let state = if let Some(state) = notes.state()? {
+        if clock.now().since(state.touched) > STALE {
+            bail!("an import from here was left on {}; --fresh begins anew", state.touched);
         }
-        None => {
-            if policy == Policy::Refuse {
-                refuse_full(&mut target, &routes).inspect_err(|_| drop(LocalDisk.remove_file(&path)))?;
-            }
-            fresh(&*clock)
+        // Nobody is told when this fails.
+        let _ = writeln!(std::io::stderr(), "going on with the import of {}", state.started);
+        State { touched: clock.now(), ..state }
+    } else {
+        if policy == Policy::Refuse {
+            refuse_full(&mut target, &routes).inspect_err(|_| drop(LocalDisk.remove_file(&path)))?;
         }
+        fresh(&*clock)
     };
     notes.commit(notes::Changes::default(), &state)?;
     let bar = Bar::new(Arc::clone(&clock), routes.iter().map(|route| route.keys).sum());

@@ -123,7 +123,9 @@ impl Target {
 
 /// A command of one key for each of `keys`: whether it answered 1.
 pub(super) fn each(client: &mut Client, command: &[u8], keys: &[&[u8]]) -> anyhow::Result<Vec<bool>> {
-    keys.iter().for_each(|key| client.push(&[command, key]));
+    for key in keys {
+        client.push(&[command, key]);
+    }
     client.flush()?;
     let mut out = Vec::new();
     for _ in keys {

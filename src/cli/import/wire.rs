@@ -20,7 +20,7 @@ use crate::http::client::tls;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a server may say nothing, or take nothing.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Longest line of a reply.
 const LINE: u64 = 64 << 10;
 /// Most elements of an array.
