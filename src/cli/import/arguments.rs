@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 #[derive(Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(in crate::cli) struct RedisImport {
     /// redis://[user:password@]host[:port][/db], rediss://… for TLS, or unix://[user:password@]/path[?db=N]
     ///
-    /// Without a database in it, all of them. A password is better given by REDISCLI_AUTH or --password-file: others on
+    /// Without a database in it, all of them. A password is better given by `REDISCLI_AUTH` or --password-file: others on
     /// the machine can see arguments.
     pub source: String,
 
