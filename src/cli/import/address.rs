@@ -95,7 +95,7 @@ mod tests {
         for (url, reach, login, db) in [
             ("redis://h", tcp("h", 6379, false), (None, None), None),
             ("rediss://me:p%40ss@h.example:1/3", tcp("h.example", 1, true), (Some("me"), Some("p@ss")), Some(3)),
-            ("redis://:secret@[::1]:7/", tcp("::1", 7, false), (None, Some("secret")), None),
+            ("redis://:hunter2@[::1]:7/", tcp("::1", 7, false), (None, Some("hunter2")), None),
             ("redis://h?db=2", tcp("h", 6379, false), (None, None), Some(2)),
             ("unix:///run/r.sock", Reach::Unix("/run/r.sock".into()), (None, None), None),
             ("unix://:x@/run/r.sock?db=4", Reach::Unix("/run/r.sock".into()), (None, Some("x")), Some(4)),
@@ -103,7 +103,7 @@ mod tests {
             let found = Address::parse(url).unwrap();
             let password = found.password.as_ref().map(|password| password.expose().as_str());
             assert_eq!((found.reach.clone(), (found.user.as_deref(), password), found.db), (reach, login, db), "{url}");
-            assert!(!found.to_string().contains("secret") && !format!("{found:?}").contains("secret"));
+            assert!(!found.to_string().contains("hunter2") && !format!("{found:?}").contains("hunter2"));
         }
     }
 
