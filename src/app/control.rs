@@ -32,6 +32,7 @@ use super::{StartError, control_backup, control_certificates};
 use crate::base::supervise::Role;
 use crate::base::{Disk, Supervisor};
 use crate::issues::{Detail, EventView, Filter, IssuesError, Status as IssueStatus, Summary};
+use crate::objects::check::{Depth, Place};
 
 /// Most bytes of a line asked.
 pub const ASK_LIMIT: u64 = 4 << 10;
@@ -123,6 +124,13 @@ pub enum Ask {
     RenewCertificate {
         /// Its name.
         name: String,
+    },
+    /// A look at a piece of the object store; see [`control_objects`](super::control_objects).
+    CheckObjects {
+        /// Where the piece begins.
+        from: Place,
+        /// How much is looked at.
+        depth: Depth,
     },
     /// Something about mail.
     Mail(MailAsk),
@@ -333,6 +341,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::BackupNow { .. } | Ask::BackupAdd { .. }) => (None, Some("it is answered elsewhere".to_owned())),
         Ok(Ask::Certificates) => told(control_certificates::list(facts)),
         Ok(Ask::RenewCertificate { name }) => told(control_certificates::renew(facts, &name)),
+        Ok(Ask::CheckObjects { from, depth }) => told(facts.objects.check(from, depth).await),
         Ok(Ask::Reload) => told(facts.reloader.reload().await),
         Ok(Ask::Mail(ask)) => control_mail::answer(facts, ask).await,
         Err(error) => (None, Some(error)),
@@ -473,6 +482,14 @@ mod tests {
             checks: Checks::new(Vec::new(), shutdown.clone()),
             issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
             backups: crate::backup::server_tests::backups(shutdown),
+            objects: crate::objects::tests::open(
+                Arc::new(crate::testing::FaultyDisk::new()),
+                Path::new("/data"),
+                memory_store(),
+                Arc::new(TestClock::default()),
+                &crate::telemetry::Metrics::new(),
+                crate::objects::ObjectsConfig::default(),
+            ),
             edge: None,
             reloader: Arc::default(),
             outbox: crate::mail::Outbox::new(

@@ -14,6 +14,7 @@ pub mod control_backup;
 pub mod control_certificates;
 pub mod control_keys;
 pub mod control_mail;
+pub mod control_objects;
 pub mod control_people;
 pub mod doors;
 pub mod error;

@@ -173,6 +173,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks,
         issues: services.issues.clone(),
         backups: backups.clone(),
+        objects: services.objects.clone(),
         edge,
         reloader,
         outbox,

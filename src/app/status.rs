@@ -15,6 +15,7 @@ use crate::edge::Edge;
 use crate::issues::Issues;
 use crate::mail::Outbox;
 use crate::monitor::{Checks, Part};
+use crate::objects::Objects;
 
 /// This release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -77,6 +78,8 @@ pub struct Facts {
     pub issues: Issues,
     /// Backups.
     pub backups: Backups,
+    /// Buckets and objects.
+    pub objects: Objects,
     /// The edge; `None` while it is off.
     pub edge: Option<Arc<Edge>>,
     /// Reads the settings again.

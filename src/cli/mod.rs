@@ -15,6 +15,7 @@ mod inspect;
 mod issues;
 mod keys;
 mod mail;
+mod objects;
 mod people;
 mod reload;
 mod serve;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Import(ImportCommand::Nginx { path }) => import_nginx::run(&path),
         Command::Route(RouteCommand::Explain { url, method, from }) => settings::explain(&shell, &url, &method, from),
         Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),
+        Command::Objects(command) => objects::run(&shell, command),
         Command::SetupLink => people::setup_link(shell),
         Command::User(command) => people::user(shell, command),
         Command::Token(TokenCommand::Create { label, scope }) => people::create_token(&shell, label, scope),

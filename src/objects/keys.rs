@@ -65,6 +65,11 @@ impl BucketKeys {
         Ok(Self { disk, folder, keyring, open: Mutex::default() })
     }
 
+    /// What wraps the keys.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
     /// A fresh key for the bucket `id`, wrapped, and durable beside the blobs. Blocks.
     pub fn create(&self, id: Id128, random: &dyn Random) -> std::io::Result<Vec<u8>> {
         let wrapped = self.keyring.wrap(&context(id), &Key::random(random));

@@ -18,7 +18,8 @@
 //! The path of an upload: `put.rs` -> `receive.rs` (stream to blob, two batches of segments in turn) -> `blob/` (sealed,
 //! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
 //! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
-//! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`.
+//! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
+//! looking whether all is there `check.rs`.
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
@@ -27,6 +28,7 @@ pub mod backup;
 mod blob;
 pub mod body;
 mod buckets;
+pub mod check;
 pub mod config;
 mod copy;
 pub mod error;
@@ -50,7 +52,7 @@ mod settle;
 mod space;
 pub mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod types;
 mod uploads;
 mod versions;

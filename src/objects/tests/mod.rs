@@ -1,6 +1,7 @@
 //! The service as a whole, on a disk that forgets and a store that runs every closure twice.
 
 mod backups;
+mod checking;
 mod crash;
 mod integrity;
 mod memory;
@@ -88,7 +89,7 @@ impl World {
 }
 
 /// A service on any disk.
-pub(super) fn open(
+pub(crate) fn open(
     disk: Arc<dyn Disk>,
     data: &Path,
     store: Store,
