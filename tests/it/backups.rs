@@ -37,7 +37,12 @@ fn a_restored_folder_serves_with_the_same_credentials() {
     for name in ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"] {
         assert_eq!(again.env()[name], env[name], "{name}");
     }
-    let occupied = backup(&copy, &["restore", "--from", text(&target), "--key-file", text(&key)]);
+    let restore = || backup(&copy, &["restore", "--from", text(&target), "--key-file", text(&key)]);
+    let served = restore();
+    assert_eq!(served.code, 1);
+    assert!(served.err.contains("is in use by the Mainstay"), "{}", served.err);
+    assert_eq!(again.stop(), 0);
+    let occupied = restore();
     assert_eq!(occupied.code, 1);
     assert!(occupied.err.contains("is not empty"), "{}", occupied.err);
 }
