@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
@@ -188,4 +188,33 @@ test('what cannot be had is named, and the rest comes', async (t) => {
   assert.match(done.stderr, /left out: 2$/m);
   assert.match(done.left_out_named.join('\n'), /key "huge": .* are allowed \(redis.max_bulk\)\n.*key "packed": .*longer than allowed/);
   assert.deepEqual([done.copied, await it.to.get('good')], [1, '1']);
+});
+
+test('what a dump holds comes over, and a damaged one up to its damage', async (t) => {
+  const { dir, from, to, imported } = await both(t);
+  await fill(from);
+  await from.call('FUNCTION', 'LOAD', "#!lua name=lib\nredis.register_function('seven', function() return 7 end)");
+  await from.save();
+  const dump = join(dir, 'dump.rdb');
+
+  const done = await imported('--rdb', dump, '--json');
+  assert.equal(done.code, 0, done.stderr);
+  assert.equal(done.left_out, 0);
+  for (const db of [0, 3, 15]) assert.deepEqual(await contents(to, db), await contents(from, db), `database ${db}`);
+  assert.equal(await to.fcall('seven', 0), 7);
+
+  const refused = await imported('--rdb', dump, '--json');
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /holds \d+ keys already|already exists/);
+  assert.equal((await imported('--rdb', dump, '--skip', '--json')).copied, 0);
+
+  await to.flushall();
+  const bytes = readFileSync(dump);
+  const cut = join(dir, 'cut.rdb');
+  writeFileSync(cut, bytes.subarray(0, bytes.length - 20));
+  const damaged = await imported('--rdb', cut, '--replace', '--json');
+  assert.equal(damaged.code, 1);
+  assert.match(damaged.stderr, /only up to where it is damaged/);
+  assert.ok(damaged.copied > 0);
+  assert.deepEqual(await contents(to, 0), await contents(from, 0));
 });

@@ -11,9 +11,14 @@ pub(in crate::cli) struct RedisImport {
     ///
     /// Without a database in it, all of them. A password is better given by `REDISCLI_AUTH` or --password-file: others on
     /// the machine can see arguments.
-    pub source: String,
+    #[arg(required_unless_present = "rdb")]
+    pub source: Option<String>,
 
-    /// Into this database, when the source names one
+    /// Read this RDB file (dump.rdb) instead of asking a server
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "password_file", "cacert", "fresh", "keep_notes"])]
+    pub rdb: Option<PathBuf>,
+
+    /// Into this database, when the source names one, or when the file holds one
     #[arg(long, value_name = "DB")]
     pub to: Option<u8>,
 

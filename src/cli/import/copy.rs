@@ -358,7 +358,7 @@ impl<'a> Copier<'a> {
 }
 
 /// Why a value is not taken, in words for who knows what it is.
-fn why(payload: &[u8], error: &str) -> String {
+pub(super) fn why(payload: &[u8], error: &str) -> String {
     match payload.first() {
         Some(6 | 7) => String::from("a module's type, which only that module can read"),
         Some(22..=25) => String::from("a hash with lifetimes of single fields, which are not known here"),

@@ -2,11 +2,12 @@
 //!
 //! It reads a Redis as any client does (SCAN, DUMP, expiry) and writes what it reads through the server's
 //! own Redis door (RESTORE with absolute expiry), so that everything passes the checks and limits every client passes
-//! ([`copy`]). [`notes`] keeps how far it is.
+//! ([`copy`]). [`notes`] keeps how far it is. What stands in an RDB file goes the same way ([`file`]).
 
 mod address;
 pub(super) mod arguments;
 mod copy;
+mod file;
 mod notes;
 mod show;
 mod target;
@@ -42,7 +43,17 @@ const STALE: Duration = Duration::from_hours(7 * 24);
 
 /// Runs `mainstay import redis`.
 pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
-    let mut address = Address::parse(&wanted.source)?;
+    let policy = match (wanted.replace, wanted.skip) {
+        (true, _) => Policy::Replace,
+        (_, true) => Policy::Skip,
+        _ => Policy::Refuse,
+    };
+    if let Some(path) = &wanted.rdb {
+        let lines = control::env(&shell.existing_data()).context("the server that is imported into must be running")?;
+        return file::import(path, wanted.to, policy, Target::connect(&lines)?, wanted.json);
+    }
+    let source = wanted.source.as_deref().context("name the source, or a file with --rdb")?;
+    let mut address = Address::parse(source)?;
     if let Some(file) = &wanted.password_file {
         address.password = Some(password(file)?);
     } else if address.password.is_none() {
@@ -53,11 +64,6 @@ pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
     let mut target = Target::connect(&lines)?;
     let mut source = Client::connect(&address, wanted.cacert.as_deref(), target.most)?;
     let routes = routes(&mut source, address.db, wanted.to)?;
-    let policy = match (wanted.replace, wanted.skip) {
-        (true, _) => Policy::Replace,
-        (_, true) => Policy::Skip,
-        _ => Policy::Refuse,
-    };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let path = notes_path(&data, &address, wanted.to)?;
     if wanted.fresh && LocalDisk.entry(&path)?.is_some() {
@@ -78,7 +84,7 @@ pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
         fresh(&*clock)
     };
     notes.commit(notes::Changes::default(), &state)?;
-    let bar = Bar::new(Arc::clone(&clock), routes.iter().map(|route| route.keys).sum());
+    let bar = Bar::new(Arc::clone(&clock), routes.iter().map(|route| route.keys).sum(), "keys");
     let mut copier = Copier::new(source, target, (&notes, state), policy, bar)?;
     let quiet = copier.run(&routes).context("interrupted; the same command goes on from here")?;
     let done = Done {

@@ -25,12 +25,13 @@ pub(super) struct Bar {
     last: String,
     drawn: Option<Duration>,
     total: u64,
+    unit: &'static str,
 }
 
 impl Bar {
-    /// A bar for `total` things.
-    pub fn new(clock: Arc<dyn Clock>, total: u64) -> Self {
-        Self { clock, terminal: std::io::stderr().is_terminal(), last: String::new(), drawn: None, total }
+    /// A bar for `total` things, which are called `unit`.
+    pub fn new(clock: Arc<dyn Clock>, total: u64, unit: &'static str) -> Self {
+        Self { clock, terminal: std::io::stderr().is_terminal(), last: String::new(), drawn: None, total, unit }
     }
 
     /// Tells how far it is.
@@ -46,7 +47,8 @@ impl Bar {
         if self.terminal {
             let filled = done.saturating_mul(WIDTH).checked_div(self.total).unwrap_or(WIDTH).min(WIDTH) as usize;
             let bar = format!("{}{}", "#".repeat(filled), "-".repeat(WIDTH as usize - filled));
-            let _ = write!(err, "\r\x1b[2K{doing}: [{bar}] {done} of {} keys, {} copied", self.total, size(bytes));
+            let _ =
+                write!(err, "\r\x1b[2K{doing}: [{bar}] {done} of {} {}, {} copied", self.total, self.unit, size(bytes));
         } else {
             let _ = writeln!(err, "{doing}");
         }

@@ -119,6 +119,19 @@ impl Target {
             _ => None,
         })
     }
+
+    /// Loads a library of functions by its code; what the server says against it.
+    pub fn library(&mut self, code: &[u8], replace: bool) -> anyhow::Result<Option<String>> {
+        let mut command: Vec<&[u8]> = vec![b"FUNCTION", b"LOAD"];
+        if replace {
+            command.push(b"REPLACE");
+        }
+        command.push(code);
+        Ok(match self.client.call(&command)? {
+            Reply::Error(error) => Some(error),
+            _ => None,
+        })
+    }
 }
 
 /// A command of one key for each of `keys`: whether it answered 1.

@@ -9,6 +9,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod bytes;
+mod file;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 mod packs;
@@ -16,8 +17,9 @@ mod payload;
 mod read;
 mod write;
 
+pub use file::{FileError, FileReader, Found};
 pub use payload::{open, put_string, seal, take_string};
-pub use read::{Frame, read};
+pub use read::{Frame, normal, read};
 pub use write::write;
 
 /// Type bytes.
@@ -28,6 +30,8 @@ mod types {
     pub const ZSET_TEXT: u8 = 3;
     pub const HASH: u8 = 4;
     pub const ZSET: u8 = 5;
+    pub const MODULE: u8 = 7;
+    pub const HASH_ZIPMAP: u8 = 9;
     pub const LIST_ZIPLIST: u8 = 10;
     pub const SET_INTEGERS: u8 = 11;
     pub const ZSET_ZIPLIST: u8 = 12;
@@ -40,6 +44,9 @@ mod types {
     pub const STREAM_2: u8 = 19;
     pub const SET_LISTPACK: u8 = 20;
     pub const STREAM_3: u8 = 21;
+    /// Hashes whose fields have lifetimes, which are not known here.
+    pub const HASH_FIELDS: u8 = 24;
+    pub const HASH_FIELDS_LISTPACK: u8 = 25;
 }
 
 /// Why bytes are no value.

@@ -149,6 +149,34 @@ pub fn ziplist(bytes: &[u8]) -> Result<Vec<Item<'_>>, RdbError> {
     }
 }
 
+/// The fields and values of a zipmap, which Redis wrote before 2.6.
+pub fn zipmap(bytes: &[u8]) -> Result<Vec<Item<'_>>, RdbError> {
+    let mut cursor = Cursor { rest: bytes };
+    // How many there are, which may be unknown.
+    cursor.byte()?;
+    let mut items = Vec::new();
+    loop {
+        let Some(len) = zipmap_length(&mut cursor)? else {
+            return if cursor.rest.is_empty() { Ok(items) } else { Err(RdbError::Malformed) };
+        };
+        let field = cursor.take(len)?;
+        let len = zipmap_length(&mut cursor)?.ok_or(RdbError::Malformed)?;
+        let free = cursor.byte()?;
+        let value = cursor.take(len)?;
+        cursor.take(free)?;
+        items.extend([Item::Bytes(field), Item::Bytes(value)]);
+    }
+}
+
+/// A length in a zipmap; `None` at its end.
+fn zipmap_length(cursor: &mut Cursor<'_>) -> Result<Option<usize>, RdbError> {
+    Ok(match cursor.byte()? {
+        0xff => None,
+        0xfe => Some(u32::from_le_bytes(cursor.raw()?) as usize),
+        len => Some(len),
+    })
+}
+
 /// The members of a set of integers.
 pub fn integers(bytes: &[u8]) -> Result<Vec<Item<'_>>, RdbError> {
     let mut cursor = Cursor { rest: bytes };
