@@ -1,5 +1,6 @@
 //! An RDB file as the source: read once from start to end, one value in memory at a time beside what is being sent.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -174,11 +175,14 @@ impl Import {
         }
         let mut out = format!("copied {copied} values, {bytes} bytes, from {}\n", path.display());
         if *skipped > 0 {
-            out.push_str(&format!("there already, and left as they were: {skipped}\n"));
+            // Writing into a String cannot fail.
+            let _ = writeln!(out, "there already, and left as they were: {skipped}");
         }
-        named.iter().for_each(|line| out.push_str(&format!("left out: {line}\n")));
+        for line in named {
+            let _ = writeln!(out, "left out: {line}");
+        }
         if *left > named.len() as u64 {
-            out.push_str(&format!("left out in all: {left}\n"));
+            let _ = writeln!(out, "left out in all: {left}");
         }
         Ok(out)
     }

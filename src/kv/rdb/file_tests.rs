@@ -11,7 +11,9 @@ const MOST: usize = 1 << 20;
 /// A file of these parts, with its checksum.
 fn file(version: u32, parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("REDIS{version:04}").into_bytes();
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
     bytes.push(255);
     if version >= 5 {
         let mut sum = Digest::new(CrcAlgorithm::Crc64Redis);
