@@ -190,31 +190,74 @@ test('what cannot be had is named, and the rest comes', async (t) => {
   assert.deepEqual([done.copied, await it.to.get('good')], [1, '1']);
 });
 
-test('what a dump holds comes over, and a damaged one up to its damage', async (t) => {
+test('what a dump holds comes over, and of a damaged one nothing but what is asked for', async (t) => {
   const { dir, from, to, imported } = await both(t);
   await fill(from);
+  await from.geoadd('places', 13.361389, 38.115556, 'Palermo', 15.087269, 37.502669, 'Catania');
+  await from.pfadd('visitors', 'a', 'b', 'c');
+  await from.setbit('bits', 70, 1);
+  await from.set('short', 'v', 'PX', 400);
   await from.call('FUNCTION', 'LOAD', "#!lua name=lib\nredis.register_function('seven', function() return 7 end)");
   await from.save();
+  while (await from.exists('short')) await new Promise(setImmediate);
   const dump = join(dir, 'dump.rdb');
+  const bytes = readFileSync(dump);
+  const nothing = async () => assert.deepEqual([await to.dbsize(), await to.call('FUNCTION', 'LIST')], [0, []]);
 
-  const done = await imported('--rdb', dump, '--json');
+  for (const [name, damaged] of [
+    ['cut.rdb', bytes.subarray(0, bytes.length - 20)],
+    ['garbled.rdb', Buffer.from(bytes).fill(0x7f, bytes.length >> 1, (bytes.length >> 1) + 3)],
+    ['other.rdb', Buffer.from('PK not a dump at all')],
+    ['empty.rdb', Buffer.alloc(0)],
+    ['newer.rdb', Buffer.concat([Buffer.from('REDIS0099'), bytes.subarray(9)])],
+  ]) {
+    writeFileSync(join(dir, name), damaged);
+    const refused = await imported('--rdb', join(dir, name));
+    assert.deepEqual([refused.code, refused.stdout], [1, ''], name);
+    assert.match(refused.stderr, /is damaged, and nothing was imported; --damaged|is no RDB file|has version 99|ends early/, name);
+    await nothing();
+  }
+  const several = await imported('--rdb', dump, '--to', '4');
+  assert.match(several.stderr, /--to is for one database, and the file holds more; nothing was imported/);
+  await nothing();
+
+  const part = await imported('--rdb', join(dir, 'cut.rdb'), '--damaged', '--json');
+  assert.deepEqual([part.code, part.complete], [1, false]);
+  assert.match(part.stderr, /was not imported to its end; what was copied stays/);
+  let there = 0;
+  for (const db of [0, 3, 15]) there += await to.select(db).then(() => to.dbsize());
+  assert.equal(there, part.copied);
+  assert.ok(there > 0);
+
+  await to.select(0);
+  const full = await imported('--rdb', dump);
+  assert.match(full.stderr, /database 0 holds \d+ keys already: --replace .* nothing was imported/);
+  const done = await imported('--rdb', dump, '--replace', '--json');
   assert.equal(done.code, 0, done.stderr);
-  assert.equal(done.left_out, 0);
+  assert.deepEqual([done.left_out, done.complete, done.expired], [0, true, 1]);
   for (const db of [0, 3, 15]) assert.deepEqual(await contents(to, db), await contents(from, db), `database ${db}`);
   assert.equal(await to.fcall('seven', 0), 7);
-
-  const refused = await imported('--rdb', dump, '--json');
-  assert.equal(refused.code, 1);
-  assert.match(refused.stderr, /holds \d+ keys already|already exists/);
   assert.equal((await imported('--rdb', dump, '--skip', '--json')).copied, 0);
+});
 
-  await to.flushall();
-  const bytes = readFileSync(dump);
-  const cut = join(dir, 'cut.rdb');
-  writeFileSync(cut, bytes.subarray(0, bytes.length - 20));
-  const damaged = await imported('--rdb', cut, '--replace', '--json');
-  assert.equal(damaged.code, 1);
-  assert.match(damaged.stderr, /only up to where it is damaged/);
-  assert.ok(damaged.copied > 0);
-  assert.deepEqual(await contents(to, 0), await contents(from, 0));
+test('a dump that is packed in older ways, or not at all, brings the same', async (t) => {
+  const { dir, from, to, imported } = await both(t);
+  await from.call('CONFIG', 'SET', 'rdbcompression', 'no');
+  await from.call('CONFIG', 'SET', 'list-max-listpack-size', '3');
+  await from.call('CONFIG', 'SET', 'stream-node-max-entries', '7');
+  await fill(from);
+  await from.save();
+  const done = await imported('--rdb', join(dir, 'dump.rdb'), '--json');
+  assert.deepEqual([done.code, done.left_out], [0, 0], done.stderr);
+  for (const db of [0, 3, 15]) assert.deepEqual(await contents(to, db), await contents(from, db), `database ${db}`);
+});
+
+test('a file of one database goes where it is told', async (t) => {
+  const { dir, from, to, imported } = await both(t);
+  await from.set('key', 'value');
+  await from.save();
+  const done = await imported('--rdb', join(dir, 'dump.rdb'), '--to', '7', '--json');
+  assert.deepEqual([done.code, done.copied, await to.exists('key')], [0, 1, 0], done.stderr);
+  await to.select(7);
+  assert.equal(await to.get('key'), 'value');
 });

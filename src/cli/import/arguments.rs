@@ -18,6 +18,10 @@ pub(in crate::cli) struct RedisImport {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "password_file", "cacert", "fresh", "keep_notes"])]
     pub rdb: Option<PathBuf>,
 
+    /// Of a damaged file import what comes before the damage; without this, nothing
+    #[arg(long, requires = "rdb")]
+    pub damaged: bool,
+
     /// Into this database, when the source names one, or when the file holds one
     #[arg(long, value_name = "DB")]
     pub to: Option<u8>,

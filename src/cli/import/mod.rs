@@ -50,7 +50,7 @@ pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
     };
     if let Some(path) = &wanted.rdb {
         let lines = control::env(&shell.existing_data()).context("the server that is imported into must be running")?;
-        return file::import(path, wanted.to, policy, Target::connect(&lines)?, wanted.json);
+        return file::import(path, wanted, policy, Target::connect(&lines)?);
     }
     let source = wanted.source.as_deref().context("name the source, or a file with --rdb")?;
     let mut address = Address::parse(source)?;
@@ -79,7 +79,9 @@ pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
         State { touched: clock.now(), ..state }
     } else {
         if policy == Policy::Refuse {
-            refuse_full(&mut target, &routes).inspect_err(|_| drop(LocalDisk.remove_file(&path)))?;
+            let mut full = routes.iter().filter(|route| route.keys > 0);
+            full.try_for_each(|route| refuse_full(&mut target, route.to, "source"))
+                .inspect_err(|_| drop(LocalDisk.remove_file(&path)))?;
         }
         fresh(&*clock)
     };
@@ -149,15 +151,14 @@ fn routes(source: &mut Client, only: Option<u32>, to: Option<u8>) -> anyhow::Res
     Ok(routes)
 }
 
-fn refuse_full(target: &mut Target, routes: &[Route]) -> anyhow::Result<()> {
-    for route in routes.iter().filter(|route| route.keys > 0) {
-        let there = target.size(route.to)?;
-        if there > 0 {
-            bail!(
-                "database {} holds {there} keys already: --replace overwrites those the source has too, --skip keeps them",
-                route.to
-            );
-        }
+/// Refuses a database that holds keys; `from` is what is imported.
+fn refuse_full(target: &mut Target, db: u8, from: &str) -> anyhow::Result<()> {
+    let there = target.size(db)?;
+    if there > 0 {
+        bail!(
+            "database {db} holds {there} keys already: --replace overwrites those the {from} has too, --skip keeps them; \
+             nothing was imported"
+        );
     }
     Ok(())
 }

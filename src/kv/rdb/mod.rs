@@ -18,8 +18,8 @@ mod read;
 mod write;
 
 pub use file::{FileError, FileReader, Found};
-pub use payload::{open, put_string, seal, take_string};
-pub use read::{Frame, normal, read};
+pub use payload::{FOOTER, open, put_string, seal, take_string};
+pub use read::{Frame, read};
 pub use write::write;
 
 /// Type bytes.

@@ -23,7 +23,7 @@ const WRITTEN: u16 = 10;
 /// Newest version that is read: that of Redis 7.4, which added types and changed none.
 const READ: u16 = 12;
 /// Bytes of the footer.
-const FOOTER: usize = 10;
+pub const FOOTER: usize = 10;
 
 fn checksum(bytes: &[u8]) -> u64 {
     crc_fast::checksum(CrcAlgorithm::Crc64Redis, bytes)

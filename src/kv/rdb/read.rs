@@ -4,12 +4,8 @@
 use std::borrow::Cow;
 
 use super::bytes::Reader;
-use super::bytes::{put_number, put_string};
 use super::packs::{Item, integers, listpack, ziplist, zipmap};
 use super::{RdbError, types};
-use super::{unwrap, write};
-use crate::base::Random;
-use crate::kv::config::KvConfig;
 use crate::kv::dump;
 use crate::kv::effect::End;
 use crate::kv::entry::Entry;
@@ -94,31 +90,6 @@ pub fn read(value: &[u8], frame: Frame<'_>) -> Result<Entry, RdbError> {
         _ => return Err(RdbError::Malformed),
     };
     if reader.is_at_end() && !entry.is_empty_collection() { Ok(entry) } else { Err(RdbError::Malformed) }
-}
-
-/// The value in a payload in a form that equal values share, whoever wrote them: members and fields sorted. Strings may
-/// have `most` bytes together.
-///
-/// # Errors
-/// As [`unwrap`] and [`read`].
-pub fn normal(payload: &[u8], most: usize, random: &dyn Random) -> Result<Vec<u8>, RdbError> {
-    let (hashing, config) = (Hashing::new(random), KvConfig::default());
-    let frame = Frame { key: b"", access: 0, limits: Limits::of(&config), hashing: &hashing, most };
-    let entry = read(unwrap(payload)?, frame)?;
-    let mut parts: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    match entry.kind() {
-        Kind::Set => entry.set().each(|member| parts.push((member.to_vec(), Vec::new()))),
-        Kind::Hash => entry.hash().each(|field, value| parts.push((field.to_vec(), value.to_vec()))),
-        _ => return Ok(write(&entry)),
-    }
-    parts.sort_unstable();
-    let mut out = vec![if entry.kind() == Kind::Set { types::SET } else { types::HASH }];
-    put_number(&mut out, parts.len() as u64);
-    for (first, second) in parts {
-        put_string(&mut out, &first);
-        put_string(&mut out, &second);
-    }
-    Ok(out)
 }
 
 /// A collection that is filled element by element.

@@ -2,7 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mainstay::base::SystemRandom;
 use mainstay::kv::rdb::{self, FileReader, Found};
 
 /// Bytes a value may have.
@@ -15,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     while let Ok(Some(found)) = reader.advance() {
         if let Found::Value { value: Some(value), .. } = found {
             assert!(value.len() <= MOST);
-            let _ = rdb::normal(&rdb::wrap(value), 1 << 20, &SystemRandom);
+            let _ = rdb::fuzz::again(&rdb::wrap(value));
         }
     }
 });
