@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::error::ObjectError;
 use super::garbage::Garbage;
-use super::index::{BUCKETS, BucketRow, CURRENT, VERSIONS, decode, malformed_key, row};
+use super::index::{BUCKETS, BucketRow, CURRENT, SETTINGS, VERSIONS, decode, malformed_key, row};
 use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
@@ -150,6 +150,7 @@ impl Objects {
                     }
                 }
                 tx.delete(BUCKETS, &key)?;
+                tx.delete(SETTINGS, bucket.id.as_bytes())?;
                 this.discard(tx, &[Garbage::Bucket(bucket.id)])
             })
             .await;

@@ -11,12 +11,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blob::{BucketKey, remove_if_there};
 use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, row};
 use super::names::BucketName;
+use super::settings::BucketSettings;
 use crate::base::{Disk, Id128, Random, disk};
 use crate::crypto::{Key, Keyring, KeyringError, MasterKey};
 use crate::store::ReadTx;
@@ -36,6 +38,8 @@ pub(super) struct OpenBucket {
     pub id: Id128,
     /// Its key.
     pub key: BucketKey,
+    /// What is set for it. A change lets go of this value, so that the next request reads anew.
+    pub settings: Arc<BucketSettings>,
 }
 
 impl OpenBucket {
@@ -55,6 +59,8 @@ pub(super) struct BucketKeys {
     folder: PathBuf,
     keyring: Arc<Keyring>,
     open: Mutex<HashMap<BucketName, Arc<OpenBucket>>>,
+    /// How often a bucket was forgotten.
+    forgotten: AtomicU64,
 }
 
 impl BucketKeys {
@@ -62,7 +68,7 @@ impl BucketKeys {
     pub fn open(disk: Arc<dyn Disk>, folder: PathBuf, keyring: Arc<Keyring>) -> std::io::Result<Self> {
         disk.create_dir(&folder)?;
         disk.sync_dir(disk::parent(&folder))?;
-        Ok(Self { disk, folder, keyring, open: Mutex::default() })
+        Ok(Self { disk, folder, keyring, open: Mutex::default(), forgotten: AtomicU64::new(0) })
     }
 
     /// What wraps the keys.
@@ -114,11 +120,27 @@ impl BucketKeys {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// Opens the bucket called `name` from its row.
-    pub fn learn(&self, name: &BucketName, row: &BucketRow) -> Result<Arc<OpenBucket>, KeyringError> {
+    /// What [`BucketKeys::learn`] must be given: taken before the row is read.
+    pub fn moment(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Opens the bucket called `name` from its row and settings, and keeps it, unless something was forgotten since
+    /// `moment`: what was read may be what had to be forgotten.
+    pub fn learn(
+        &self,
+        name: &BucketName,
+        row: &BucketRow,
+        settings: BucketSettings,
+        moment: u64,
+    ) -> Result<Arc<OpenBucket>, KeyringError> {
         let key = unwrap(&self.keyring, row.id, &row.wrapped_key)?;
-        let bucket = Arc::new(OpenBucket { name: name.clone(), id: row.id, key });
+        let settings = Arc::new(settings);
+        let bucket = Arc::new(OpenBucket { name: name.clone(), id: row.id, key, settings });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.moment() != moment {
+            return Ok(bucket);
+        }
         if open.len() >= CACHED {
             open.clear();
         }
@@ -128,7 +150,9 @@ impl BucketKeys {
 
     /// Forgets the bucket called `name`: it was deleted, or is not what it was.
     pub fn forget(&self, name: &BucketName) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        open.remove(name);
     }
 
     fn path(&self, id: Id128) -> PathBuf {

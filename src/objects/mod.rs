@@ -19,7 +19,7 @@
 //! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
 //! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
 //! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
-//! looking whether all is there `check.rs`.
+//! looking whether all is there `check.rs`, what is set for a bucket `settings.rs`.
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
@@ -48,6 +48,7 @@ mod put;
 mod reader;
 mod receive;
 pub mod service;
+pub mod settings;
 mod settle;
 mod space;
 pub mod sweep;
@@ -65,6 +66,7 @@ pub use names::{BucketName, NameError, ObjectKey, PartNumber, UploadId, VersionI
 pub use parts::PART_LEAST;
 pub use put::DELETE_MANY_MAX;
 pub use service::Objects;
+pub use settings::BucketSettings;
 pub use sweep::Swept;
 pub use types::{
     Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Deleted, Etag, EtagError, Found, ListPage,

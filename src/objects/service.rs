@@ -11,6 +11,7 @@ use super::index::{BUCKETS, BucketRow, row};
 use super::keys::{BucketKeys, OpenBucket};
 use super::metrics::ObjectMetrics;
 use super::names::BucketName;
+use super::settings::settings_row;
 use super::space::Room;
 use crate::base::{Clock, Disk, Id128, Random};
 use crate::crypto::Keyring;
@@ -106,9 +107,14 @@ impl Objects {
             return Ok(bucket);
         }
         let key = name.as_str().as_bytes().to_vec();
-        let found: Option<BucketRow> = self.0.store.read(move |tx| row(tx, BUCKETS, &key)).await?;
-        let found = found.ok_or(ObjectError::NoSuchBucket)?;
-        Ok(self.0.keys.learn(name, &found)?)
+        let moment = self.0.keys.moment();
+        let found = self.0.store.read(move |tx| {
+            let found: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+            let settings = settings_row(tx, found.id)?;
+            Ok::<_, ObjectError>((found, settings))
+        });
+        let (found, settings) = found.await?;
+        Ok(self.0.keys.learn(name, &found, settings, moment)?)
     }
 
     /// Looks twice at a bucket that turned out not to be what it was: it may have been deleted and made again.

@@ -14,7 +14,7 @@ use super::blob::{BlobFolder, describe_head};
 use super::error::ObjectError;
 use super::index::{
     BLOBS, BUCKETS, BlobRow, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, NULLS, ObjectRow, PARTS,
-    PartRow, UPLOADS, VERSIONS, VersionRow, decode, number_after_id, parse_upload_key, parse_version_key,
+    PartRow, SETTINGS, UPLOADS, VERSIONS, VersionRow, decode, number_after_id, parse_upload_key, parse_version_key,
 };
 use super::keys::BucketKeys;
 use crate::base::Id128;
@@ -61,6 +61,10 @@ pub(super) fn settle(
         let row: BucketRow = decode(BUCKETS, &value)?;
         buckets.insert(row.id, String::from_utf8_lossy(&name).into_owned());
         Ok(Change::Keep)
+    })?;
+    walk(store, SETTINGS, &mut |_, (key, _)| {
+        let there = id_in(&key).is_some_and(|id| buckets.contains_key(&id));
+        Ok(if there { Change::Keep } else { Change::Remove })
     })?;
     let mut job = Job { store, buckets, used: HashSet::new(), settled: Settled::default(), most };
     job.objects(CURRENT)?;

@@ -1,16 +1,19 @@
 //! Who may do what: the one place where it is decided.
 //!
 //! An operation names what it needs ([`Need`]): an action, a bucket, and a key or the prefix of a listing; a copy needs
-//! its source as a read of its own. [`Judge`] holds that against the rights of the key that signed. An operation of
+//! its source as a read of its own. [`Judge`] holds that against the rights of the key that signed, and against the policy
+//! of the bucket, which may open things to everybody. An operation of
 //! which the keys are known only from its body (`DeleteObjects`) asks the judge for each.
 //!
 //! A key that may only append has its writes carried out under the condition that the object's key holds nothing, which
 //! the commit itself checks: no two requests can race past it.
 
+use super::door::Services;
 use super::error::{Code, S3Error};
+use super::policy::Policy;
 use super::request::Request;
 use crate::accounts::Actions;
-use crate::objects::{BucketName, ObjectKey, Target};
+use crate::objects::{BucketName, ObjectError, ObjectKey, Target};
 
 /// What is done to a bucket or an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum Action {
     ReadTags,
     /// Changes an object's tags.
     WriteTags,
+    /// Takes an object's tags away.
+    DeleteTags,
     /// Stores an object.
     Write,
     /// Does what comes before storing one: starts an upload, stores its parts.
@@ -58,7 +63,7 @@ impl Action {
     const fn rights(self) -> &'static [Actions] {
         match self {
             Self::Read | Self::ReadVersion | Self::ReadTags => &[Actions::READ],
-            Self::Write | Self::WriteTags => &[Actions::WRITE],
+            Self::Write | Self::WriteTags | Self::DeleteTags => &[Actions::WRITE],
             Self::Upload => &[Actions::APPEND],
             Self::ListParts => &[Actions::APPEND, Actions::LIST],
             Self::Abort => &[Actions::WRITE, Actions::DELETE],
@@ -117,12 +122,28 @@ pub enum Allowed {
 #[derive(Debug)]
 pub struct Judge<'a> {
     request: &'a Request,
+    /// The policy of the bucket the request is about, when it matters.
+    policy: Option<(BucketName, Policy)>,
 }
 
 impl<'a> Judge<'a> {
     /// For the sender of `request`.
-    pub const fn new(request: &'a Request) -> Self {
-        Self { request }
+    ///
+    /// # Errors
+    /// Storage fails.
+    pub async fn new(services: &Services, request: &'a Request) -> Result<Self, S3Error> {
+        let needs_none = request.verified().key().is_some_and(|key| key.rights.is_all());
+        let Some(bucket) = request.bucket().ok().filter(|_| !needs_none) else {
+            return Ok(Self { request, policy: None });
+        };
+        let settings = match services.objects.bucket_settings(&bucket).await {
+            // Whether a bucket is there is not told to who may not know.
+            Err(ObjectError::NoSuchBucket) => return Ok(Self { request, policy: None }),
+            settings => settings?,
+        };
+        // It was understood when it was put; one that is not understood any more opens nothing.
+        let policy = settings.policy.as_deref().and_then(|text| Policy::parse(text, &bucket).ok());
+        Ok(Self { request, policy: policy.map(|policy| (bucket, policy)) })
     }
 
     /// Decides about everything an operation needs.
@@ -136,7 +157,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             if need.action != Action::Write || !self.may_append(need) {
-                return Err(self.refusal());
+                return Err(refusal(self.request));
             }
             allowed = Allowed::NewOnly;
         }
@@ -145,6 +166,11 @@ impl<'a> Judge<'a> {
 
     /// Whether `need` is allowed.
     pub fn allows(&self, need: &Need) -> bool {
+        self.key_allows(need)
+            || self.policy.as_ref().is_some_and(|(bucket, policy)| *bucket == need.bucket && policy.allows(need))
+    }
+
+    fn key_allows(&self, need: &Need) -> bool {
         let Some(key) = self.request.verified().key() else { return false };
         let (rights, bucket) = (need.action.rights(), need.bucket.as_str());
         match need.action {
@@ -157,13 +183,13 @@ impl<'a> Judge<'a> {
         let key = self.request.verified().key();
         key.is_some_and(|key| key.rights.allow(Actions::APPEND, need.bucket.as_str(), &need.key))
     }
+}
 
-    /// What who may not is told.
-    pub fn refusal(&self) -> S3Error {
-        match self.request.verified().key() {
-            Some(_) => S3Error::new(Code::AccessDenied, "the access key does not have the right to do this"),
-            None => S3Error::new(Code::AccessDenied, "anonymous requests are not allowed"),
-        }
+/// What the sender of `request` is told, who may not do what it asks for.
+pub fn refusal(request: &Request) -> S3Error {
+    match request.verified().key() {
+        Some(_) => S3Error::new(Code::AccessDenied, "the access key does not have the right to do this"),
+        None => S3Error::new(Code::AccessDenied, "anonymous requests are not allowed to do this"),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Buckets, and what there is to say about them.
 //!
-//! Some settings are the same for every bucket and unchangeable: no lock, no policy, sealed at rest, all rights to the
+//! Some settings are the same for every bucket and unchangeable: no lock, sealed at rest, all rights to the
 //! key's owner. The answers here say so in S3's words, because stock tools ask before they start; they promise nothing
 //! that is not so.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::access::{Action, Judge};
+use super::access::{Action, refusal};
 use super::door::Services;
 use super::error::{Code, S3Error};
 use super::payload::SealedBody;
@@ -48,8 +48,7 @@ impl ListBuckets {
     /// # Errors
     /// Nobody signed; storage fails.
     pub async fn run(self, services: &Services, request: &Request) -> Result<Response<Body>, S3Error> {
-        let judge = Judge::new(request);
-        let key = request.verified().key().ok_or_else(|| judge.refusal())?;
+        let key = request.verified().key().ok_or_else(|| refusal(request))?;
         let mut buckets = services.objects.buckets().await?;
         buckets.retain(|bucket| {
             let name = bucket.name.as_str();

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::access::{Action, Judge, Need};
+use super::access::{Action, Judge, Need, refusal};
 use super::door::Services;
 use super::error::{Code, S3Error};
 use super::payload::SealedBody;
@@ -84,7 +84,7 @@ impl DeleteObjects {
     ) -> Result<Response<Body>, S3Error> {
         let document = body.document(request, "Delete").await?.ok_or(Code::MalformedXML)?;
         let quiet = document.word_of("Quiet").is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let judge = Judge::new(request);
+        let judge = Judge::new(services, request).await?;
         let mut targets: Vec<Target> = Vec::new();
         let mut failed: Vec<(String, &str, S3Error)> = Vec::new();
         for object in document.all("Object") {
@@ -98,7 +98,7 @@ impl DeleteObjects {
                     if judge.allows(&need) {
                         targets.push(target);
                     } else {
-                        failed.push((name.to_owned(), version_text, judge.refusal()));
+                        failed.push((name.to_owned(), version_text, refusal(request)));
                     }
                 }
                 (Err(error), _) | (_, Err(error)) => failed.push((name.to_owned(), version_text, error.into())),

@@ -11,6 +11,7 @@ use super::address::Address;
 use super::config::S3Config;
 use super::cors::Cors;
 use super::error::{Code, S3Error};
+use super::form;
 use super::gate::Gate;
 use super::health;
 use super::operation::Operation;
@@ -97,13 +98,17 @@ impl S3Door {
         let authority = authority(&parts.headers, &parts.uri).unwrap_or_default().to_owned();
         let bodyless = http_body::Body::is_end_stream(&body);
         let key_of = |id: &str| self.users.access_key(id);
+        let origin = format!("{}://{authority}", if peer.secure { "https" } else { "http" });
         let gate = Gate { region: &self.services.region, key_of: &key_of, now: self.clock.now() };
+        if form::is_form(&parts) {
+            let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
+            return form::serve(&self.services, gate, parts, address, origin, body).await;
+        }
         let (verified, body) = gate.admit(&parts, &query, &authority, body)?;
         let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
-        let origin = format!("{}://{authority}", if peer.secure { "https" } else { "http" });
         let request = Request::new(parts, query, address, origin, bodyless, verified)?;
         let mut operation = Operation::parse(&request)?;
-        let allowed = Judge::new(&request).admit(&operation.needs(&request))?;
+        let allowed = Judge::new(&self.services, &request).await?.admit(&operation.needs(&request))?;
         if let Some(key) = request.verified().key() {
             self.users.note_key_use(key).await;
         }

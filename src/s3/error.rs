@@ -10,6 +10,7 @@ use super::payload::BodyFault;
 use crate::http::body::ReadError;
 use crate::http::chunked::ChunkError;
 use crate::http::conditional;
+use crate::http::multipart::MultipartError;
 use crate::http::query::QueryError;
 use crate::http::sigv4::SignatureError;
 use crate::http::uri::UriError;
@@ -64,12 +65,16 @@ codes! {
     InvalidPart = 400, "a part was not found, or has another etag";
     InvalidPartNumber = 416, "the object has no such part";
     InvalidPartOrder = 400, "the parts are not listed in ascending order";
+    InvalidPolicyDocument = 400, "the policy of the form is malformed";
     InvalidRange = 416, "the range does not lie in the object";
     InvalidRequest = 400, "the request is invalid";
     InvalidTag = 400, "a tag is invalid";
     InvalidURI = 400, "the address does not parse";
     KeyTooLongError = 400, "the key is longer than 1024 bytes";
+    MalformedPolicy = 400, "the policy is malformed";
+    MalformedPOSTRequest = 400, "the body is no well-formed multipart/form-data";
     MalformedXML = 400, "the document is not well-formed, or not what this operation takes";
+    MaxPostPreDataLengthExceededError = 400, "the fields before the file of the form are too many or too long";
     MaxMessageLengthExceeded = 400, "the document is too long";
     MetadataTooLarge = 400, "the metadata is longer than allowed";
     MethodNotAllowed = 405, "the method is not allowed here";
@@ -198,8 +203,18 @@ impl From<&BodyFault> for S3Error {
                 Code::IncompleteBody
             }
             BodyFault::Slow => Code::RequestTimeout,
+            BodyFault::FileTooSmall { .. } => Code::EntityTooSmall,
+            BodyFault::FileTooLarge { .. } => Code::EntityTooLarge,
+            BodyFault::Form(MultipartError::Truncated) => Code::IncompleteBody,
+            BodyFault::Form(_) => Code::MalformedPOSTRequest,
         };
         Self::new(code, fault.to_string())
+    }
+}
+
+impl From<MultipartError> for S3Error {
+    fn from(error: MultipartError) -> Self {
+        Self::from(&BodyFault::from(error))
     }
 }
 

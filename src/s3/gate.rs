@@ -36,13 +36,26 @@ impl Verified {
     }
 }
 
+/// What a form says of who made it.
+#[derive(Clone, Copy, Debug)]
+pub struct FormProof<'a> {
+    /// The policy as it is in the form: what was signed.
+    pub policy: &'a str,
+    /// `x-amz-credential`.
+    pub credential: &'a str,
+    /// `x-amz-date`.
+    pub date: &'a str,
+    /// `x-amz-signature`.
+    pub signature: &'a str,
+}
+
 /// What the gate knows about the server.
 #[derive(Clone, Copy)]
 pub struct Gate<'a> {
     /// The region of every credential.
     pub region: &'a str,
     /// An access key by its id.
-    pub key_of: &'a dyn Fn(&str) -> Option<Arc<AccessKey>>,
+    pub key_of: &'a (dyn Fn(&str) -> Option<Arc<AccessKey>> + Sync),
     /// The time.
     pub now: Timestamp,
 }
@@ -78,6 +91,19 @@ impl Gate<'_> {
         let proof = sigv4::verify(&signature, &request, policy, &|id| self.secrets_of(id), self.now)?;
         let verified = self.verified(proof.access_key_id(), presigned)?;
         Ok((verified, SealedBody::new(body, kind.claim(proof))))
+    }
+
+    /// Lets a form in whose policy was signed, or that has none.
+    ///
+    /// # Errors
+    /// The signature does not hold or is too old; the key has ended.
+    pub fn admit_form(self, proof: Option<FormProof<'_>>) -> Result<Verified, S3Error> {
+        let Some(proof) = proof else { return Ok(Verified { key: None, presigned: false }) };
+        let FormProof { policy, credential, date, signature } = proof;
+        let rules = Policy { service: "s3", region: self.region, path: PathRule::Once };
+        let secrets = |id: &str| self.secrets_of(id);
+        let id = sigv4::verify_text(policy, (credential, date), signature, rules, &secrets, self.now)?;
+        self.verified(&id, false)
     }
 
     fn secrets_of(&self, id: &str) -> Vec<Secret<String>> {

@@ -21,6 +21,7 @@ use super::multipart::{
 use super::payload::SealedBody;
 use super::read::{GetObject, Want};
 use super::request::Request;
+use super::settings::{BucketSetting, Setting};
 use super::tags::{DeleteObjectTagging, GetObjectTagging, PutObjectTagging};
 use super::versions::{GetBucketVersioning, ListObjectVersions, PutBucketVersioning};
 use super::write::PutObject;
@@ -44,6 +45,8 @@ pub enum Operation {
     GetBucketVersioning(GetBucketVersioning),
     /// Has it keep versions, or no more.
     PutBucketVersioning(PutBucketVersioning),
+    /// Reads or changes a setting of a bucket.
+    Setting(BucketSetting),
     /// A page of keys, in one of two flavours.
     ListObjects(ListObjects),
     /// A page of versions and delete markers.
@@ -180,10 +183,15 @@ static TABLE: &[Row] = &[
     Row(Method::GET, Level::Bucket, When::Query("encryption"), |r| describe(r, Topic::Encryption)),
     Row(Method::GET, Level::Bucket, When::Query("logging"), |r| describe(r, Topic::Logging)),
     Row(Method::GET, Level::Bucket, When::Query("notification"), |r| describe(r, Topic::Notification)),
-    Row(Method::GET, Level::Bucket, When::Query("policy"), |r| absent(r, Code::NoSuchBucketPolicy)),
+    Row(Method::GET, Level::Bucket, When::Query("policy"), |r| setting(r, Setting::GetPolicy)),
+    Row(Method::PUT, Level::Bucket, When::Query("policy"), |r| setting(r, Setting::PutPolicy)),
+    Row(Method::DELETE, Level::Bucket, When::Query("policy"), |r| setting(r, Setting::DeletePolicy)),
+    Row(Method::GET, Level::Bucket, When::Query("policyStatus"), |r| setting(r, Setting::GetPolicyStatus)),
     Row(Method::GET, Level::Bucket, When::Query("cors"), |r| absent(r, Code::NoSuchCORSConfiguration)),
     Row(Method::GET, Level::Bucket, When::Query("lifecycle"), |r| absent(r, Code::NoSuchLifecycleConfiguration)),
-    Row(Method::GET, Level::Bucket, When::Query("tagging"), |r| absent(r, Code::NoSuchTagSet)),
+    Row(Method::GET, Level::Bucket, When::Query("tagging"), |r| setting(r, Setting::GetTags)),
+    Row(Method::PUT, Level::Bucket, When::Query("tagging"), |r| setting(r, Setting::PutTags)),
+    Row(Method::DELETE, Level::Bucket, When::Query("tagging"), |r| setting(r, Setting::DeleteTags)),
     Row(Method::GET, Level::Bucket, When::Query("website"), |r| absent(r, Code::NoSuchWebsiteConfiguration)),
     Row(Method::GET, Level::Bucket, When::Query("object-lock"), |r| {
         absent(r, Code::ObjectLockConfigurationNotFoundError)
@@ -243,6 +251,10 @@ fn list(request: &Request, flavour: Flavour) -> Result<Operation, S3Error> {
 
 fn describe(request: &Request, topic: Topic) -> Result<Operation, S3Error> {
     Ok(Operation::DescribeBucket(DescribeBucket { bucket: request.bucket()?, topic }))
+}
+
+fn setting(request: &Request, setting: Setting) -> Result<Operation, S3Error> {
+    Ok(Operation::Setting(BucketSetting { bucket: request.bucket()?, setting }))
 }
 
 fn absent(request: &Request, code: Code) -> Result<Operation, S3Error> {
@@ -326,9 +338,9 @@ impl Operation {
                 of_target(request, Action::Read, Action::ReadVersion)
             }
             Self::GetObjectTagging(_) => of_target(request, Action::ReadTags, Action::ReadTags),
-            Self::PutObjectTagging(_) | Self::DeleteObjectTagging(_) => {
-                of_target(request, Action::WriteTags, Action::WriteTags)
-            }
+            Self::PutObjectTagging(_) => of_target(request, Action::WriteTags, Action::WriteTags),
+            Self::DeleteObjectTagging(_) => of_target(request, Action::DeleteTags, Action::DeleteTags),
+            Self::Setting(operation) => on(operation.action(), &operation.bucket),
             Self::DeleteObject(_) => of_target(request, Action::Delete, Action::DeleteVersion),
             Self::PutObject(_) | Self::CompleteMultipartUpload(_) => of_target(request, Action::Write, Action::Write),
             Self::CreateMultipartUpload(_) | Self::UploadPart(_) => of_target(request, Action::Upload, Action::Upload),
@@ -382,6 +394,7 @@ impl Operation {
             Self::DescribeBucket(operation) => operation.run(services).await,
             Self::GetBucketVersioning(operation) => operation.run(services).await,
             Self::PutBucketVersioning(operation) => operation.run(services, request, body).await,
+            Self::Setting(operation) => operation.run(services, request, body).await,
             Self::ListObjects(operation) => operation.run(services).await,
             Self::ListObjectVersions(operation) => operation.run(services).await,
             Self::ListMultipartUploads(operation) => operation.run(services).await,

@@ -22,6 +22,7 @@ use crate::base::ids;
 use crate::crypto::mac::{self, Sha256};
 use crate::http::Body;
 use crate::http::chunked::{ChunkError, Decoder};
+use crate::http::multipart::MultipartError;
 use crate::http::sigv4::ChunkSigner;
 use crate::objects::{BodyError, Checksum};
 
@@ -61,6 +62,21 @@ pub enum BodyFault {
     /// The client took too long.
     #[error("the body came too slowly")]
     Slow,
+    /// The file of a form has fewer bytes than its policy asks for.
+    #[error("the file has less than {least} bytes, which the form's policy asks for")]
+    FileTooSmall {
+        /// The least bytes.
+        least: u64,
+    },
+    /// The file of a form has more bytes than its policy allows.
+    #[error("the file has more than {most} bytes, which the form's policy allows")]
+    FileTooLarge {
+        /// The most bytes.
+        most: u64,
+    },
+    /// A form is malformed or did not arrive whole.
+    #[error(transparent)]
+    Form(MultipartError),
     /// The client left or broke the framing.
     #[error("the body ended early")]
     Broken(#[source] axum::Error),
@@ -78,6 +94,15 @@ impl BodyFault {
             cause = error.source();
         }
         Self::Broken(error)
+    }
+}
+
+impl From<MultipartError> for BodyFault {
+    fn from(error: MultipartError) -> Self {
+        match error {
+            MultipartError::Broken(cause) => Self::broken(cause),
+            other => Self::Form(other),
+        }
     }
 }
 
@@ -165,6 +190,14 @@ impl SealedBody {
                 ended: false,
             },
         })
+    }
+
+    /// Reads the whole body, of at most `most` bytes.
+    ///
+    /// # Errors
+    /// It is too long, or fails a check.
+    pub async fn small(self, request: &Request, most: usize) -> Result<Vec<u8>, S3Error> {
+        read_small(self.open(request)?, most).await.map(Into::into)
     }
 
     /// Reads the whole body as a document whose outermost element is `root`; `None` for an empty body.
@@ -280,21 +313,26 @@ impl Stream for VerifiedBody {
 }
 
 async fn read_document(upload: Upload, root: &str) -> Result<Option<xml::Element>, S3Error> {
-    if upload.length > xml::BYTES_MAX as u64 {
+    let bytes = read_small(upload, xml::BYTES_MAX).await?;
+    if bytes.is_empty() { Ok(None) } else { xml::parse(&bytes, root).map(Some) }
+}
+
+async fn read_small(upload: Upload, most: usize) -> Result<BytesMut, S3Error> {
+    if upload.length > most as u64 {
         return Err(Code::MaxMessageLengthExceeded.into());
     }
     let mut body = upload.body;
     let mut bytes = BytesMut::new();
     while let Some(piece) = body.next().await {
         bytes.extend_from_slice(&piece.map_err(|error| S3Error::from(crate::objects::ObjectError::Body(error)))?);
-        if bytes.len() > xml::BYTES_MAX {
+        if bytes.len() > most {
             return Err(Code::MaxMessageLengthExceeded.into());
         }
     }
     if upload.md5.is_some_and(|expected| Md5::digest(&bytes).as_slice() != expected) {
         return Err(Code::BadDigest.into());
     }
-    if bytes.is_empty() { Ok(None) } else { xml::parse(&bytes, root).map(Some) }
+    Ok(bytes)
 }
 
 fn content_length(request: &Request) -> Result<u64, S3Error> {
@@ -333,7 +371,7 @@ fn announced_trailers(request: &Request) -> Vec<String> {
 ///
 /// In the query of a presigned address the checksum of *nothing* does not count: the presigner of AWS's JavaScript SDK
 /// knows no body yet and puts the CRC32 of an empty one there, whatever will be uploaded.
-fn checksum_in_head(request: &Request) -> Result<Option<(Algorithm, String)>, S3Error> {
+pub(super) fn checksum_in_head(request: &Request) -> Result<Option<(Algorithm, String)>, S3Error> {
     let mut found = None;
     for algorithm in Algorithm::all() {
         let header = request.headers.get(algorithm.header());

@@ -55,6 +55,12 @@ impl GetObject {
     /// A part number that is none, or one together with a range.
     pub fn parse(request: &Request, want: Want) -> Result<Self, S3Error> {
         let (bucket, target) = request.target()?;
+        // Or anybody could have this origin serve an object as what it is not (S3 API reference, GetObject).
+        let overrides = OVERRIDES.iter().any(|(parameter, _)| request.query.has(parameter));
+        if overrides && request.verified().key().is_none() {
+            let problem = "Request specific response headers cannot be used for anonymous GET requests.";
+            return Err(S3Error::new(Code::InvalidRequest, problem));
+        }
         let range = request.field("range").and_then(range::parse).map(range_spec);
         let part = request.query.get("partNumber").map(part_number).transpose()?;
         let section = match (range, part) {

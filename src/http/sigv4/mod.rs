@@ -33,6 +33,9 @@ use crate::crypto::mac;
 /// How far a client's clock may be off, either way.
 const SKEW: Duration = Duration::from_mins(15);
 
+/// How long a signed text is good.
+const TEXT_AGE: Duration = Duration::from_hours(24 * 7);
+
 /// What a door expects of every signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
@@ -97,23 +100,31 @@ pub fn verify(
 }
 
 /// Checks the signature of a text that is signed as it is: the policy of a form (S3 API reference, "Browser-Based
-/// Uploads Using POST"). `credential` is `key/date/region/service/aws4_request`. Gives the id of the key.
+/// Uploads Using POST"). `credential` is `key/date/region/service/aws4_request`, with the moment of signing
+/// behind it; it is good for a week at most, however long the text says. Gives the id of the key.
 ///
 /// # Errors
 /// [`SignatureError`]; a signature of the wrong scope or time does not hold.
 pub fn verify_text(
     text: &str,
-    credential: &str,
-    timestamp: &str,
+    (credential, timestamp): (&str, &str),
     signature: &str,
     policy: Policy<'_>,
     secrets_of: &dyn Fn(&str) -> Vec<Secret<String>>,
+    now: Timestamp,
 ) -> Result<String, SignatureError> {
     let mut parts = credential.rsplitn(5, '/');
     let mut part = || parts.next().unwrap_or_default();
     let (end, service, region, date, id) = (part(), part(), part(), part(), part());
     if end != "aws4_request" || id.is_empty() || !timestamp.starts_with(date) || date.len() != 8 {
         return Err(SignatureError::Header("the credential is not KEY/DATE/REGION/SERVICE/aws4_request"));
+    }
+    let at = presented::parse_timestamp(timestamp).ok_or(SignatureError::Header("x-amz-date is no date"))?;
+    if at.since(now) > SKEW {
+        return Err(SignatureError::NotYet { from: at });
+    }
+    if now.since(at) > TEXT_AGE {
+        return Err(SignatureError::Expired { from: at, span: TEXT_AGE });
     }
     if service != policy.service {
         return Err(SignatureError::Service(service.to_owned()));

@@ -217,7 +217,7 @@ fn request_time(headers: &HeaderMap) -> Result<String, SignatureError> {
 }
 
 /// `20130524T000000Z`.
-fn parse_timestamp(text: &str) -> Option<Timestamp> {
+pub(super) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     let (day, time) = text.strip_suffix('Z')?.split_once('T')?;
     if day.len() != 8 || time.len() != 6 || !day.bytes().chain(time.bytes()).all(|b| b.is_ascii_digit()) {
         return None;

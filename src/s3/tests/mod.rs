@@ -5,6 +5,7 @@ mod buckets;
 mod multipart;
 mod objects;
 mod pages;
+mod policies;
 mod security;
 mod streaming;
 mod versions;

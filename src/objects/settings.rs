@@ -1,0 +1,72 @@
+//! What is set for a bucket beside versions: policy and tags.
+//!
+//! One row a bucket, in `objects.settings` under the bucket's id, and none while nothing is set. Every request may need
+//! them, so an open bucket holds them in memory; a change lets go of the open bucket.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ObjectError;
+use super::index::{BUCKETS, BucketRow, SETTINGS, row};
+use super::names::BucketName;
+use super::service::Objects;
+use crate::base::Id128;
+use crate::store::{ReadTx, Record, WriteTx, record};
+
+/// What is set for a bucket. Part of the stored format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketSettings {
+    /// Who beside holders of keys may do what, in the words of whoever set it; the S3 door understands them.
+    pub policy: Option<String>,
+    /// Tags.
+    pub tags: Vec<(String, String)>,
+}
+
+impl Record for BucketSettings {
+    const VERSION: u8 = 1;
+}
+
+/// What is set for the bucket with the id `bucket`.
+pub(super) fn settings_row(tx: &dyn ReadTx, bucket: Id128) -> Result<BucketSettings, ObjectError> {
+    Ok(row(tx, SETTINGS, bucket.as_bytes())?.unwrap_or_default())
+}
+
+impl Objects {
+    /// What is set for a bucket. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    pub async fn bucket_settings(&self, name: &BucketName) -> Result<Arc<BucketSettings>, ObjectError> {
+        Ok(Arc::clone(&self.open_bucket(name).await?.settings))
+    }
+
+    /// Changes what is set for a bucket; returns once the change would survive power loss and is in force.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the settings may be as they were or as asked.
+    pub async fn change_bucket_settings(
+        &self,
+        name: &BucketName,
+        change: impl Fn(&mut BucketSettings) + Send + Sync + 'static,
+    ) -> Result<(), ObjectError> {
+        let key = name.as_str().as_bytes().to_vec();
+        let write = move |tx: &mut dyn WriteTx| {
+            let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+            let mut settings = settings_row(tx, bucket.id)?;
+            change(&mut settings);
+            if settings == BucketSettings::default() {
+                tx.delete(SETTINGS, bucket.id.as_bytes())?;
+            } else {
+                tx.put(SETTINGS, bucket.id.as_bytes(), &record::encode(&settings))?;
+            }
+            Ok::<_, ObjectError>(())
+        };
+        let written = self.0.store.write(write).await;
+        self.0.keys.forget(name);
+        written
+    }
+}
