@@ -44,6 +44,8 @@ mod list_versions;
 mod metrics;
 pub mod names;
 mod parts;
+pub mod policy;
+pub mod public;
 mod put;
 mod reader;
 mod receive;

@@ -41,29 +41,30 @@ impl Objects {
         Ok(Arc::clone(&self.open_bucket(name).await?.settings))
     }
 
-    /// Changes what is set for a bucket; returns once the change would survive power loss and is in force.
+    /// Changes what is set for a bucket; returns once the change would survive power loss and is in force, with what
+    /// `change` gave. It may run more than once, each time on what is set by then.
     ///
     /// # Errors
     /// [`ObjectError::NoSuchBucket`].
     ///
     /// # Cancel safety
     /// Dropped before its end, the settings may be as they were or as asked.
-    pub async fn change_bucket_settings(
+    pub async fn change_bucket_settings<T: Send + 'static>(
         &self,
         name: &BucketName,
-        change: impl Fn(&mut BucketSettings) + Send + Sync + 'static,
-    ) -> Result<(), ObjectError> {
+        change: impl Fn(&mut BucketSettings) -> T + Send + Sync + 'static,
+    ) -> Result<T, ObjectError> {
         let key = name.as_str().as_bytes().to_vec();
         let write = move |tx: &mut dyn WriteTx| {
             let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
             let mut settings = settings_row(tx, bucket.id)?;
-            change(&mut settings);
+            let out = change(&mut settings);
             if settings == BucketSettings::default() {
                 tx.delete(SETTINGS, bucket.id.as_bytes())?;
             } else {
                 tx.put(SETTINGS, bucket.id.as_bytes(), &record::encode(&settings))?;
             }
-            Ok::<_, ObjectError>(())
+            Ok::<_, ObjectError>(out)
         };
         let written = self.0.store.write(write).await;
         self.0.keys.forget(name);

@@ -10,9 +10,9 @@
 
 use super::door::Services;
 use super::error::{Code, S3Error};
-use super::policy::Policy;
 use super::request::Request;
 use crate::accounts::Actions;
+use crate::objects::policy::Policy;
 use crate::objects::{BucketName, ObjectError, ObjectKey, Target};
 
 /// What is done to a bucket or an object.
@@ -74,6 +74,27 @@ impl Action {
         }
     }
 }
+
+/// What an action is called in a bucket's policy; what is not here, no policy opens. Starting an upload is a part of
+/// storing.
+const NAMES: [(Action, &str); 16] = [
+    (Action::Read, "s3:GetObject"),
+    (Action::ReadVersion, "s3:GetObjectVersion"),
+    (Action::ReadTags, "s3:GetObjectTagging"),
+    (Action::WriteTags, "s3:PutObjectTagging"),
+    (Action::DeleteTags, "s3:DeleteObjectTagging"),
+    (Action::Write, "s3:PutObject"),
+    (Action::Upload, "s3:PutObject"),
+    (Action::ListParts, "s3:ListMultipartUploadParts"),
+    (Action::Abort, "s3:AbortMultipartUpload"),
+    (Action::Delete, "s3:DeleteObject"),
+    (Action::DeleteVersion, "s3:DeleteObjectVersion"),
+    (Action::List, "s3:ListBucket"),
+    (Action::Head, "s3:ListBucket"),
+    (Action::ListVersions, "s3:ListBucketVersions"),
+    (Action::ListUploads, "s3:ListBucketMultipartUploads"),
+    (Action::Location, "s3:GetBucketLocation"),
+];
 
 /// Something that must be allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,22 +187,51 @@ impl<'a> Judge<'a> {
 
     /// Whether `need` is allowed.
     pub fn allows(&self, need: &Need) -> bool {
-        self.key_allows(need)
-            || self.policy.as_ref().is_some_and(|(bucket, policy)| *bucket == need.bucket && policy.allows(need))
+        key_allows(self.request, need) || self.policy_allows(need)
     }
 
-    fn key_allows(&self, need: &Need) -> bool {
-        let Some(key) = self.request.verified().key() else { return false };
-        let (rights, bucket) = (need.action.rights(), need.bucket.as_str());
-        match need.action {
-            Action::Head | Action::Location | Action::Describe | Action::DeleteSeveral => key.rights.know(bucket),
-            _ => rights.iter().any(|right| key.rights.allow(*right, bucket, &need.key)),
+    fn policy_allows(&self, need: &Need) -> bool {
+        let Some((_, policy)) = self.policy.as_ref().filter(|(bucket, _)| *bucket == need.bucket) else { return false };
+        if need.action == Action::DeleteSeveral {
+            // Each is decided about by itself; whoever may delete none is told so at once.
+            return policy.allows_somewhere(&["s3:DeleteObject", "s3:DeleteObjectVersion"]);
         }
+        let mut names = NAMES.iter().filter(|(action, _)| *action == need.action);
+        names.any(|(_, name)| policy.allows(name, &need.key))
     }
 
     fn may_append(&self, need: &Need) -> bool {
         let key = self.request.verified().key();
         key.is_some_and(|key| key.rights.allow(Actions::APPEND, need.bucket.as_str(), &need.key))
+    }
+}
+
+/// Whether the key that signed `request` may do what `need` names, whatever a policy opens.
+fn key_allows(request: &Request, need: &Need) -> bool {
+    let Some(key) = request.verified().key() else { return false };
+    let (rights, bucket) = (need.action.rights(), need.bucket.as_str());
+    match need.action {
+        Action::Head | Action::Location | Action::Describe | Action::DeleteSeveral => key.rights.know(bucket),
+        _ => rights.iter().any(|right| key.rights.allow(*right, bucket, &need.key)),
+    }
+}
+
+/// Whether the sender of `request` may open to everybody what `policy` opens: nobody gives away what they do not have.
+///
+/// # Errors
+/// [`Code::AccessDenied`].
+pub fn may_open(request: &Request, bucket: &BucketName, policy: &Policy) -> Result<(), S3Error> {
+    let may = |(name, begins): &(&'static str, String)| {
+        // The first action of that name is the one that needs most.
+        let action = NAMES.iter().find(|(_, known)| known == name).map(|(action, _)| *action);
+        action.is_some_and(|action| key_allows(request, &Need::key(action, bucket, begins)))
+    };
+    match policy.openings().iter().find(|opening| !may(opening)) {
+        None => Ok(()),
+        Some((name, begins)) => {
+            let problem = format!("the access key may not itself do {name} on all keys beginning with `{begins}`");
+            Err(S3Error::new(Code::AccessDenied, problem))
+        }
     }
 }
 

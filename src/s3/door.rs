@@ -102,7 +102,11 @@ impl S3Door {
         let gate = Gate { region: &self.services.region, key_of: &key_of, now: self.clock.now() };
         if form::is_form(&parts) {
             let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
-            return form::serve(&self.services, gate, parts, address, origin, body).await;
+            let (response, key) = form::serve(&self.services, gate, parts, address, origin, body).await?;
+            if let Some(key) = key {
+                self.users.note_key_use(&key).await;
+            }
+            return Ok(response);
         }
         let (verified, body) = gate.admit(&parts, &query, &authority, body)?;
         let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;

@@ -7,6 +7,7 @@
 //! Source: S3 API reference, "POST Object", "Browser-Based Uploads Using POST (AWS Signature Version 4)".
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -26,6 +27,7 @@ use super::request::Request;
 use super::respond;
 use super::write;
 use super::xml::{self, Writer};
+use crate::accounts::AccessKey;
 use crate::http::multipart::Multipart;
 use crate::http::query::Query;
 use crate::http::{Body, uri};
@@ -136,7 +138,7 @@ impl Form {
     }
 }
 
-/// Takes a form in.
+/// Takes a form in; gives the key whose holder made it, beside the answer.
 ///
 /// # Errors
 /// The form is malformed; its policy is not signed, has expired or does not allow what the form holds; whose key signed
@@ -148,7 +150,7 @@ pub async fn serve(
     address: Address,
     origin: String,
     body: Body,
-) -> Result<Response<Body>, S3Error> {
+) -> Result<(Response<Body>, Option<Arc<AccessKey>>), S3Error> {
     let Address::Bucket(bucket) = address else { return Err(Code::MethodNotAllowed.into()) };
     let query = parts.uri.query().unwrap_or_default();
     if !query.is_empty() || parts.headers.contains_key(header::AUTHORIZATION) {
@@ -191,7 +193,8 @@ pub async fn serve(
         error if error.code == Code::PreconditionFailed => holds_one(),
         error => error,
     })?;
-    Ok(answer(&request, &fields, signed, &bucket, &key, &info))
+    let response = answer(&request, &fields, signed, &bucket, &key, &info);
+    Ok((response, request.verified().key().cloned()))
 }
 
 /// Holds the fields against the policy; gives the least and most bytes of the file.
@@ -211,6 +214,21 @@ fn check(
     let exempt = |name: &str| matches!(name, "policy" | "x-amz-signature" | "bucket") || name.starts_with("x-ignore-");
     let names = fields.0.keys().map(String::as_str).filter(|name| !exempt(name));
     policy.check(names, lookup, now).map_err(form_policy::PolicyFault::refused)
+}
+
+/// Reads `bytes`, cut into pieces of `size`, as a form with the boundary `b`, and holds its fields against the policy it
+/// brings: the fields, and the bytes that its file may have. For the fuzzer.
+#[cfg(any(test, feature = "testing"))]
+pub async fn read_for_fuzzing(bytes: &[u8], size: usize) -> Option<(BTreeMap<String, String>, Option<(u64, u64)>)> {
+    let pieces: Vec<Result<Bytes, std::io::Error>> =
+        bytes.chunks(size.max(1)).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let body = Body::from_stream(stream::iter(pieces));
+    let form = Form::open("multipart/form-data; boundary=b", body).await.ok()?;
+    let _ = (form.headers(), form.proof());
+    let policy = form.fields.get("policy").and_then(|text| FormPolicy::decode(text).ok());
+    let bucket: BucketName = "photos".parse().ok()?;
+    let range = policy.and_then(|policy| check(&policy, &form.fields, &bucket, crate::base::Timestamp(0)).ok());
+    Some((form.fields.0, range))
 }
 
 /// The file of a form, counted and summed as it streams.

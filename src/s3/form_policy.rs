@@ -66,7 +66,16 @@ impl FormPolicy {
         if bytes.len() > BYTES_MAX {
             return Err(invalid("the policy is too long"));
         }
-        let document: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))?;
+        Self::of_json(&bytes)
+    }
+
+    /// Reads a policy that is not in base64.
+    ///
+    /// # Errors
+    /// [`Code::InvalidPolicyDocument`].
+    pub fn of_json(bytes: &[u8]) -> Result<Self, S3Error> {
+        let invalid = |problem: &str| S3Error::new(Code::InvalidPolicyDocument, problem);
+        let document: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error.to_string()))?;
         Self::parse(&document).map_err(|problem| invalid(&problem))
     }
 

@@ -34,7 +34,6 @@ pub mod multipart;
 pub mod operation;
 pub mod payload;
 pub mod policies;
-pub mod policy;
 pub mod read;
 pub mod request;
 mod respond;

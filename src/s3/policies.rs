@@ -1,17 +1,18 @@
 //! `GetBucketPolicy`, `PutBucketPolicy`, `DeleteBucketPolicy`, `GetBucketPolicyStatus`. What a policy says is
-//! [`super::policy`].
+//! [`crate::objects::policy`].
 
 use http::{HeaderValue, Response, StatusCode, header};
 
+use super::access::may_open;
 use super::door::Services;
 use super::error::{Code, S3Error};
 use super::payload::SealedBody;
-use super::policy::{self, Policy};
 use super::request::Request;
 use super::respond;
 use super::xml::Writer;
 use crate::http::Body;
 use crate::objects::BucketName;
+use crate::objects::policy::{self, Policy};
 
 /// `GetBucketPolicy`.
 ///
@@ -27,8 +28,8 @@ pub async fn get(services: &Services, bucket: &BucketName) -> Result<Response<Bo
 /// `PutBucketPolicy`.
 ///
 /// # Errors
-/// [`Code::MalformedPolicy`] for what is not understood as a whole; the bucket does not exist; storage fails: the bucket
-/// has the policy it had.
+/// [`Code::MalformedPolicy`] for what is not understood as a whole; [`Code::AccessDenied`] for what opens more than the
+/// sender may do; the bucket does not exist; storage fails: the bucket has the policy it had.
 pub async fn put(
     services: &Services,
     request: &Request,
@@ -38,7 +39,8 @@ pub async fn put(
     let bytes = body.small(request, policy::BYTES_MAX).await?;
     let malformed = |problem: String| S3Error::new(Code::MalformedPolicy, problem);
     let text = String::from_utf8(bytes).map_err(|_not_utf8| malformed("the policy is not UTF-8".to_owned()))?;
-    Policy::parse(&text, bucket).map_err(|error| malformed(error.to_string()))?;
+    let policy = Policy::parse(&text, bucket).map_err(|error| malformed(error.to_string()))?;
+    may_open(request, bucket, &policy)?;
     services.objects.change_bucket_settings(bucket, move |settings| settings.policy = Some(text.clone())).await?;
     Ok(respond::empty(StatusCode::NO_CONTENT))
 }

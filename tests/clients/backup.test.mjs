@@ -74,6 +74,24 @@ async function found(name, server, tried) {
   return { redis: prefix((number) => keys[number] === 1), s3: prefix((number) => listed.has(number)), mails };
 }
 
+/** Sets what can be set for the bucket. */
+async function open(objects) {
+  const statement = { Effect: 'Allow', Principal: '*', Action: 's3:GetObject', Resource: `arn:aws:s3:::${BUCKET}/tiny` };
+  const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
+  await objects.send(new s3.PutBucketPolicyCommand({ Bucket: BUCKET, Policy }));
+  await objects.send(new s3.PutBucketTaggingCommand({ Bucket: BUCKET, Tagging: { TagSet: [{ Key: 'team', Value: 'web' }] } }));
+}
+
+/** What is set for the bucket, and what everybody gets of it. */
+async function described(server) {
+  const { objects, close } = clients(server);
+  const { Policy } = await objects.send(new s3.GetBucketPolicyCommand({ Bucket: BUCKET }));
+  const { TagSet } = await objects.send(new s3.GetBucketTaggingCommand({ Bucket: BUCKET }));
+  close();
+  const anyone = async (name) => (await fetch(`${server.env.AWS_ENDPOINT_URL_S3}/${BUCKET}/${name}`)).status;
+  return { Policy, TagSet, tiny: await anyone('tiny'), parts: await anyone('parts') };
+}
+
 /** Hash of every object in the bucket. */
 async function hashes(server) {
   const { objects, close } = clients(server);
@@ -174,6 +192,11 @@ test('a restored server is the same to its apps, and goes on', { skip }, async (
   const { ETag } = await objects.send(new s3.UploadPartCommand({ ...part, PartNumber: 1, Body: content('part', 300_000) }));
   await objects.send(new s3.CompleteMultipartUploadCommand({ ...part, MultipartUpload: { Parts: [{ PartNumber: 1, ETag }] } }));
   await objects.send(new s3.PutObjectCommand({ Bucket: BUCKET, Key: 'tiny', Body: 'inline' }));
+  await open(objects);
+  ok(await command(data, ['keys', 'create', 'reader', '--allow', `${BUCKET}/p:read`]));
+  const limits = async (data) => ok(await command(data, ['keys', 'list'])).match(/^.*reader.*\/p:read.*$/m)?.[0];
+  const settled = [await described(server), await limits(data)];
+  assert.ok(settled[1], 'a key and what it may do');
   close();
   const key = recoverySheet(t, data);
   const [wanted, known] = [await hashes(server), secrets(server)];
@@ -189,6 +212,7 @@ test('a restored server is the same to its apps, and goes on', { skip }, async (
   undo(t, () => server.stop());
   assert.deepEqual(await hashes(server), wanted);
   assert.deepEqual(secrets(server), known);
+  assert.deepEqual([await described(server), await limits(copy)], settled);
   const { redis, objects: writing, close: done } = clients(server);
   assert.equal(await redis.get('small'), 'value');
   await redis.set('small', 'changed');

@@ -104,6 +104,31 @@ for (const javaScriptEnabled of [true, false]) {
     assert.deepEqual(left, []);
   });
 
+  test(`a prefix is opened to everybody and closed again, ${how}`, async (t) => {
+    const { server, page, base, trouble } = await loggedIn(t, { javaScriptEnabled });
+    const bucket = files(server);
+    await bucket.makeBucket('papers', server.env.AWS_REGION);
+    for (const name of ['public/a', 'private']) await bucket.putObject('papers', name, name);
+    const status = async (path) => (await fetch(`${server.env.AWS_ENDPOINT_URL_S3}/papers${path}`)).status;
+    assert.equal(await status('/public/a'), 403);
+    await page.goto(`${base}/buckets/papers`);
+    await page.click('.actions >> text=Settings');
+    await page.fill('#prefix', 'public/');
+    await page.click('text=Let everybody read');
+    assert.match(await page.innerText('main'), /papers\/public\/\*/);
+    assert.deepEqual([await status('/public/a'), await status('/private'), await status('?list-type=2')], [200, 403, 403]);
+    await page.fill('#prefix', 'a*');
+    await page.click('text=Let everybody read');
+    assert.match(await page.innerText('main'), /stand for something else/);
+    await page.click('button.danger');
+    assert.match(await page.innerText('main'), /Nothing: whoever wants/);
+    assert.equal(await status('/public/a'), 403);
+    await bucket.setBucketPolicy('papers', JSON.stringify({ Version: '2012-10-17', Statement: { Sid: EVIL, Effect: 'Allow', Principal: '*', Action: 's3:GetObject', Resource: `arn:aws:s3:::papers/${EVIL}` } }));
+    await page.reload();
+    assert.ok((await page.innerText('main')).includes(EVIL));
+    assert.deepEqual(trouble, []);
+  });
+
   test(`a message is read, its HTML in a frame that runs nothing, ${how}`, async (t) => {
     const { server, page, base, trouble } = await loggedIn(t, { javaScriptEnabled });
     const mail = nodemailer.createTransport(server.env.SMTP_URL);

@@ -146,6 +146,60 @@ test('the minio client stores, lists, describes and removes', async () => {
   assert.equal(await minio.bucketExists('minio-bucket'), false);
 });
 
+test('the minio client opens a prefix to everybody, and uploads by form', beyondRclone('has no policies'), async () => {
+  const minio = new Minio({
+    endPoint: backend.env.MINIO_ENDPOINT,
+    port: Number(backend.env.MINIO_PORT),
+    useSSL: backend.env.MINIO_USE_SSL === 'true',
+    accessKey: backend.env.MINIO_ACCESS_KEY,
+    secretKey: backend.env.MINIO_SECRET_KEY,
+  });
+  const [bucket, base] = ['minio-open', backend.env.AWS_ENDPOINT_URL_S3];
+  await minio.makeBucket(bucket, backend.env.AWS_REGION);
+  await assert.rejects(minio.getBucketPolicy(bucket), { code: 'NoSuchBucketPolicy' });
+  // As `mc anonymous set download` and most set-up scripts have it.
+  const Principal = { AWS: ['*'] };
+  const wanted = JSON.stringify({
+    Version: '2012-10-17',
+    Statement: [
+      { Effect: 'Allow', Principal, Action: ['s3:GetBucketLocation'], Resource: [`arn:aws:s3:::${bucket}`] },
+      { Effect: 'Allow', Principal, Action: ['s3:ListBucket'], Resource: [`arn:aws:s3:::${bucket}`], Condition: { StringEquals: { 's3:prefix': ['public/'] } } },
+      { Effect: 'Allow', Principal, Action: ['s3:GetObject'], Resource: [`arn:aws:s3:::${bucket}/public/*`] },
+    ],
+  });
+  await minio.setBucketPolicy(bucket, wanted);
+  assert.deepEqual(JSON.parse(await minio.getBucketPolicy(bucket)), JSON.parse(wanted));
+  for (const name of ['public/a', 'private']) await minio.putObject(bucket, name, name);
+  const status = async (path, more) => (await fetch(`${base}/${bucket}${path}`, more)).status;
+  assert.equal(await (await fetch(`${base}/${bucket}/public/a`)).text(), 'public/a');
+  assert.equal(await status('?list-type=2&prefix=public/'), 200);
+  for (const path of ['/private', '?list-type=2', '?policy', '?uploads']) assert.equal(await status(path), 403, path);
+  assert.equal(await status('/public/b', { method: 'PUT', body: 'x' }), 403);
+  assert.equal(await status('/public/a', { method: 'DELETE' }), 403);
+
+  const policy = minio.newPostPolicy();
+  policy.setBucket(bucket);
+  policy.setKeyStartsWith('in/');
+  policy.setContentType('text/plain');
+  policy.setContentLengthRange(1, 10);
+  policy.setExpires(new Date(Date.now() + 60_000));
+  const { postURL, formData } = await minio.presignedPostPolicy(policy);
+  const post = (fields, file) => {
+    const form = new FormData();
+    for (const [name, value] of Object.entries({ ...formData, ...fields })) form.append(name, value);
+    form.append('file', new Blob([file]), 'name.txt');
+    return fetch(postURL, { method: 'POST', body: form });
+  };
+  assert.equal((await post({ key: 'in/${filename}' }, 'by form')).status, 204);
+  const there = await minio.statObject(bucket, 'in/name.txt');
+  assert.deepEqual([there.size, there.metaData['content-type']], [7, 'text/plain']);
+  assert.equal((await post({ key: 'out' }, 'x')).status, 403);
+  assert.equal((await post({ key: 'in/a', 'x-amz-meta-a': 'b' }, 'x')).status, 403);
+  assert.match(await (await post({ key: 'in/a' }, 'more than ten')).text(), /EntityTooLarge/);
+  await minio.setBucketPolicy(bucket, '');
+  assert.equal(await status('/public/a'), 403);
+});
+
 test('boto3 stores, copies, lists and removes', beyondRclone('keeps no user metadata'), async () => {
   const env = { ...process.env, ...backend.env };
   assert.match(await output(python, [join(clients, 'python/boto3_roundtrip.py')], { env }), /ok/);

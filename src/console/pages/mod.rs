@@ -2,6 +2,7 @@
 
 mod account;
 mod backups;
+mod bucket_settings;
 mod buckets;
 mod certificates;
 mod dashboard;
@@ -45,6 +46,9 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets", get(buckets::list).post(buckets::create))
         .route("/buckets/{bucket}", get(objects::list))
         .route("/buckets/{bucket}/delete", get(buckets::ask_delete).post(buckets::delete))
+        .route("/buckets/{bucket}/settings", get(bucket_settings::show))
+        .route("/buckets/{bucket}/public", post(bucket_settings::open))
+        .route("/buckets/{bucket}/close", post(bucket_settings::close))
         .route("/buckets/{bucket}/upload", post(objects::upload))
         .route("/buckets/{bucket}/object", get(objects::show))
         .route("/buckets/{bucket}/download", get(objects::download))

@@ -15,7 +15,7 @@ fn rights(grants: &[&str]) -> KeyRights {
 
 impl World {
     /// A key with `grants`, as signers take it.
-    async fn key(&self, grants: &[&str]) -> (String, String) {
+    pub(super) async fn key(&self, grants: &[&str]) -> (String, String) {
         let wanted = NewKey { label: "app".to_owned(), rights: rights(grants), expires: None };
         signer(&self.users.create_access_key(wanted, &By::command_line()).await.unwrap())
     }
@@ -219,4 +219,54 @@ async fn the_use_of_a_key_is_noted_when_it_was_let_in() {
     assert_eq!(used(), None);
     world.ask(&key, "GET", "/photos/a").await;
     assert_eq!(used(), Some(world.clock.now()));
+}
+
+#[tokio::test]
+async fn nobody_opens_to_everybody_what_they_may_not_do_themselves() {
+    let world = World::with_bucket().await;
+    world.put("/photos/private/a", "secret").await;
+    let policy = |action: &str, resource: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":"*","Action":"{action}","Resource":"arn:aws:s3:::photos{resource}"}}}}"#
+        )
+    };
+    let set = async |key: &(String, String), text: String| {
+        world.call(Ask::new("PUT", "/photos?policy").body(text).signed_by(key)).await
+    };
+    let manager = world.key(&["photos:manage", "photos/public/:read,list", "photos/in/:append"]).await;
+    for (action, resource) in [
+        ("s3:GetObject", "/*"),
+        ("s3:GetObject", "/private/a"),
+        ("s3:GetObject", "/p*"),
+        ("s3:GetObject", "/public?a"),
+        ("s3:PutObject", "/public/*"),
+        ("s3:PutObject", "/in/*"),
+        ("s3:DeleteObject", "/public/*"),
+        ("s3:ListBucket", ""),
+        ("s3:ListBucketVersions", ""),
+    ] {
+        assert_eq!(set(&manager, policy(action, resource)).await.error(), DENIED, "{action} {resource}");
+        assert_eq!(world.get("/photos?policy").await.status, 404);
+    }
+    assert_eq!(set(&manager, policy("s3:GetObject", "/public/*")).await.status, 204);
+    assert_eq!(world.call(Ask::new("GET", "/photos/private/a").unsigned()).await.error(), DENIED);
+    let reader = world.key(&["photos:read-write"]).await;
+    assert_eq!(set(&reader, policy("s3:GetObject", "/*")).await.error(), DENIED);
+    assert_eq!(world.ask(&reader, "DELETE", "/photos?policy").await.error(), DENIED);
+}
+
+#[tokio::test]
+async fn a_form_is_worth_what_the_key_that_signed_it_may_do() {
+    let world = World::with_bucket().await;
+    world.put("/photos/up/there", "old").await;
+    let form = async |key: &(String, String), name: &str| {
+        world.call(policies::form_by(key, r#"["starts-with","$key",""]"#, &[("key", name)], "new")).await
+    };
+    let writer = world.key(&["photos/up/:append"]).await;
+    assert_eq!(form(&writer, "up/new").await.status, 204);
+    assert_eq!(form(&writer, "up/there").await.error(), DENIED);
+    assert_eq!(form(&writer, "elsewhere").await.error(), DENIED);
+    assert_eq!(world.get("/photos/up/there").await.text, "old");
+    let reader = world.key(&["photos:read-only"]).await;
+    assert_eq!(form(&reader, "up/other").await.error(), DENIED);
 }

@@ -93,13 +93,23 @@ async fn a_bucket_has_tags() {
 
 /// A form whose policy has `conditions` and is signed; `more` stands before the file.
 fn form(conditions: &str, more: &[(&str, &str)], file: &str) -> http::Request<Body> {
+    form_by(&(KEY_ID.to_owned(), SECRET.to_owned()), conditions, more, file)
+}
+
+/// The same, signed with a key of one's own.
+pub(super) fn form_by(
+    (id, secret): &(String, String),
+    conditions: &str,
+    more: &[(&str, &str)],
+    file: &str,
+) -> http::Request<Body> {
     let own = format!(
-        r#"{{"bucket":"photos"}},{{"x-amz-algorithm":"AWS4-HMAC-SHA256"}},{{"x-amz-credential":"{KEY_ID}/{SCOPE}"}},{{"x-amz-date":"{NOW}"}}"#
+        r#"{{"bucket":"photos"}},{{"x-amz-algorithm":"AWS4-HMAC-SHA256"}},{{"x-amz-credential":"{id}/{SCOPE}"}},{{"x-amz-date":"{NOW}"}}"#
     );
     let document = format!(r#"{{"expiration":"2026-01-01T00:01:00.000Z","conditions":[{own},{conditions}]}}"#);
     let policy = STANDARD.encode(document);
-    let credential = format!("{KEY_ID}/{SCOPE}");
-    let signature = sign_text(&policy);
+    let credential = format!("{id}/{SCOPE}");
+    let signature = sign_text_with(secret, &policy);
     let mut fields = vec![
         ("policy", policy.as_str()),
         ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),

@@ -2,11 +2,14 @@
 
 import hashlib
 import io
+import json
 import os
+import urllib.error
 import urllib.request
 
 import boto3
 from boto3.s3.transfer import TransferConfig
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -64,6 +67,56 @@ assert code(s3.delete_bucket, Bucket=BUCKET) == "BucketNotEmpty"
 url = client(signature_version="s3v4").generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "copy"}, ExpiresIn=60)
 with urllib.request.urlopen(url) as answer:
     assert answer.read() == big
+
+assert code(s3.get_bucket_tagging, Bucket=BUCKET) == "NoSuchTagSet"
+tags = [{"Key": "team", "Value": "web"}, {"Key": "ü", "Value": ""}]
+s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": tags})
+assert s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"] == tags
+s3.delete_bucket_tagging(Bucket=BUCKET)
+assert code(s3.get_bucket_tagging, Bucket=BUCKET) == "NoSuchTagSet"
+s3.put_object_tagging(Bucket=BUCKET, Key="copy", Tagging={"TagSet": tags})
+assert s3.get_object_tagging(Bucket=BUCKET, Key="copy")["TagSet"] == tags
+
+assert code(s3.get_bucket_policy, Bucket=BUCKET) == "NoSuchBucketPolicy"
+statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/a/*"}
+policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+s3.put_bucket_policy(Bucket=BUCKET, Policy=policy)
+assert s3.get_bucket_policy(Bucket=BUCKET)["Policy"] == policy
+assert s3.get_bucket_policy_status(Bucket=BUCKET)["PolicyStatus"]["IsPublic"] is True
+anyone = client(signature_version=UNSIGNED)
+assert anyone.get_object(Bucket=BUCKET, Key="a/hello ü+&.txt")["Body"].read() == b"hello"
+assert code(anyone.get_object, Bucket=BUCKET, Key="copy") == "AccessDenied"
+assert code(anyone.list_objects_v2, Bucket=BUCKET) == "AccessDenied"
+denying = json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Effect": "Deny"}]})
+assert code(s3.put_bucket_policy, Bucket=BUCKET, Policy=denying) == "MalformedPolicy"
+s3.delete_bucket_policy(Bucket=BUCKET)
+assert code(anyone.get_object, Bucket=BUCKET, Key="a/hello ü+&.txt") == "AccessDenied"
+
+form = s3.generate_presigned_post(
+    BUCKET, "form/${filename}", Fields={"success_action_status": "201", "Content-Type": "text/plain"},
+    Conditions=[{"success_action_status": "201"}, ["starts-with", "$Content-Type", "text/"], ["content-length-range", 1, 100]],
+    ExpiresIn=60,
+)
+
+
+def post(**changes):
+    body = b"".join(
+        f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in {**form["fields"], **changes}.items()
+    )
+    body += b'--edge\r\nContent-Disposition: form-data; name="file"; filename="me.txt"\r\n\r\nby form\r\n--edge--\r\n'
+    request = urllib.request.Request(form["url"], body, {"Content-Type": "multipart/form-data; boundary=edge"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+assert post() == 201
+assert s3.get_object(Bucket=BUCKET, Key="form/me.txt")["Body"].read() == b"by form"
+assert post(key="elsewhere") == 403
+assert post(**{"Content-Type": "image/png"}) == 403
 
 everything = [{"Key": entry["Key"]} for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
 deleted = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": everything})

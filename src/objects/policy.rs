@@ -9,8 +9,7 @@
 
 use serde_json::{Map, Value};
 
-use super::access::{Action, Need};
-use crate::objects::BucketName;
+use super::names::BucketName;
 
 /// Most bytes of a policy (S3 user guide: 20 KB).
 pub const BYTES_MAX: usize = 20 << 10;
@@ -42,10 +41,10 @@ pub struct Policy {
     statements: Vec<Statement>,
 }
 
+/// One statement: actions, and what they are opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Statement {
+pub struct Statement {
     actions: Vec<&'static str>,
-    /// Patterns of keys; the empty text is the bucket itself.
     resources: Vec<Resource>,
     prefixes: Option<Vec<Prefix>>,
 }
@@ -78,27 +77,6 @@ const KEY_ACTIONS: [&str; 10] = [
     "s3:ListMultipartUploadParts",
 ];
 
-/// What must be allowed by a policy for `action`; `None` for what no policy allows.
-const fn name(action: Action) -> Option<&'static str> {
-    Some(match action {
-        Action::Read => "s3:GetObject",
-        Action::ReadVersion => "s3:GetObjectVersion",
-        Action::ReadTags => "s3:GetObjectTagging",
-        Action::WriteTags => "s3:PutObjectTagging",
-        Action::DeleteTags => "s3:DeleteObjectTagging",
-        Action::Write | Action::Upload => "s3:PutObject",
-        Action::ListParts => "s3:ListMultipartUploadParts",
-        Action::Abort => "s3:AbortMultipartUpload",
-        Action::Delete => "s3:DeleteObject",
-        Action::DeleteVersion => "s3:DeleteObjectVersion",
-        Action::List | Action::Head => "s3:ListBucket",
-        Action::ListVersions => "s3:ListBucketVersions",
-        Action::ListUploads => "s3:ListBucketMultipartUploads",
-        Action::Location => "s3:GetBucketLocation",
-        Action::Describe | Action::DeleteSeveral | Action::Manage => return None,
-    })
-}
-
 impl Policy {
     /// Reads the policy of `bucket`.
     ///
@@ -127,28 +105,60 @@ impl Policy {
         Ok(Self { statements: statements.collect::<Result<_, _>>()? })
     }
 
-    /// Whether anybody may do what `need` names in the policy's bucket.
-    pub fn allows(&self, need: &Need) -> bool {
-        if need.action == Action::DeleteSeveral {
-            // Each is decided about by itself; whoever may delete none is told so at once.
-            let deletes = ["s3:DeleteObject", "s3:DeleteObjectVersion"];
-            return self.statements.iter().any(|statement| statement.actions.iter().any(|a| deletes.contains(a)));
-        }
-        let Some(action) = name(need.action) else { return false };
+    /// Whether anybody may do `action`, by its name, to `key`; for listings that is the prefix asked for, for the bucket
+    /// itself nothing.
+    pub fn allows(&self, action: &str, key: &str) -> bool {
         let on_bucket = BUCKET_ACTIONS.contains(&action);
         self.statements.iter().any(|statement| {
             let place = statement.resources.iter().any(|resource| match resource {
                 Resource::Bucket => on_bucket,
-                Resource::Keys(pattern) => !on_bucket && like(pattern, &need.key),
+                Resource::Keys(pattern) => !on_bucket && like(pattern, key),
             });
             let prefix = statement.prefixes.as_ref().is_none_or(|prefixes| {
                 prefixes.iter().any(|prefix| match prefix {
-                    Prefix::Exactly(text) => *text == need.key,
-                    Prefix::Like(pattern) => like(pattern, &need.key),
+                    Prefix::Exactly(text) => text == key,
+                    Prefix::Like(pattern) => like(pattern, key),
                 })
             });
-            place && prefix && statement.actions.contains(&action)
+            place && prefix && statement.actions.iter().any(|known| *known == action)
         })
+    }
+
+    /// Whether anybody may do one of `actions` to some key.
+    pub fn allows_somewhere(&self, actions: &[&str]) -> bool {
+        self.statements.iter().any(|statement| statement.actions.iter().any(|action| actions.contains(action)))
+    }
+
+    /// All that it opens: an action, and how every key (or prefix of a listing) begins that it is opened for.
+    pub fn openings(&self) -> Vec<(&'static str, String)> {
+        let mut out = Vec::new();
+        for statement in &self.statements {
+            for action in &statement.actions {
+                for resource in &statement.resources {
+                    match (resource, &statement.prefixes) {
+                        (Resource::Bucket, Some(prefixes)) if BUCKET_ACTIONS.contains(action) => {
+                            out.extend(prefixes.iter().map(|prefix| match prefix {
+                                Prefix::Exactly(text) => (*action, text.clone()),
+                                Prefix::Like(pattern) => (*action, beginning(pattern).to_owned()),
+                            }));
+                        }
+                        (Resource::Bucket, None) if BUCKET_ACTIONS.contains(action) => {
+                            out.push((*action, String::new()));
+                        }
+                        (Resource::Keys(pattern), _) if KEY_ACTIONS.contains(action) => {
+                            out.push((*action, beginning(pattern).to_owned()));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Its statements.
+    pub fn statements(&self) -> &[Statement] {
+        &self.statements
     }
 
     /// Whether it opens anything; every statement does.
@@ -158,6 +168,23 @@ impl Policy {
 }
 
 impl Statement {
+    /// The names of its actions, such as `s3:GetObject`.
+    pub fn actions(&self) -> &[&'static str] {
+        &self.actions
+    }
+
+    /// The patterns of what they are opened for: of keys, and of prefixes to list by; empty for the bucket itself.
+    pub fn patterns(&self) -> Vec<&str> {
+        let keys = self.resources.iter().filter_map(|resource| match resource {
+            Resource::Keys(pattern) => Some(pattern.as_str()),
+            Resource::Bucket => None,
+        });
+        let prefixes = self.prefixes.iter().flatten().map(|prefix| match prefix {
+            Prefix::Exactly(text) | Prefix::Like(text) => text.as_str(),
+        });
+        keys.chain(prefixes).collect()
+    }
+
     fn parse(statement: &Value, bucket: &BucketName) -> Result<Self, PolicyError> {
         let Value::Object(statement) = statement else { return content("a statement is a JSON object") };
         known(statement, &["Sid", "Effect", "Principal", "Action", "Resource", "Condition"], "a statement")?;
@@ -270,6 +297,11 @@ fn prefixes(condition: &Value) -> Result<Option<Vec<Prefix>>, PolicyError> {
     }
 }
 
+/// What everything begins with that `pattern` stands for.
+fn beginning(pattern: &str) -> &str {
+    pattern.split(['*', '?']).next().unwrap_or_default()
+}
+
 /// Whether `text` is what `pattern` stands for: `*` for any run of characters, `?` for one.
 fn like(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
@@ -321,10 +353,6 @@ mod tests {
         json!({"Version": "2012-10-17", "Statement": [statement]})
     }
 
-    fn allows(policy: &Policy, action: Action, key: &str) -> bool {
-        policy.allows(&Need::key(action, &bucket(), key))
-    }
-
     #[test]
     fn the_policy_of_a_public_prefix_opens_that_and_nothing_else() {
         // As `mc anonymous set download` writes it.
@@ -338,11 +366,15 @@ mod tests {
         ]}))
         .unwrap();
         assert!(policy.is_public());
-        assert!(allows(&policy, Action::Read, "public/a") && !allows(&policy, Action::Read, "private/a"));
-        assert!(!allows(&policy, Action::ReadVersion, "public/a") && !allows(&policy, Action::Write, "public/a"));
-        assert!(allows(&policy, Action::List, "public/") && !allows(&policy, Action::List, ""));
-        assert!(!allows(&policy, Action::List, "public/x") && allows(&policy, Action::Location, ""));
-        assert!(!allows(&policy, Action::Manage, "") && !allows(&policy, Action::Describe, ""));
+        assert!(policy.allows("s3:GetObject", "public/a") && !policy.allows("s3:GetObject", "private/a"));
+        assert!(!policy.allows("s3:GetObjectVersion", "public/a") && !policy.allows("s3:PutObject", "public/a"));
+        assert!(policy.allows("s3:ListBucket", "public/") && !policy.allows("s3:ListBucket", ""));
+        assert!(!policy.allows("s3:ListBucket", "public/x") && policy.allows("s3:GetBucketLocation", ""));
+        let openings: Vec<(&str, String)> =
+            [("s3:GetBucketLocation", ""), ("s3:ListBucket", "public/"), ("s3:GetObject", "public/")]
+                .map(|(action, begins)| (action, begins.to_owned()))
+                .into();
+        assert_eq!(policy.openings(), openings);
     }
 
     #[test]
@@ -399,6 +431,13 @@ mod tests {
         ] {
             assert_eq!(like(pattern, key), is, "{pattern} {key}");
         }
+    }
+
+    #[test]
+    fn an_opening_is_as_wide_as_its_pattern_before_the_first_wildcard() {
+        let policy =
+            parse(&one(&json!({"Resource": ["arn:aws:s3:::photos/a/?/b*", "arn:aws:s3:::photos/*c"]}))).unwrap();
+        assert_eq!(policy.openings(), [("s3:GetObject", "a/".to_owned()), ("s3:GetObject", String::new())]);
     }
 
     proptest! {

@@ -1,0 +1,114 @@
+//! `/buckets/{bucket}/settings`: what is set for a bucket. Who may do what without a key is shown and changed here.
+
+use askama::Template;
+use axum::extract::{Path, State};
+
+use super::buckets::{bucket_name, fault};
+use super::mail::sentence;
+use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, page};
+use crate::objects::policy::Policy;
+use crate::objects::public::{self, Listing};
+use crate::objects::{BucketName, BucketSettings};
+
+/// Most bytes of a prefix: as many as an object's key has.
+const PREFIX_MAX: usize = 1024;
+
+#[derive(Template)]
+#[template(path = "bucket_settings.html", whitespace = "preserve")]
+struct Settings {
+    frame: Frame,
+    bucket: BucketName,
+    opened: Vec<Opened>,
+    tags: Vec<(String, String)>,
+}
+
+/// A statement of the policy.
+struct Opened {
+    actions: String,
+    /// Patterns of keys or prefixes; the bucket itself when there are none.
+    patterns: Vec<String>,
+    /// The statement as it stands in the policy, by which it is taken out.
+    statement: String,
+}
+
+fn opened(settings: &BucketSettings, bucket: &BucketName) -> Vec<Opened> {
+    let Some(text) = &settings.policy else { return Vec::new() };
+    // What was stored was understood as a whole; what is not understood any more opens nothing.
+    let Ok(policy) = Policy::parse(text, bucket) else { return Vec::new() };
+    let statements = policy.statements().iter().zip(public::listed(text));
+    let shown = statements.map(|(statement, text)| Opened {
+        actions: statement.actions().join(", "),
+        patterns: statement.patterns().into_iter().map(str::to_owned).collect(),
+        statement: text,
+    });
+    shown.collect()
+}
+
+/// `GET /buckets/{bucket}/settings`.
+pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path<String>) -> Answer {
+    let bucket = bucket_name(&bucket)?;
+    let settings = console.world().objects.bucket_settings(&bucket).await.map_err(fault)?;
+    page::show(&Settings {
+        frame: page.frame(format!("Settings of {bucket}"), Section::Buckets),
+        opened: opened(&settings, &bucket),
+        tags: settings.tags.clone(),
+        bucket,
+    })
+}
+
+/// `POST /buckets/{bucket}/public`: opens a prefix for reading.
+pub async fn open(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
+    let bucket = bucket_name(&bucket)?;
+    let prefix = form.fields.text("prefix").to_owned();
+    let there = format!("/buckets/{bucket}/settings");
+    if prefix.len() > PREFIX_MAX {
+        return form.page.redirect_saying(&there, &Flash::bad("A prefix has at most 1024 bytes."));
+    }
+    let listing = if form.fields.ticked("listing") { Listing::Open } else { Listing::Closed };
+    let settings = console.world().objects.bucket_settings(&bucket).await.map_err(fault)?;
+    let was = settings.policy.clone();
+    let policy = match public::open(was.as_deref(), &bucket, &prefix, listing) {
+        Ok(policy) => policy,
+        Err(error) => return form.page.redirect_saying(&there, &Flash::bad(sentence(&error))),
+    };
+    let text = format!("Everybody may read what begins with {bucket}/{prefix}.");
+    change(&console, form, &bucket, (was, Some(policy)), "bucket.opened", text).await
+}
+
+/// `POST /buckets/{bucket}/close`: takes a statement out of the policy.
+pub async fn close(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
+    let bucket = bucket_name(&bucket)?;
+    let settings = console.world().objects.bucket_settings(&bucket).await.map_err(fault)?;
+    let was = settings.policy.clone();
+    let without = was.as_deref().and_then(|text| public::close(text, form.fields.text("statement")));
+    let Some(policy) = without else {
+        let there = format!("/buckets/{bucket}/settings");
+        return form.page.redirect_saying(&there, &Flash::bad("The policy does not say that any more."));
+    };
+    change(&console, form, &bucket, (was, policy), "bucket.closed", "That is closed again.".to_owned()).await
+}
+
+/// Puts the second policy in place of the first, which it was made of.
+async fn change(
+    console: &Console,
+    form: Form,
+    bucket: &BucketName,
+    (was, policy): (Option<String>, Option<String>),
+    action: &'static str,
+    text: String,
+) -> Answer {
+    let there = format!("/buckets/{bucket}/settings");
+    let set = move |settings: &mut BucketSettings| {
+        let same = settings.policy == was;
+        if same {
+            settings.policy.clone_from(&policy);
+        }
+        same
+    };
+    if !console.world().objects.change_bucket_settings(bucket, set).await.map_err(fault)? {
+        return form.page.redirect_saying(&there, &Flash::bad("The policy was changed meanwhile; look again."));
+    }
+    let noted = console.world().users.note(&form.page.by(), action, bucket.as_str()).await;
+    noted.map_err(|error| Fault::refused(&error))?;
+    form.page.redirect_saying(&there, &Flash::good(text))
+}
