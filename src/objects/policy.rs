@@ -120,7 +120,7 @@ impl Policy {
                     Prefix::Like(pattern) => like(pattern, key),
                 })
             });
-            place && prefix && statement.actions.iter().any(|known| *known == action)
+            place && prefix && statement.actions.contains(&action)
         })
     }
 

@@ -49,7 +49,7 @@ pub fn open(text: Option<&str>, bucket: &BucketName, prefix: &str, listing: List
 /// left, the outer one when it has no such statement.
 pub fn close(text: &str, statement: &str) -> Option<Option<String>> {
     let mut policy = Document::read(Some(text)).ok()?;
-    let at = policy.statements.iter().position(|known| known.to_string() == statement)?;
+    let at = policy.statements.iter().position(|known| is(known, statement))?;
     policy.statements.remove(at);
     Some((!policy.statements.is_empty()).then(|| policy.write()))
 }
@@ -58,6 +58,11 @@ pub fn close(text: &str, statement: &str) -> Option<Option<String>> {
 pub fn listed(text: &str) -> Vec<String> {
     Document::read(Some(text))
         .map_or_else(|_none| Vec::new(), |policy| policy.statements.iter().map(Value::to_string).collect())
+}
+
+fn is(known: &Value, statement: &str) -> bool {
+    let text = known.to_string();
+    text == statement
 }
 
 /// A policy as JSON, its statements taken out.

@@ -35,7 +35,6 @@ pub enum PolicyFault {
 
 impl PolicyFault {
     /// As clients are told.
-    #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
     pub fn refused(self) -> S3Error {
         S3Error::new(Code::AccessDenied, self.to_string())
     }

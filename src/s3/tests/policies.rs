@@ -1,5 +1,7 @@
 //! What a bucket's policy opens to everybody, and forms from browsers.
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
@@ -124,11 +126,11 @@ pub(super) fn form_by(
 fn bare_form(fields: &[(&str, &str)], file: &str) -> http::Request<Body> {
     let mut body = String::new();
     for (name, value) in fields {
-        body += &format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        write!(body, "--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").unwrap();
     }
     body +=
         "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"me.png\"\r\nContent-Type: image/png\r\n\r\n";
-    body += &format!("{file}\r\n--b--\r\n");
+    write!(body, "{file}\r\n--b--\r\n").unwrap();
     let ask = Ask::new("POST", "/photos").body(body).header("content-type", "multipart/form-data; boundary=b");
     ask.unsigned()
 }
