@@ -1,10 +1,12 @@
-//! Work behind the scenes: removing garbage when there is some, sweeping at the start and once a day.
+//! Work behind the scenes: removing garbage when there is some, sweeping at the start and once a day, and what
+//! lifecycles end.
 
 use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
 
 use super::error::ObjectError;
+use super::expire;
 use super::garbage::{self, Collected};
 use super::service::{Inner, Objects, blocking};
 use crate::base::Supervisor;
@@ -17,7 +19,7 @@ const SWEEP: &str = "objects.sweep";
 impl Objects {
     /// Lets the jobs of this room be done by `jobs`.
     pub(super) fn register_jobs(&self) {
-        for (kind, work) in [(garbage::KIND, Work::Garbage), (SWEEP, Work::Sweep)] {
+        for (kind, work) in [(garbage::KIND, Work::Garbage), (SWEEP, Work::Sweep), (expire::KIND, Work::Lifecycle)] {
             // Weak: the service holds the jobs, so the jobs must not hold the service.
             let task = Task { objects: Arc::downgrade(&self.0), work };
             self.0.jobs.register(kind, Arc::new(task));
@@ -30,6 +32,7 @@ impl Objects {
     /// The operating system refuses another thread.
     pub fn start(&self, supervisor: &Supervisor) -> std::io::Result<()> {
         self.0.jobs.every(SWEEP, self.0.config.sweep_every);
+        self.0.jobs.every(expire::KIND, self.0.config.lifecycle_every);
         let this = self.clone();
         supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || match this.sweep() {
             Ok(swept) => tracing::info!(?swept, "leftovers of the last run are swept"),
@@ -42,6 +45,7 @@ impl Objects {
 enum Work {
     Garbage,
     Sweep,
+    Lifecycle,
 }
 
 struct Task {
@@ -50,18 +54,19 @@ struct Task {
 }
 
 impl Job for Task {
-    fn run<'a>(&'a self, _payload: &'a [u8]) -> BoxFuture<'a, JobOutcome> {
-        Box::pin(async {
+    fn run<'a>(&'a self, payload: &'a [u8]) -> BoxFuture<'a, JobOutcome> {
+        Box::pin(async move {
             let Some(objects) = self.objects.upgrade().map(Objects) else {
                 return JobOutcome::Retry("the object store is closed".to_owned());
             };
-            let work = self.work;
+            let (work, payload) = (self.work, payload.to_vec());
             let done: Result<Collected, ObjectError> = blocking(move || match work {
                 Work::Garbage => objects.collect_garbage(),
                 Work::Sweep => objects.sweep().map(|swept| {
                     tracing::info!(?swept, "leftovers are swept");
                     Collected::Gone
                 }),
+                Work::Lifecycle => objects.expire_on(&payload).map(|()| Collected::Gone),
             })
             .await;
             match done {

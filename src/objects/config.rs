@@ -19,6 +19,8 @@ crate::settings! {
         pub reserve_percent: u8 = 2,
         /// Age at which a multipart upload that was neither completed nor aborted is removed with its parts.
         pub upload_expiry: Span = Span::days(7),
+        /// How often it is looked for what the lifecycles of buckets end. Days end at midnight (UTC), as those of Amazon S3.
+        pub lifecycle_every: Span = Span::hours(6),
         /// How often leftovers of interrupted uploads are looked for. They are also looked for at every start.
         pub sweep_every: Span = Span::days(1),
     }

@@ -11,6 +11,8 @@ pub(super) struct ObjectMetrics {
     pub gets: Counter,
     /// Objects deleted.
     pub deletes: Counter,
+    /// Objects, versions and markers ended, and uploads given up, by lifecycles.
+    pub expired: Counter,
     /// Plaintext bytes received.
     pub received: Counter,
     /// Plaintext bytes sent.
@@ -31,6 +33,7 @@ impl ObjectMetrics {
         Self {
             puts: counter("mainstay_objects_puts_total", "Objects and parts stored."),
             gets: counter("mainstay_objects_gets_total", "Objects and ranges opened for reading."),
+            expired: counter("mainstay_objects_expired_total", "Objects, versions and uploads ended by lifecycles."),
             deletes: counter("mainstay_objects_deletes_total", "Objects deleted."),
             received: counter("mainstay_objects_received_bytes_total", "Plaintext bytes of stored objects and parts."),
             sent: counter("mainstay_objects_sent_bytes_total", "Plaintext bytes given out."),

@@ -19,7 +19,8 @@
 //! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
 //! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
 //! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
-//! looking whether all is there `check.rs`, what is set for a bucket `settings.rs`.
+//! looking whether all is there `check.rs`, what is set for a bucket `settings.rs`,
+//! what ends by itself `lifecycle.rs` and `expire.rs`.
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
@@ -32,6 +33,7 @@ pub mod check;
 pub mod config;
 mod copy;
 pub mod error;
+mod expire;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 mod garbage;
@@ -39,6 +41,7 @@ mod get;
 mod guards;
 mod index;
 mod keys;
+pub mod lifecycle;
 mod list;
 mod list_versions;
 mod metrics;

@@ -1,4 +1,4 @@
-//! What is set for a bucket beside versions: policy and tags.
+//! What is set for a bucket beside versions: policy, tags, lifecycle.
 //!
 //! One row a bucket, in `objects.settings` under the bucket's id, and none while nothing is set. Every request may need
 //! them, so an open bucket holds them in memory; a change lets go of the open bucket.
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, SETTINGS, row};
+use super::lifecycle::LifecycleRule;
 use super::names::BucketName;
 use super::service::Objects;
 use crate::base::Id128;
@@ -21,10 +22,24 @@ pub struct BucketSettings {
     pub policy: Option<String>,
     /// Tags.
     pub tags: Vec<(String, String)>,
+    /// What ends by itself.
+    pub lifecycle: Vec<LifecycleRule>,
+}
+
+/// Version 1, which had no lifecycle.
+#[derive(Serialize, Deserialize)]
+struct Settings1 {
+    policy: Option<String>,
+    tags: Vec<(String, String)>,
 }
 
 impl Record for BucketSettings {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
+        let old: Settings1 = (version == 1).then(|| postcard::from_bytes(bytes).ok())??;
+        Some(Self { policy: old.policy, tags: old.tags, lifecycle: Vec::new() })
+    }
 }
 
 /// What is set for the bucket with the id `bucket`.
@@ -69,5 +84,19 @@ impl Objects {
         let written = self.0.store.write(write).await;
         self.0.keys.forget(name);
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_first_version_are_read() {
+        let row = [1, 1, 2, b'{', b'}', 1, 1, b'a', 1, b'b'];
+        let settings: BucketSettings = record::decode(&row).unwrap();
+        let tags = vec![("a".to_owned(), "b".to_owned())];
+        assert_eq!(settings, BucketSettings { policy: Some("{}".to_owned()), tags, lifecycle: Vec::new() });
+        assert_eq!(record::decode(&record::encode(&settings)), Ok(settings));
     }
 }

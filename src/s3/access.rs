@@ -216,6 +216,18 @@ fn key_allows(request: &Request, need: &Need) -> bool {
     }
 }
 
+/// Whether the key that signed `request` may itself delete all that begins with `prefix`, and so may have it end.
+///
+/// # Errors
+/// [`Code::AccessDenied`].
+pub fn may_end(request: &Request, bucket: &BucketName, prefix: &str) -> Result<(), S3Error> {
+    if key_allows(request, &Need::key(Action::DeleteVersion, bucket, prefix)) {
+        return Ok(());
+    }
+    let problem = format!("the access key may not itself delete all keys beginning with `{prefix}`");
+    Err(S3Error::new(Code::AccessDenied, problem))
+}
+
 /// Whether the sender of `request` may open to everybody what `policy` opens: nobody gives away what they do not have.
 ///
 /// # Errors

@@ -29,6 +29,7 @@ pub mod form;
 pub mod form_policy;
 pub mod gate;
 mod health;
+pub mod lifecycle;
 pub mod listing;
 pub mod multipart;
 pub mod operation;

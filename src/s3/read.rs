@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use super::buckets::SEALED;
 use super::door::Services;
 use super::error::{Code, S3Error};
+use super::lifecycle;
 use super::request::Request;
 use super::respond::{set, set_checksum, set_etag, set_version};
 use crate::http::Body;
@@ -129,6 +130,9 @@ impl GetObject {
             }
         }
         protect(headers);
+        if self.target.version.is_none() {
+            lifecycle::describe(headers, services, bucket, target.key.as_str(), &info).await?;
+        }
         Ok(response)
     }
 

@@ -1,4 +1,4 @@
-//! Settings of a bucket that can be read and changed: policy, tags. Which one a request is about is told here,
+//! Settings of a bucket that can be read and changed: policy, lifecycle, tags. Which one a request is about is told here,
 //! what each does in its own file.
 
 use http::Response;
@@ -8,7 +8,7 @@ use super::door::Services;
 use super::error::S3Error;
 use super::payload::SealedBody;
 use super::request::Request;
-use super::{policies, tags};
+use super::{lifecycle, policies, tags};
 use crate::http::Body;
 use crate::objects::BucketName;
 
@@ -23,6 +23,12 @@ pub enum Setting {
     DeletePolicy,
     /// `GetBucketPolicyStatus`.
     GetPolicyStatus,
+    /// `GetBucketLifecycleConfiguration`.
+    GetLifecycle,
+    /// `PutBucketLifecycleConfiguration`.
+    PutLifecycle,
+    /// `DeleteBucketLifecycle`.
+    DeleteLifecycle,
     /// `GetBucketTagging`.
     GetTags,
     /// `PutBucketTagging`.
@@ -44,7 +50,9 @@ impl BucketSetting {
     /// What it does, for who may.
     pub const fn action(&self) -> Action {
         match self.setting {
-            Setting::GetPolicy | Setting::GetPolicyStatus | Setting::GetTags => Action::Describe,
+            Setting::GetPolicy | Setting::GetPolicyStatus | Setting::GetLifecycle | Setting::GetTags => {
+                Action::Describe
+            }
             _ => Action::Manage,
         }
     }
@@ -66,6 +74,9 @@ impl BucketSetting {
             Setting::PutPolicy => policies::put(services, request, bucket, body).await,
             Setting::DeletePolicy => policies::delete(services, bucket).await,
             Setting::GetPolicyStatus => policies::status(services, bucket).await,
+            Setting::GetLifecycle => lifecycle::get(services, bucket).await,
+            Setting::PutLifecycle => lifecycle::put(services, request, bucket, body).await,
+            Setting::DeleteLifecycle => lifecycle::delete(services, bucket).await,
             Setting::GetTags => tags::get_of_bucket(services, bucket).await,
             Setting::PutTags => tags::put_to_bucket(services, request, bucket, body).await,
             Setting::DeleteTags => tags::delete_of_bucket(services, bucket).await,

@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use super::buckets::SEALED;
 use super::door::Services;
 use super::error::{Code, S3Error};
+use super::lifecycle;
 use super::payload::SealedBody;
 use super::request::Request;
 use super::respond;
@@ -63,6 +64,7 @@ impl PutObject {
         respond::set_version(headers, &info);
         respond::set_checksum(headers, info.metadata.checksum.as_ref());
         headers.insert(SEALED.0, SEALED.1);
+        lifecycle::describe(headers, services, &self.bucket, self.key.as_str(), &info).await?;
         Ok(response)
     }
 }

@@ -79,6 +79,8 @@ async function open(objects) {
   const statement = { Effect: 'Allow', Principal: '*', Action: 's3:GetObject', Resource: `arn:aws:s3:::${BUCKET}/tiny` };
   const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
   await objects.send(new s3.PutBucketPolicyCommand({ Bucket: BUCKET, Policy }));
+  const Rules = [{ ID: 'tmp', Status: 'Enabled', Filter: { Prefix: 'tmp/' }, Expiration: { Days: 3 } }];
+  await objects.send(new s3.PutBucketLifecycleConfigurationCommand({ Bucket: BUCKET, LifecycleConfiguration: { Rules } }));
   await objects.send(new s3.PutBucketTaggingCommand({ Bucket: BUCKET, Tagging: { TagSet: [{ Key: 'team', Value: 'web' }] } }));
 }
 
@@ -87,9 +89,10 @@ async function described(server) {
   const { objects, close } = clients(server);
   const { Policy } = await objects.send(new s3.GetBucketPolicyCommand({ Bucket: BUCKET }));
   const { TagSet } = await objects.send(new s3.GetBucketTaggingCommand({ Bucket: BUCKET }));
+  const { Rules } = await objects.send(new s3.GetBucketLifecycleConfigurationCommand({ Bucket: BUCKET }));
   close();
   const anyone = async (name) => (await fetch(`${server.env.AWS_ENDPOINT_URL_S3}/${BUCKET}/${name}`)).status;
-  return { Policy, TagSet, tiny: await anyone('tiny'), parts: await anyone('parts') };
+  return { Policy, TagSet, Rules, tiny: await anyone('tiny'), parts: await anyone('parts') };
 }
 
 /** Hash of every object in the bucket. */

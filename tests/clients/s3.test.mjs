@@ -14,6 +14,7 @@ import { Client as Minio } from 'minio';
 
 import { onPile, startBackend } from './support/backend.mjs';
 import { folder } from './support/folder.mjs';
+import { startMainstay } from './support/mainstay.mjs';
 import { clients, python } from './support/paths.mjs';
 import { output } from './support/process.mjs';
 import { undo, wholeFile } from './support/scope.mjs';
@@ -198,6 +199,26 @@ test('the minio client opens a prefix to everybody, and uploads by form', beyond
   assert.match(await (await post({ key: 'in/a' }, 'more than ten')).text(), /EntityTooLarge/);
   await minio.setBucketPolicy(bucket, '');
   assert.equal(await status('/public/a'), 403);
+});
+
+test('what a lifecycle ends goes, and nothing else', { skip: onPile && 'proves Mainstay, not the pile' }, async (t) => {
+  const server = await startMainstay({ data: folder(t), extra: { MAINSTAY_OBJECTS__LIFECYCLE_EVERY: '1s' } });
+  undo(t, () => server.stop());
+  const { env } = server;
+  const minio = new Minio({ endPoint: env.MINIO_ENDPOINT, port: Number(env.MINIO_PORT), useSSL: false, accessKey: env.MINIO_ACCESS_KEY, secretKey: env.MINIO_SECRET_KEY });
+  await minio.makeBucket('ends', env.AWS_REGION);
+  for (const name of ['tmp/a', 'tmp/b', 'stays']) await minio.putObject('ends', name, name);
+  const Rule = [{ ID: 'tmp', Status: 'Enabled', Filter: { Prefix: 'tmp/' }, Expiration: { Date: '2026-01-01T00:00:00.000Z' } }];
+  await minio.setBucketLifecycle('ends', { Rule });
+  assert.equal((await minio.getBucketLifecycle('ends')).Rule.ID, 'tmp');
+  const names = async () => {
+    const found = [];
+    for await (const { name } of minio.listObjects('ends', '', true)) found.push(name);
+    return found;
+  };
+  while ((await names()).length > 1) await new Promise((again) => setTimeout(again, 100));
+  assert.deepEqual(await names(), ['stays']);
+  await minio.removeBucketLifecycle('ends');
 });
 
 test('boto3 stores, copies, lists and removes', beyondRclone('keeps no user metadata'), async () => {

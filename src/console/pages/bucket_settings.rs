@@ -5,7 +5,9 @@ use axum::extract::{Path, State};
 
 use super::buckets::{bucket_name, fault};
 use super::mail::sentence;
-use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, page};
+use crate::base::Timestamp;
+use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
+use crate::objects::lifecycle::{Expiration, LifecycleRule, Noncurrent};
 use crate::objects::policy::Policy;
 use crate::objects::public::{self, Listing};
 use crate::objects::{BucketName, BucketSettings};
@@ -19,7 +21,16 @@ struct Settings {
     frame: Frame,
     bucket: BucketName,
     opened: Vec<Opened>,
+    rules: Vec<Rule>,
     tags: Vec<(String, String)>,
+}
+
+/// A rule of the lifecycle, in words.
+struct Rule {
+    id: String,
+    enabled: bool,
+    about: String,
+    ends: Vec<String>,
 }
 
 /// A statement of the policy.
@@ -44,6 +55,29 @@ fn opened(settings: &BucketSettings, bucket: &BucketName) -> Vec<Opened> {
     shown.collect()
 }
 
+fn rule(rule: &LifecycleRule) -> Rule {
+    let filter = &rule.filter;
+    let mut about = vec![match filter.prefix.as_str() {
+        "" => "all keys".to_owned(),
+        prefix => format!("keys that begin with {prefix}"),
+    }];
+    about.extend(filter.tags.iter().map(|(key, value)| format!("tagged {key}={value}")));
+    about.extend(filter.larger_than.map(|bytes| format!("larger than {}", format::bytes(bytes))));
+    about.extend(filter.smaller_than.map(|bytes| format!("smaller than {}", format::bytes(bytes))));
+    let mut ends = Vec::new();
+    ends.extend(rule.expiration.map(|expiration| match expiration {
+        Expiration::Days(days) => format!("objects {days} days after they were stored"),
+        Expiration::Date(at) => format!("objects from {} on", Timestamp(at)),
+        Expiration::Markers => "delete markers that hide nothing".to_owned(),
+    }));
+    ends.extend(rule.noncurrent.map(|Noncurrent { days, keep }| match keep {
+        Some(keep) => format!("older versions after {days} days, all but the newest {keep}"),
+        None => format!("older versions after {days} days"),
+    }));
+    ends.extend(rule.abort_days.map(|days| format!("unfinished uploads after {days} days")));
+    Rule { id: rule.id.clone(), enabled: rule.enabled, about: about.join(", "), ends }
+}
+
 /// `GET /buckets/{bucket}/settings`.
 pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path<String>) -> Answer {
     let bucket = bucket_name(&bucket)?;
@@ -51,6 +85,7 @@ pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path
     page::show(&Settings {
         frame: page.frame(format!("Settings of {bucket}"), Section::Buckets),
         opened: opened(&settings, &bucket),
+        rules: settings.lifecycle.iter().map(rule).collect(),
         tags: settings.tags.clone(),
         bucket,
     })

@@ -3,6 +3,7 @@
 mod backups;
 mod checking;
 mod crash;
+mod expiring;
 mod integrity;
 mod memory;
 mod multipart;

@@ -7,21 +7,21 @@ use proptest::prelude::*;
 use super::*;
 
 impl World {
-    async fn versions(&self, query: VersionQuery) -> VersionPage {
+    pub(super) async fn versions(&self, query: VersionQuery) -> VersionPage {
         self.objects.list_versions(&bucket(), query).await.unwrap()
     }
 
-    async fn read_version(&self, name: &str, id: VersionId) -> Result<Vec<u8>, ObjectError> {
+    pub(super) async fn read_version(&self, name: &str, id: VersionId) -> Result<Vec<u8>, ObjectError> {
         let target = Target { key: key(name), version: Some(id) };
         collect(self.objects.get_version(&bucket(), &target, None).await?.body).await
     }
 
-    async fn delete(&self, name: &str, version: Option<VersionId>) -> Deleted {
+    pub(super) async fn delete(&self, name: &str, version: Option<VersionId>) -> Deleted {
         let target = Target { key: key(name), version };
         self.objects.delete_version(&bucket(), target, Condition::Any).await.unwrap()
     }
 
-    async fn keep_versions(&self, keep: bool) {
+    pub(super) async fn keep_versions(&self, keep: bool) {
         self.objects.set_versioning(&bucket(), keep).await.unwrap();
     }
 }

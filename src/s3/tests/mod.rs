@@ -2,6 +2,7 @@
 
 mod access;
 mod buckets;
+mod lifecycle;
 mod multipart;
 mod objects;
 mod pages;

@@ -118,6 +118,18 @@ assert s3.get_object(Bucket=BUCKET, Key="form/me.txt")["Body"].read() == b"by fo
 assert post(key="elsewhere") == 403
 assert post(**{"Content-Type": "image/png"}) == 403
 
+assert code(s3.get_bucket_lifecycle_configuration, Bucket=BUCKET) == "NoSuchLifecycleConfiguration"
+rules = [
+    {"ID": "tmp", "Status": "Enabled", "Filter": {"And": {"Prefix": "tmp/", "Tags": [{"Key": "a", "Value": "b"}]}}, "Expiration": {"Days": 3}},
+    {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""},
+     "NoncurrentVersionExpiration": {"NoncurrentDays": 2, "NewerNoncurrentVersions": 5},
+     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}},
+]
+s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": rules})
+assert s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"] == rules
+assert "rule-id=\"tmp\"" in s3.put_object(Bucket=BUCKET, Key="tmp/a", Body=b"x", Tagging="a=b")["Expiration"]
+s3.delete_bucket_lifecycle(Bucket=BUCKET)
+
 everything = [{"Key": entry["Key"]} for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
 deleted = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": everything})
 assert len(deleted["Deleted"]) == len(everything) and "Errors" not in deleted
