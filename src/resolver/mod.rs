@@ -9,7 +9,7 @@
 //! Promises: no lookup takes longer than [`lookup::LIMIT`]; a missing hosts file or `resolv.conf` is no error, only a
 //! name that is not found; changes of both files are seen by the next lookup.
 //!
-//! Start reading at [`lookup`]; [`ffi`] is its C face and the only file in Mainstay with unsafe code.
+//! Start reading at [`lookup`]; [`ffi`] is its C face and the only file with unsafe code here.
 
 pub mod ffi;
 pub mod lookup;

@@ -6,7 +6,7 @@ use crate::kv::execute::Call;
 use crate::kv::keyspace::Keyspace;
 use crate::kv::memory::Means;
 use crate::kv::number;
-use crate::kv::script::{Declared, Engine, Name, Room, Rules, Sha, Slot, answer, hex, sha};
+use crate::kv::script::{Declared, Engine, Name, Room, Rules, Sha, Slot, hex, sha};
 
 const SCRIPT: Flags = Flags::NOSCRIPT.and(Flags::MOVABLE_KEYS).and(Flags::SCRIPT);
 const SCRIPT_READ: Flags = SCRIPT.and(Flags::READONLY);
@@ -130,7 +130,7 @@ pub(super) fn run(
     }
     match outcome {
         Ok((value, resp3)) => {
-            if answer(&value, call.reply, resp3).is_err() {
+            if engine.answer(&value, call.reply, resp3).is_err() {
                 // Only Lua's memory can be used up here, and the reply has to end somehow.
                 call.reply.error("ERR not enough memory (kv.script_memory)");
             }

@@ -1,12 +1,12 @@
 //! `redis.call` and `redis.pcall`: a command run from a script.
 #![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 
-use mlua::{Integer, LightUserData, Lua, MultiValue, Result, Value};
+use mlua::{Lua, MultiValue, Result, Value};
 
-use super::convert::LuaReply;
-use super::raise::{self, Raised};
+use super::desk::{Desk, Lent};
+use super::raise;
 use super::session::Session;
-use super::{Host, Verdict};
+use super::tape::Buffers;
 use crate::kv::commands::{Flags, lookup};
 use crate::kv::keyspace::Keyspace;
 use crate::kv::memory::Means;
@@ -18,97 +18,55 @@ const FEW: usize = 16;
 /// Bytes of changes one script may make: they go to the journal as one piece.
 const EFFECTS: usize = 1 << 30;
 
-const NO_ARGUMENTS: &str = "ERR Please specify at least one argument for this redis lib call";
-const BAD_ARGUMENTS: &str = "ERR Lua redis lib command arguments must be strings or integers";
+/// A fault of the call itself.
+pub const NO_ARGUMENTS: &str = "ERR Please specify at least one argument for this redis lib call";
+/// A fault of the call itself.
+pub const BAD_ARGUMENTS: &str = "ERR Lua redis lib command arguments must be strings or integers";
 const UNKNOWN: &str = "ERR Unknown Redis command called from script";
 const WRONG_NUMBER: &str = "ERR Wrong number of args calling Redis command from script";
 const NOT_ALLOWED: &str = "ERR This Redis command is not allowed from script";
 const READ_ONLY: &str = "ERR Write commands are not allowed from read-only scripts.";
 const TOO_MUCH: &str = "ERR the script changes more than 1 GiB at once";
-const NO_KEYSPACE: &str = "ERR redis.call can only be called inside a script invocation";
+/// A fault of the call itself.
+pub const NO_KEYSPACE: &str = "ERR redis.call can only be called inside a script invocation";
 
-/// In front of a command: its error is to be a table, not raised. No script can make this value.
-pub const GENTLY: LightUserData = LightUserData(std::ptr::without_provenance_mut(1));
-/// In place of a command: what the door says is asked for, as a number.
-pub const PULSE: LightUserData = LightUserData(std::ptr::without_provenance_mut(2));
-
-/// What a script's `redis.call` is while it runs on `keyspace`: the reply to a command, or its error raised; behind
-/// [`GENTLY`], the error as a table.
-///
-/// # Errors
-/// What the command answers with, and the end of the script.
-pub fn call(lua: &Lua, keyspace: &mut Keyspace, host: &mut dyn Host, mut arguments: MultiValue) -> Result<Value> {
-    let mut raises = true;
-    match arguments.front() {
-        Some(Value::LightUserData(mark)) if *mark == GENTLY => {
-            arguments.pop_front();
-            raises = false;
-        }
-        Some(Value::LightUserData(mark)) if *mark == PULSE => {
-            let progress = lua.app_data_ref::<Session>().map(|session| session.progress());
-            let verdict = progress.map_or(Verdict::Go, |progress| host.pulse(progress));
-            return Ok(Value::Integer(verdict as Integer));
-        }
-        _ => {}
-    }
-    match run(lua, keyspace, host, arguments)? {
-        Ok(value) => Ok(value),
-        Err(text) => refuse(lua, raises, text),
-    }
+/// How a call has ended. It owns nothing, so that Lua may leap over it.
+#[derive(Clone, Copy, Debug)]
+pub enum Told {
+    /// The reply is on the tape.
+    Value,
+    /// The reply is the error on the tape.
+    Error,
+    /// The reply is this error.
+    Text(&'static str),
+    /// The script is over.
+    Ended,
 }
 
-/// `redis.call` where it has to be one function for good: hands over to [`call`], if a script runs.
-///
-/// # Errors
-/// As [`call`]; and that no script runs.
-pub fn forward(lua: &Lua, arguments: MultiValue) -> Result<Value> {
-    let lent = lua.app_data_ref::<Session>().and_then(|session| session.lent.clone());
-    match lent {
-        Some(lent) => lent.call(arguments),
-        None => refuse(lua, !matches!(arguments.front(), Some(Value::LightUserData(_))), NO_KEYSPACE.to_owned()),
+/// Asks the door now and then whether the script may go on: `Some` when not.
+pub fn is_over(session: &mut Session, lent: &mut Lent<'_>) -> Option<Told> {
+    if !session.is_call_due() {
+        return None;
     }
+    let verdict = lent.host.pulse(session.progress());
+    session.heed(verdict).map(|_why| Told::Ended)
 }
 
-fn refuse(lua: &Lua, raises: bool, text: String) -> Result<Value> {
-    if raises { Err(Raised::Reply(text).into()) } else { raise::table(lua, &text) }
-}
-
-fn run(
-    lua: &Lua,
-    keyspace: &mut Keyspace,
-    host: &mut dyn Host,
-    arguments: MultiValue,
-) -> Result<std::result::Result<Value, String>> {
-    let Some(mut session) = lua.app_data_mut::<Session>() else { return Ok(Err(NO_KEYSPACE.to_owned())) };
-    if arguments.is_empty() {
-        return Ok(Err(NO_ARGUMENTS.to_owned()));
-    }
-    if session.is_call_due() {
-        let verdict = host.pulse(session.progress());
-        session.heed(verdict)?;
-    }
-    if !collect(&mut session, &arguments) {
-        return Ok(Err(BAD_ARGUMENTS.to_owned()));
-    }
-    drop(arguments);
-    let (flat, ends) = (std::mem::take(&mut session.arguments), std::mem::take(&mut session.ends));
-    let mut reply = LuaReply::new(lua, session.resp3);
+/// Runs the command whose arguments are in `buffers`; its reply is on their tape then.
+pub fn run(session: &mut Session, keyspace: &mut Keyspace, buffers: &mut Buffers) -> Told {
+    let Buffers { arguments, ends, tape, .. } = buffers;
+    tape.begin(session.resp3);
     let mut few: [&[u8]; FEW] = [&[]; FEW];
     let many: Vec<&[u8]>;
     let list = if let Some(few) = few.get_mut(..ends.len()) {
-        few.iter_mut().zip(split(&flat, &ends)).for_each(|(to, from)| *to = from);
+        few.iter_mut().zip(split(arguments, ends)).for_each(|(to, from)| *to = from);
         &*few
     } else {
-        many = split(&flat, &ends).collect();
+        many = split(arguments, ends).collect();
         &many
     };
-    keyspace.call_from_script(&mut session, list, &mut reply);
-    session.arguments = flat;
-    session.ends = ends;
-    match reply.error.take() {
-        Some(text) => Ok(Err(text)),
-        None => reply.finish().map(|value| Ok(value.unwrap_or(Value::Nil))),
-    }
+    keyspace.call_from_script(session, list, tape);
+    if tape.error.is_some() { Told::Error } else { Told::Value }
 }
 
 fn split<'a>(flat: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
@@ -119,23 +77,15 @@ fn split<'a>(flat: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]
     })
 }
 
-/// Writes the arguments one behind the other; `false` when one is neither text nor number.
-fn collect(session: &mut Session, arguments: &MultiValue) -> bool {
-    session.arguments.clear();
-    session.ends.clear();
-    for argument in arguments {
-        match argument {
-            Value::String(text) => session.arguments.extend_from_slice(&text.as_bytes()),
-            Value::Integer(number) => {
-                let mut digits = itoa::Buffer::new();
-                session.arguments.extend_from_slice(digits.format(*number).as_bytes());
-            }
-            Value::Number(number) => session.arguments.extend_from_slice(number_text(*number).as_bytes()),
-            _ => return false,
-        }
-        session.ends.push(session.arguments.len());
+/// Writes a number as an argument of a command.
+pub fn write_number(number: f64, to: &mut Vec<u8>) {
+    let whole = number as i64;
+    // The largest integer is no double, and what is beyond it ends up there.
+    if whole as f64 == number && whole != i64::MAX {
+        to.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    } else {
+        to.extend_from_slice(number_text(number).as_bytes());
     }
-    true
 }
 
 /// A number as `printf("%.17g")` writes it.
@@ -199,15 +149,24 @@ pub fn acl_check(lua: &Lua, arguments: MultiValue) -> Result<bool> {
     if arguments.is_empty() {
         return Err(raise::reply(NO_ARGUMENTS));
     }
-    let Some(mut session) = lua.app_data_mut::<Session>() else { return Err(raise::reply(NO_KEYSPACE)) };
-    if !collect(&mut session, &arguments) {
-        return Err(raise::reply(BAD_ARGUMENTS));
+    let Some(desk) = Desk::of(lua) else { return Err(raise::reply(NO_KEYSPACE)) };
+    let mut flat: Vec<Vec<u8>> = Vec::with_capacity(arguments.len());
+    for argument in &arguments {
+        let mut text = Vec::new();
+        match argument {
+            Value::String(given) => text.extend_from_slice(&given.as_bytes()),
+            Value::Integer(number) => write_number(*number as f64, &mut text),
+            Value::Number(number) => write_number(*number, &mut text),
+            _ => return Err(raise::reply(BAD_ARGUMENTS)),
+        }
+        flat.push(text);
     }
-    let list: Vec<&[u8]> = split(&session.arguments, &session.ends).collect();
+    let list: Vec<&[u8]> = flat.iter().map(Vec::as_slice).collect();
     let command = list
         .first()
         .and_then(|name| lookup(name))
         .ok_or_else(|| raise::reply("ERR Invalid command passed to redis.acl_check_cmd()"))?;
+    let session = desk.session();
     let acl = session.client.acl.as_ref();
     Ok(acl.is_none_or(|acl| acl.check(command, session.client.db, &list).is_ok()))
 }

@@ -1,18 +1,22 @@
 //! The one Lua state, the chunks it has compiled, and how one of them is run.
 
 use std::fmt;
+use std::sync::Arc;
 
 use mlua::chunk::ChunkMode;
 use mlua::{Error, Function, HookTriggers, Integer, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
 
 use super::cache::{Cache, Sha};
-use super::call::call;
+use super::desk::{Desk, Lent};
 use super::json::{self, Shared};
 use super::raise::{self, OUT_OF_MEMORY};
-use super::session::{BEAT, Rules, SELDOM, Session, beat, collect_every};
-use super::{Host, natives};
+use super::raw::{Answer, Machine, Work};
+use super::session::{BEAT, Rules, SELDOM, beat, collect_every};
+use super::tape::Buffers;
+use super::{Host, convert, natives};
 use crate::base::{Random, random};
 use crate::kv::keyspace::Keyspace;
+use crate::kv::reply::Reply;
 
 /// Memory beyond twice what is in use for good at which the state is swept after a script.
 const SLACK: usize = 8 << 20;
@@ -21,9 +25,9 @@ const SLACK: usize = 8 << 20;
 /// outlives it.
 pub struct Engine {
     pub(super) lua: Lua,
-    run: Function,
-    /// Runs a function of a library.
-    call: Function,
+    machine: Machine,
+    pub(super) desk: Arc<Desk>,
+    pub(super) buffers: Buffers,
     /// Runs the code of a library.
     pub(super) load: Function,
     /// What libraries have for `redis` while they are loaded.
@@ -72,9 +76,10 @@ impl Engine {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
         let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
         lua.set_memory_limit(memory)?;
-        lua.set_app_data(Session::new(u64::from_le_bytes(random::bytes(random)) | 1));
+        let desk = Arc::new(Desk::new(u64::from_le_bytes(random::bytes(random)) | 1));
+        lua.set_app_data(Arc::clone(&desk));
         let json = Shared::default();
-        let natives = natives::all(&lua, &json)?;
+        let natives = natives::all(&lua, &json, &desk)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name(raise::PRELUDE).set_mode(ChunkMode::Text);
         let (env, globals, chunks, parts): (Table, Table, Table, Table) = prelude.call(natives)?;
         lua.set_globals(env)?;
@@ -82,7 +87,8 @@ impl Engine {
             beat(lua)?;
             Ok(VmState::Continue)
         })?;
-        let (run, call, load) = (parts.raw_get("run")?, parts.raw_get("call")?, parts.raw_get("load")?);
+        let (load, on_error) = (parts.raw_get("load")?, parts.raw_get("on_error")?);
+        let machine = Machine::new(&lua, &on_error, &globals, &chunks)?;
         let library = parts.raw_get("library")?;
         lua.gc_collect()?;
         collect_every(&lua, SELDOM);
@@ -90,8 +96,9 @@ impl Engine {
         let cache = Cache::default();
         Ok(Self {
             lua,
-            run,
-            call,
+            machine,
+            desk,
+            buffers: Buffers::default(),
             load,
             library,
             globals,
@@ -148,8 +155,9 @@ impl Engine {
         }
     }
 
-    /// Runs `work` for a client on database `db`, on the keyspace it is lent for the while. What it returned, or the
-    /// error it ended with, code word and place included.
+    /// Runs a program with `keys` and `arguments` for a client on database `db`, on the keyspace it is lent for the while.
+    /// What it returned (see [`Engine::answer`]) and whether it chose version three of the protocol; or the error it ended
+    /// with, code word and place included.
     #[expect(clippy::too_many_arguments, reason = "who, what, on what, under which rules: each is its own")]
     pub fn run(
         &mut self,
@@ -160,58 +168,44 @@ impl Engine {
         (keys, arguments): (&[&[u8]], &[&[u8]]),
         db: u8,
         rules: Rules,
-    ) -> std::result::Result<(Value, bool), String> {
+    ) -> std::result::Result<(Answer, bool), String> {
         json::reset(&self.json);
-        let done = self.run_scoped(keyspace, host, slot, name, (keys, arguments), (db, rules));
-        let (ended, resp3, heavy) = self.lua.app_data_mut::<Session>().map_or((None, false, false), |mut session| {
+        self.desk.session().begin(db, rules, keyspace.effects.mark());
+        let work = Work { slot, is_function: matches!(name, Name::Function(_)), keys, arguments };
+        let mut lent = Lent { keyspace: Some(keyspace), host, buffers: &mut self.buffers, panic: None };
+        let done = self.machine.run(&self.desk, &mut lent, &work);
+        let (ended, resp3, heavy) = {
+            let mut session = self.desk.session();
             session.end();
             (session.ended, session.resp3, session.heavy)
-        });
+        };
+        self.buffers.shrink();
         if heavy {
             collect_every(&self.lua, SELDOM);
         }
         let outcome = match done {
             // Whatever the script made of it: it was ended.
-            Ok((true, _)) if ended.is_some() => Err(name.spell(ended.map_or("", raise::Ended::text))),
-            Ok((true, value)) => Ok((value, resp3)),
-            Ok((false, problem)) => Err(name.spell(&told(&problem, name))),
-            Err(error) => Err(format!("ERR {}", raise::text_of(&error))),
+            Ok(_) if ended.is_some() => Err(name.spell(ended.map_or("", raise::Ended::text))),
+            Ok(answer) => Ok((answer, resp3)),
+            Err(problem) => Err(name.spell(&told(&problem, name))),
         };
         self.rest();
         outcome
     }
 
-    fn run_scoped(
-        &self,
-        keyspace: &mut Keyspace,
-        host: &mut dyn Host,
-        slot: Slot,
-        name: Name<'_>,
-        (keys, arguments): (&[&[u8]], &[&[u8]]),
-        (db, rules): (u8, Rules),
-    ) -> Result<(bool, Value)> {
-        let keys = self.list(keys)?;
-        let arguments = self.list(arguments)?;
-        let effects = keyspace.effects.mark();
-        self.lua.scope(|scope| {
-            let lent = scope.create_function_mut(|lua: &Lua, command| call(lua, keyspace, host, command))?;
-            if let Some(mut session) = self.lua.app_data_mut::<Session>() {
-                session.begin(db, rules, effects);
-                session.lent = Some(lent.clone());
-            }
-            match name {
-                Name::Script(_) => self.run.call((lent, slot, keys, arguments)),
-                Name::Function(_) => self.call.call((slot, keys, arguments)),
-            }
-        })
-    }
-
-    fn list(&self, items: &[&[u8]]) -> Result<Table> {
-        let table = self.lua.create_table_with_capacity(items.len(), 0)?;
-        for (index, item) in items.iter().enumerate() {
-            table.raw_seti(index + 1, self.lua.create_string(item)?)?;
+    /// Answers what the last program returned. `resp3` is the version it chose, which decides about truth values only.
+    ///
+    /// # Errors
+    /// Lua's memory is used up; a part of the reply may be written then.
+    pub fn answer(&self, answer: &Answer, reply: &mut dyn Reply, resp3: bool) -> Result<()> {
+        match answer {
+            Answer::Nil => reply.null(),
+            Answer::Boolean(value) => convert::write_boolean(*value, reply, resp3),
+            Answer::Number(value) => reply.integer(convert::truncated(*value)),
+            Answer::Text => reply.bulk(&self.buffers.text),
+            Answer::Other(value) => return convert::answer(value, reply, resp3),
         }
-        Ok(table)
+        Ok(())
     }
 
     /// Gives memory back when a script has left much behind.
@@ -258,7 +252,7 @@ pub(super) fn raw_error(problem: &Value) -> (String, Option<String>) {
         _ => return ("ERR unknown error".to_owned(), None),
     };
     let text = match table.raw_get("err") {
-        Ok(Value::String(text)) => super::convert::error_text(&text.to_string_lossy()),
+        Ok(Value::String(text)) => convert::error_text(&text.to_string_lossy()),
         _ => "ERR unknown error".to_owned(),
     };
     let source = table.raw_get::<Option<LuaString>>("source").ok().flatten();

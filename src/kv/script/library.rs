@@ -2,12 +2,13 @@
 
 use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 
-use super::Verdict;
+use super::desk::{Desk, Lent};
 use super::engine::{Engine, Slot, raw_error};
 use super::json;
 use super::raise::{self, reply};
-use super::session::{Rules, Session};
+use super::session::Rules;
 use super::shebang::Declared;
+use super::{Host, Progress, Verdict};
 
 /// Beats that loading a library may take: some 10^8 instructions, about a second.
 const LOAD: u32 = 2_000;
@@ -54,11 +55,11 @@ impl Engine {
             .compile(code.get(at..).unwrap_or_default(), "@user_function")
             .map_err(|error| format!("ERR Error compiling function: {error}"))?;
         let done = self.register_all(slot);
-        let registered = self.lua.app_data_mut::<Session>().and_then(|mut session| {
+        let (registered, ended) = {
+            let mut session = self.desk.session();
             session.end();
-            session.registered.take()
-        });
-        let ended = self.lua.app_data_ref::<Session>().is_some_and(|session| session.ended.is_some());
+            (session.registered.take(), session.ended.is_some())
+        };
         self.forget(slot);
         let outcome = match done {
             _ if ended => Err("ERR FUNCTION LOAD timeout".to_owned()),
@@ -88,27 +89,33 @@ impl Engine {
         outcome
     }
 
-    fn register_all(&self, slot: Slot) -> Result<(bool, Value)> {
-        if let Some(mut session) = self.lua.app_data_mut::<Session>() {
+    fn register_all(&mut self, slot: Slot) -> Result<(bool, Value)> {
+        {
+            let mut session = self.desk.session();
             session.begin(0, Rules::default(), 0);
             session.registered = Some(Vec::new());
         }
         json::reset(&self.json);
         let redis: Table = self.globals.raw_get("redis")?;
         self.globals.raw_set("redis", &self.library)?;
-        let mut beats = 0_u32;
-        let done = self.lua.scope(|scope| {
-            let pulse = scope.create_function_mut(|_, _: MultiValue| {
-                beats = beats.saturating_add(1);
-                Ok(if beats > LOAD { Verdict::Stop } else { Verdict::Go } as u8)
-            })?;
-            if let Some(mut session) = self.lua.app_data_mut::<Session>() {
-                session.lent = Some(pulse);
-            }
-            self.load.call(slot)
-        });
+        let mut host = Loading::default();
+        let mut lent = Lent { keyspace: None, host: &mut host, buffers: &mut self.buffers, panic: None };
+        let done = self.desk.lend(&mut lent, || self.load.call(slot));
         self.globals.raw_set("redis", redis)?;
         done
+    }
+}
+
+/// Gives the code of a library its time.
+#[derive(Debug, Default)]
+struct Loading {
+    beats: u32,
+}
+
+impl Host for Loading {
+    fn pulse(&mut self, _script: Progress) -> Verdict {
+        self.beats = self.beats.saturating_add(1);
+        if self.beats > LOAD { Verdict::Stop } else { Verdict::Go }
     }
 }
 
@@ -117,8 +124,10 @@ impl Engine {
 /// # Errors
 /// It is called outside of `FUNCTION LOAD`, or wrongly.
 pub fn register(lua: &Lua, arguments: MultiValue) -> Result<()> {
-    let Some(mut session) = lua.app_data_mut::<Session>() else { return Err(reply(ONLY_IN_LOAD)) };
-    let Some(registered) = &mut session.registered else { return Err(reply(ONLY_IN_LOAD)) };
+    let Some(desk) = Desk::of(lua) else { return Err(reply(ONLY_IN_LOAD)) };
+    if desk.session().registered.is_none() {
+        return Err(reply(ONLY_IN_LOAD));
+    }
     let mut arguments = arguments.into_iter();
     let new = match (arguments.next(), arguments.next(), arguments.next()) {
         (Some(Value::Table(named)), None, None) => by_name(lua, &named)?,
@@ -133,6 +142,8 @@ pub fn register(lua: &Lua, arguments: MultiValue) -> Result<()> {
         }
         _ => return Err(reply(WRONG_COUNT)),
     };
+    let mut session = desk.session();
+    let Some(registered) = &mut session.registered else { return Err(reply(ONLY_IN_LOAD)) };
     if registered.iter().any(|other| other.name.eq_ignore_ascii_case(&new.name)) {
         return Err(reply("ERR Function already exists in the library"));
     }

@@ -1,11 +1,13 @@
 //! What the sandbox gets from Rust: the `redis` table and the libraries.
 #![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 
+use std::sync::Arc;
+
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
+use super::desk::Desk;
 use super::raise::{self, reply};
-use super::session::Session;
-use super::{bits, call, json, library, msgpack, structure};
+use super::{bits, call, json, library, msgpack, raw, structure};
 use crate::crypto::mac;
 
 /// Version of Redis whose scripts run here.
@@ -17,7 +19,7 @@ const VERSION_NUMBER: u32 = 0x0007_0204;
 ///
 /// # Errors
 /// Lua's memory is used up.
-pub fn all(lua: &Lua, shared: &json::Shared) -> Result<Table> {
+pub fn all(lua: &Lua, shared: &json::Shared, desk: &Arc<Desk>) -> Result<Table> {
     let natives = lua.create_table()?;
     let redis = lua.create_table()?;
     redis.raw_set("log", lua.create_function(log)?)?;
@@ -39,8 +41,9 @@ pub fn all(lua: &Lua, shared: &json::Shared) -> Result<Table> {
         redis.raw_set(name, value)?;
     }
     natives.raw_set("redis", redis)?;
-    natives.raw_set("gently", call::GENTLY)?;
-    natives.raw_set("call", lua.create_function(call::forward)?)?;
+    let (call, pcall) = raw::functions(lua, desk)?;
+    natives.raw_set("call", call)?;
+    natives.raw_set("pcall", pcall)?;
     natives.raw_set("register_function", lua.create_function(library::register)?)?;
     natives.raw_set("cjson", json::library(lua, shared)?)?;
     natives.raw_set("cmsgpack", msgpack::library(lua)?)?;
@@ -155,8 +158,8 @@ fn set_resp(lua: &Lua, arguments: MultiValue) -> Result<()> {
         Some(3) => true,
         _ => return Err(reply("ERR RESP version must be 2 or 3.")),
     };
-    if let Some(mut session) = lua.app_data_mut::<Session>() {
-        session.resp3 = resp3;
+    if let Some(desk) = Desk::of(lua) {
+        desk.session().resp3 = resp3;
     }
     Ok(())
 }
@@ -174,7 +177,8 @@ fn set_repl(_lua: &Lua, arguments: MultiValue) -> Result<()> {
 
 /// `math.random([m [, n]])`, with a generator of our own: C's has one state for the whole process.
 fn random(lua: &Lua, arguments: MultiValue) -> Result<f64> {
-    let drawn = lua.app_data_mut::<Session>().map_or(1, |mut session| {
+    let drawn = Desk::of(lua).map_or(1, |desk| {
+        let mut session = desk.session();
         // xorshift64*, Vigna 2016.
         let mut state = session.seed;
         state ^= state >> 12;
@@ -216,9 +220,9 @@ fn seed(lua: &Lua, arguments: MultiValue) -> Result<()> {
         Some(Value::Number(value)) => *value,
         given => return Err(raise::bad_type(lua, 1, "randomseed", "number", given)),
     };
-    if let Some(mut session) = lua.app_data_mut::<Session>() {
+    if let Some(desk) = Desk::of(lua) {
         // Spread over all bits, and never zero.
-        session.seed = value.to_bits().wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        desk.session().seed = value.to_bits().wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     }
     Ok(())
 }

@@ -127,14 +127,7 @@ getmetatable('').__metatable = false
 local redis = {}
 for name, value in pairs(native.redis) do redis[name] = value end
 
--- What a script calls is the keyspace, lent for the while it runs. A function of a library may keep what it has found
--- here for its next run, so it finds what never changes and costs a step more.
-local lent = native.call
-redis.call = native.call
-
-function redis.pcall(...)
-  return lent(native.gently, ...)
-end
+redis.call, redis.pcall = native.call, native.pcall
 
 -- What a library of functions has for `redis` while it is loaded.
 local library = { register_function = native.register_function }
@@ -168,26 +161,9 @@ local on_error = native.on_error
 -- Compiled chunks and functions of libraries, by their place.
 local chunks = {}
 
-local function back(...)
-  lent, redis.call = native.call, native.call
-  return ...
-end
-
--- Runs a script; what went wrong is a table as `redis.call` raises it.
-local function run(lend, place, keys, arguments)
-  lent, redis.call, globals.KEYS, globals.ARGV = lend, lend, keys, arguments
-  return back(xpcall(chunks[place], on_error))
-end
-
--- Runs a function of a library in the same way.
-local function call(place, keys, arguments)
-  local work = chunks[place]
-  return xpcall(function() return work(keys, arguments) end, on_error)
-end
-
 -- Runs the code of a library.
 local function load(place)
   return xpcall(chunks[place], on_error)
 end
 
-return env, globals, chunks, { run = run, call = call, load = load, library = guard(library) }
+return env, globals, chunks, { load = load, on_error = on_error, library = guard(library) }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use mlua::Lua;
 use mlua::state::{GcIncParams, GcMode};
-use mlua::{Function, Lua};
 
-use super::call::PULSE;
+use super::desk::Desk;
 use super::library::Registered;
 use super::raise::{Ended, Raised};
 use super::{Progress, Verdict};
@@ -35,8 +35,6 @@ pub struct Rules {
 /// The state of the one script that runs; Lua keeps it.
 #[derive(Debug)]
 pub struct Session {
-    /// What the keyspace and the door are lent as while a script runs, see [`call`](super::call::call).
-    pub lent: Option<Function>,
     /// The client its commands run as.
     pub client: Client,
     /// Whether replies to it come in the third version of the protocol (`redis.setresp`).
@@ -49,10 +47,6 @@ pub struct Session {
     pub ended: Option<Ended>,
     /// Bytes of effects there were when it began.
     pub effects: usize,
-    /// Arguments of the command being called.
-    pub arguments: Vec<u8>,
-    /// Where each ends.
-    pub ends: Vec<usize>,
     /// State of `math.random`.
     pub seed: u64,
     /// What the library being loaded has registered; `None` when none is loaded.
@@ -66,15 +60,12 @@ impl Session {
     /// No script runs. `seed` is where `math.random` begins.
     pub const fn new(seed: u64) -> Self {
         Self {
-            lent: None,
             client: Client::new(0),
             resp3: false,
             rules: Rules { read_only: false, allow_oom: false, full: false, refusal: None, acl: None },
             dirty: false,
             ended: None,
             effects: 0,
-            arguments: Vec::new(),
-            ends: Vec::new(),
             seed,
             registered: None,
             heavy: false,
@@ -97,12 +88,8 @@ impl Session {
 
     /// The script has come to its end.
     pub fn end(&mut self) {
-        self.lent = None;
         self.rules = Rules::default();
         self.client.acl = None;
-        // One large call must not hold its memory for ever.
-        self.arguments.shrink_to(64 << 10);
-        self.ends.shrink_to(1 << 10);
     }
 
     /// Counts a command; says whether it is time to look at the clock.
@@ -116,18 +103,14 @@ impl Session {
         Progress { dirty: self.dirty }
     }
 
-    /// Does what the door says.
-    ///
-    /// # Errors
-    /// The end of the script; also when it was over already.
-    pub fn heed(&mut self, verdict: Verdict) -> mlua::Result<()> {
-        let ended = self.ended.or(match verdict {
+    /// Does what the door says: why the script is over, also when it was over already.
+    pub fn heed(&mut self, verdict: Verdict) -> Option<Ended> {
+        self.ended = self.ended.or(match verdict {
             Verdict::Go => None,
             Verdict::Kill => Some(Ended::Killed),
             Verdict::Stop => Some(Ended::TooLong),
         });
-        self.ended = ended;
-        ended.map_or(Ok(()), |ended| Err(Raised::Ended(ended).into()))
+        self.ended
     }
 }
 
@@ -136,18 +119,14 @@ impl Session {
 /// # Errors
 /// The end of the script.
 pub fn beat(lua: &Lua) -> mlua::Result<()> {
-    let lent = match lua.try_app_data_mut::<Session>() {
-        Ok(Some(mut session)) if session.ended.is_some() => return session.heed(Verdict::Go),
-        Ok(Some(session)) => session.lent.clone(),
-        _ => None,
-    };
-    let Some(lent) = lent else { return Ok(()) };
-    collect_often(lua);
-    let verdict = Verdict::of(lent.call::<u8>(PULSE)?);
-    match lua.try_app_data_mut::<Session>() {
-        Ok(Some(mut session)) => session.heed(verdict),
-        _ => Ok(()),
-    }
+    let Some(desk) = Desk::of(lua) else { return Ok(()) };
+    collect_often(lua, &desk);
+    let ended = desk.with_lent(|lent| {
+        let mut session = desk.session();
+        let verdict = if session.ended.is_some() { Verdict::Go } else { lent.host.pulse(session.progress()) };
+        session.heed(verdict)
+    });
+    ended.flatten().map_or(Ok(()), |ended| Err(Raised::Ended(ended).into()))
 }
 
 /// Percent of what is in use that may be allocated beside it before the next collection begins. Most scripts leave
@@ -163,11 +142,11 @@ pub fn collect_every(lua: &Lua, percent: i32) {
     lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(percent)));
 }
 
-fn collect_often(lua: &Lua) {
+fn collect_often(lua: &Lua, desk: &Desk) {
     if lua.used_memory() <= MUCH {
         return;
     }
-    let Ok(Some(mut session)) = lua.try_app_data_mut::<Session>() else { return };
+    let mut session = desk.session();
     if !session.heavy {
         session.heavy = true;
         collect_every(lua, OFTEN);
