@@ -9,12 +9,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Running;
 use super::notify::News;
 use crate::base::supervise::Role;
+use crate::base::{Shutdown, program};
 
 /// How long threads and files have to close after the drain.
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// How long tasks have to end once they were told to drop what is left.
 const FORCED: Duration = Duration::from_secs(2);
+
+/// How long after the start what it used is let go of.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Time between two times the program's pages are let go of.
+const RELEASE: Duration = Duration::from_secs(300);
 
 /// The signals that stop the server, or have it read its settings again. Made first of all: as process 1 of a container the kernel ignores SIGTERM until
 /// somebody handles it.
@@ -70,6 +77,22 @@ impl Signals {
     }
 }
 
+/// Lets go of the program's pages that only the start needed, and later of what a backup or a settings page has left.
+async fn release_program(shutdown: Shutdown) {
+    let mut pause = SETTLED;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.draining() => return,
+        }
+        match tokio::task::spawn_blocking(program::release).await {
+            Ok(Ok(_bytes)) => pause = RELEASE,
+            Ok(Err(error)) => return tracing::debug!(%error, "the program's pages stay as they are"),
+            Err(_stopped) => return,
+        }
+    }
+}
+
 /// Serves until a signal or a failure (SIGHUP reads the settings again), then drains for at most `limit`; a second signal ends the drain at once.
 ///
 /// # Errors
@@ -77,6 +100,7 @@ impl Signals {
 pub async fn run(running: Running, mut signals: Signals, limit: Duration) -> Result<(), String> {
     let shutdown = running.supervisor.shutdown().clone();
     running.notifier.tell(News::Ready);
+    running.supervisor.task("program memory", Role::Ordinary, release_program(shutdown.clone()));
     loop {
         tokio::select! {
             told = signals.next() => match told {

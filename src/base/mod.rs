@@ -13,6 +13,7 @@ pub mod listen;
 pub mod local_disk;
 pub mod network;
 pub mod process;
+pub mod program;
 pub mod random;
 pub mod secret;
 pub mod settings;
