@@ -2,7 +2,10 @@
 //!
 //! Starting (settings, migrations, keys) runs through most of the program, and the kernel maps sixteen pages around each
 //! one used: two thirds of a program of thirty megabytes look resident from then on, and little of it is ever used again.
-#![expect(unsafe_code, reason = "what is mapped where is for the kernel alone to tell; see `release` for why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "what is mapped where is for the kernel alone to tell; see `release` for why it is sound"
+)]
 
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
