@@ -21,7 +21,7 @@ const FORCED: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Time between two times the program's pages are let go of.
-const RELEASE: Duration = Duration::from_secs(300);
+const RELEASE: Duration = Duration::from_mins(5);
 
 /// The signals that stop the server, or have it read its settings again. Made first of all: as process 1 of a container the kernel ignores SIGTERM until
 /// somebody handles it.

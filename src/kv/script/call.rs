@@ -79,10 +79,9 @@ fn split<'a>(flat: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]
 
 /// Writes a number as an argument of a command.
 pub fn write_number(number: f64, to: &mut Vec<u8>) {
-    let whole = number as i64;
-    // The largest integer is no double, and what is beyond it ends up there.
-    if whole as f64 == number && whole != i64::MAX {
-        to.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    // The largest integer is no double.
+    if number.fract() == 0.0 && (i64::MIN as f64..i64::MAX as f64).contains(&number) {
+        to.extend_from_slice(itoa::Buffer::new().format(number as i64).as_bytes());
     } else {
         to.extend_from_slice(number_text(number).as_bytes());
     }
