@@ -7,6 +7,7 @@ use super::connect::Connect;
 use super::start::{Ground, Plan};
 use super::{StartError, doors, history, pages};
 use crate::backup::service::Backups;
+use crate::bans::Bans;
 use crate::console::{Console, Door, World};
 use crate::issues::Issues;
 use crate::kv::Handle;
@@ -22,6 +23,8 @@ pub(super) struct Shown {
     pub keyspace: Option<Handle>,
     /// Rate limits.
     pub limits: Limits,
+    /// Who is banned at the edge.
+    pub bans: Bans,
     /// Buckets and objects.
     pub objects: Objects,
     /// Outbound mail.
@@ -49,12 +52,13 @@ pub(super) fn open(
     shown: Shown,
     started: Duration,
 ) -> Result<Console, StartError> {
-    let Shown { keyspace, limits, objects, outbox, issues, backups, checks, certificates, upstreams } = shown;
+    let Shown { keyspace, limits, bans, objects, outbox, issues, backups, checks, certificates, upstreams } = shown;
     let (keys, users, reached) = (Arc::clone(&ground.keys), ground.users.clone(), connect.clone());
     let listed = doors::table(connect).into_iter();
     let world = World {
         keyspace,
         limits,
+        bans,
         objects,
         outbox,
         issues,

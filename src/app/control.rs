@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::control_bans::{self, BansAsk};
 use super::control_keys::{self, KeysAsk};
 use super::control_mail::{self, MailAsk};
 use super::control_people::{self, LinkWanted};
@@ -136,6 +137,8 @@ pub enum Ask {
     Mail(MailAsk),
     /// Something about access keys; see [`control_keys`](super::control_keys).
     Keys(KeysAsk),
+    /// Something about bans.
+    Bans(BansAsk),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -333,6 +336,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
             told(control_people::answer(ask, facts).await)
         }
         Ok(Ask::Keys(asked)) => told(control_keys::answer(asked, facts).await),
+        Ok(Ask::Bans(asked)) => told(control_bans::answer(asked, facts).await),
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
         Ok(Ask::Event { id, number }) => told(facts.issues.event(id, number).await),
@@ -490,6 +494,13 @@ mod tests {
                 &crate::telemetry::Metrics::new(),
                 crate::objects::ObjectsConfig::default(),
             ),
+            bans: crate::bans::Bans::open(
+                memory_store(),
+                Arc::new(TestClock::default()),
+                &crate::telemetry::Metrics::new(),
+                crate::bans::Rules::default(),
+            )
+            .unwrap(),
             edge: None,
             reloader: Arc::default(),
             outbox: crate::mail::Outbox::new(

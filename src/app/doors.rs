@@ -11,6 +11,7 @@ use super::inherited::Inherited;
 use super::sockets::Sockets;
 use super::start::{Ground, Plan};
 use super::status::DoorStatus;
+use crate::bans::Bans;
 use crate::base::supervise::Role;
 use crate::config::Config;
 use crate::edge::{self, Edge, OnPlainHttp};
@@ -131,6 +132,7 @@ impl Doors {
         plan: &Plan,
         ground: &Ground,
         doors: Vec<edge::Door>,
+        bans: Bans,
         runtime: &Handle,
     ) -> Result<Option<Arc<Edge>>, StartError> {
         let Some(listeners) = self.edge.take().filter(|edge| edge.http().or(edge.https()).is_some()) else {
@@ -142,6 +144,7 @@ impl Doors {
             disk: Arc::clone(&plan.disk),
             data_dir: ground.folder.path().to_owned(),
             store: ground.state.clone(),
+            bans,
             metrics: plan.metrics.clone(),
             supervisor: plan.supervisor.clone(),
             runtime: runtime.clone(),

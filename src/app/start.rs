@@ -16,10 +16,12 @@ use super::{Folder, StartError, admin, backups, console, control, mail, master, 
 use crate::accounts::{AccessKeys, FirstCredentials, Users};
 use crate::api::Api;
 use crate::api::v1::{self, V1};
+use crate::bans::Bans;
 use crate::base::supervise::Role;
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::config::{Config, Environment};
 use crate::crypto::Keyring;
+use crate::edge;
 use crate::http::{Handler, RouterHandler, ServeConfig};
 use crate::ingest::Ingest;
 use crate::issues::{self, Issues};
@@ -117,12 +119,16 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
     let limits = Limits::open(ground.state.clone(), Arc::clone(&plan.clock), &plan.metrics, &plan.config.limits)?;
     plan.supervisor.task("limits", Role::Ordinary, limits.clone().run(plan.supervisor.shutdown().clone()));
+    let bans =
+        Bans::open(ground.state.clone(), Arc::clone(&plan.clock), &plan.metrics, edge::ban_rules(&plan.config.edge))?;
+    plan.supervisor.task("bans", Role::Ordinary, bans.clone().run(plan.supervisor.shutdown().clone()));
     let v1 = V1::new(v1::World {
         users: ground.users.clone(),
         objects: services.objects.clone(),
         mail: outbox.clone(),
         issues: services.issues.clone(),
         limits: limits.clone(),
+        bans: bans.clone(),
         backups: backups.clone(),
         checks: checks.clone(),
         certificates: certificates.clone(),
@@ -135,6 +141,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let shown = Shown {
         keyspace: keyspace.clone(),
         limits: limits.clone(),
+        bans: bans.clone(),
         objects: services.objects.clone(),
         outbox: outbox.clone(),
         issues: services.issues.clone(),
@@ -155,7 +162,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
-    let edge = doors.start_edge(plan, &ground, on_edge, &Runtime::current())?;
+    let edge = doors.start_edge(plan, &ground, on_edge, bans.clone(), &Runtime::current())?;
     if let Some(keeper) = edge.as_ref().map(|edge| Arc::clone(edge.keeper())) {
         certificates.told_by(move || keeper.view());
     }
@@ -174,6 +181,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         issues: services.issues.clone(),
         backups: backups.clone(),
         objects: services.objects.clone(),
+        bans,
         edge,
         reloader,
         outbox,

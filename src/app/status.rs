@@ -10,6 +10,7 @@ use super::connect::Connect;
 use super::reload::Reloader;
 use crate::accounts::{AccessKeys, Users};
 use crate::backup::service::Backups;
+use crate::bans::Bans;
 use crate::base::Clock;
 use crate::edge::Edge;
 use crate::issues::Issues;
@@ -80,6 +81,8 @@ pub struct Facts {
     pub backups: Backups,
     /// Buckets and objects.
     pub objects: Objects,
+    /// Who is banned.
+    pub bans: Bans,
     /// The edge; `None` while it is off.
     pub edge: Option<Arc<Edge>>,
     /// Reads the settings again.

@@ -85,6 +85,14 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Tell who is banned at the edge, ban and unban
+    Bans {
+        #[command(subcommand)]
+        command: Option<super::bans::BansCommand>,
+        /// JSON instead
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Take over what other programs hold
     #[command(subcommand)]
     Import(ImportCommand),

@@ -8,6 +8,7 @@ mod arguments;
 mod backup;
 mod backup_arguments;
 mod backup_show;
+mod bans;
 mod certs;
 mod import;
 mod import_nginx;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Backup(command) => backup::backup(shell, command),
         Command::Reload => reload::run(&shell),
+        Command::Bans { command, json } => bans::run(&shell, command.unwrap_or(bans::BansCommand::List), json),
         Command::Certs { command, json } => certs::run(&shell, command, json),
         Command::Import(ImportCommand::Redis(wanted)) => import::redis(&shell, &wanted),
         Command::Import(ImportCommand::Nginx { path }) => import_nginx::run(&path),

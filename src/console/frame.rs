@@ -14,6 +14,8 @@ use super::flash::Flash;
 pub enum Section {
     /// State of every part.
     Dashboard,
+    /// Apps behind the edge, certificates, bans.
+    Edge,
     /// Keys of the Redis door, its clients, rate limits.
     Redis,
     /// Buckets and objects.
@@ -39,8 +41,9 @@ pub enum Section {
 
 impl Section {
     /// Those in the navigation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Dashboard,
+        Self::Edge,
         Self::Redis,
         Self::Buckets,
         Self::Mail,
@@ -55,6 +58,7 @@ impl Section {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dashboard => "Dashboard",
+            Self::Edge => "Edge",
             Self::Redis => "Redis",
             Self::Buckets => "Buckets",
             Self::Mail => "Mail",
@@ -72,6 +76,7 @@ impl Section {
     pub const fn path(self) -> &'static str {
         match self {
             Self::Dashboard | Self::None => "/dashboard",
+            Self::Edge => "/upstreams",
             Self::Redis => "/kv",
             Self::Buckets => "/buckets",
             Self::Mail => "/mail",

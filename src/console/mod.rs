@@ -62,6 +62,7 @@ use self::assets::Assets;
 use self::seals::Seals;
 use crate::accounts::Users;
 use crate::backup::service::Backups;
+use crate::bans::Bans;
 use crate::base::{Clock, Disk, Random};
 use crate::crypto::Key;
 use crate::issues::Issues;
@@ -99,6 +100,8 @@ pub struct World {
     pub keyspace: Option<Handle>,
     /// Rate limits that apps ask about.
     pub limits: Limits,
+    /// Who is banned at the edge.
+    pub bans: Bans,
     /// Buckets and objects.
     pub objects: Objects,
     /// Outbound mail.

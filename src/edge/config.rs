@@ -10,6 +10,9 @@ use super::error::ConfigError;
 use super::guard::networks;
 pub use super::guard::zones::ZoneConfig;
 use super::host::{Pattern, is_name};
+use super::jails;
+use super::jails::config::PRESETS;
+pub use super::jails::config::{BansConfig, JailConfig};
 pub use super::site_config::SiteConfig;
 use super::sites::Sites;
 use super::upstream::{SHAPE, Upstream};
@@ -38,9 +41,11 @@ settings! {
         /// Addresses or networks that no site serves; they get 403. Mainstay's own doors have logins of their own.
         pub deny: Vec<String> = Vec::new(),
         /// For a server under attack, or to be safe: at most 10 connections from an address where
-        /// `limits.connections_per_ip` sets none, the zone `general` for every site that names no zone, and at most 10s
-        /// for a request's head and for a pause in its body.
+        /// `limits.connections_per_ip` sets none, the zone `general` for every site that names no zone, at most 10s for a
+        /// request's head and for a pause in its body, and all jails of `bans.on` where it names none.
         pub hardened: bool = false,
+        /// Addresses that are banned for a while, and for what.
+        pub bans: BansConfig = BansConfig::default(),
         /// Send plain HTTP on to HTTPS (301 for GET and HEAD, 308 otherwise). Has no effect while either listener is off.
         pub redirect_https: bool = true,
         /// Addresses or networks (`10.0.0.0/8`) of proxies in front of this server whose `Forwarded` and `X-Forwarded-*`
@@ -155,6 +160,9 @@ impl EdgeConfig {
                 if limits.connections_per_ip == 0 { HARDENED_CONNECTIONS } else { limits.connections_per_ip };
             config.timeouts.head = config.timeouts.head.min(HARDENED_WAIT);
             config.timeouts.body = config.timeouts.body.min(HARDENED_WAIT);
+            if config.bans.on.is_empty() {
+                config.bans.on = PRESETS.map(String::from).to_vec();
+            }
             for site in config.sites.iter_mut().filter(|site| site.rates.is_empty()) {
                 site.rates.push("general".to_owned());
             }
@@ -193,6 +201,7 @@ impl EdgeConfig {
         }
         self.certificates.iter().try_for_each(CertificateConfig::validate)?;
         self.acme.validate()?;
+        jails::validate(&self.bans)?;
         self.security.validate()?;
         self.limits.validate()?;
         self.timeouts.validate()
@@ -380,6 +389,17 @@ mod tests {
             ("[[sites]]\nredirect = \"nowhere\"", "edge.sites.redirect"),
             ("[[sites]]\nredirect = \"/x\"\nredirect_status = 200", "edge.sites.redirect_status"),
             ("[[sites]]\nupstream = \"x:1\"\nmaintenance_except = [\"x\"]", "edge.sites.maintenance_except"),
+            ("[bans]\non = [\"none\"]", "edge.bans.on"),
+            ("[bans]\nignore = [\"x\"]", "edge.bans.ignore"),
+            ("[bans]\nmost = 0", "edge.bans.most"),
+            ("[[bans.jails]]\nname = \"\"", "edge.bans.jails.name"),
+            ("[[bans.jails]]\nname = \"a\"\n[[bans.jails]]\nname = \"a\"", "edge.bans.jails.name"),
+            ("[[bans.jails]]\nname = \"a\"\nstatus = [\"9xx\"]", "edge.bans.jails.status"),
+            ("[[bans.jails]]\nname = \"a\"\nmethods = [\"get\"]", "edge.bans.jails.methods"),
+            ("[[bans.jails]]\nname = \"a\"\nhosts = [\"a.*\"]", "edge.bans.jails.hosts"),
+            ("[[bans.jails]]\nname = \"a\"\npaths = [\"(\"]", "edge.bans.jails.paths"),
+            ("[[bans.jails]]\nname = \"a\"\nmax_retry = 0", "edge.bans.jails.max_retry"),
+            ("[[bans.jails]]\nname = \"a\"\nban_time = \"0s\"", "edge.bans.jails.ban_time"),
             ("[limits]\nrate_keys = 0", "edge.limits.rate_keys"),
             ("[security]\nframe_options = \"a\\nb\"", "edge.security.frame_options"),
             ("[limits]\nheader_bytes = 100", "edge.limits.header_bytes"),

@@ -102,6 +102,16 @@ pub enum Pattern {
     Below(String),
 }
 
+impl Pattern {
+    /// Whether `host` is meant.
+    pub fn matches(&self, host: &Host) -> bool {
+        match self {
+            Self::Exact(name) => *name == host.name,
+            Self::Below(suffix) => host.name.ends_with(suffix.as_str()),
+        }
+    }
+}
+
 impl FromStr for Pattern {
     type Err = BadHost;
 

@@ -19,6 +19,8 @@ pub struct EdgeMetrics {
     pub limited: Counter,
     /// Requests from addresses that are not served (403).
     pub denied: Counter,
+    /// Requests, and connections for TLS, of who is banned.
+    pub banned: Counter,
     /// Headers dropped for an underscore in their name.
     pub dropped_headers: Counter,
     /// Time from sending a request to the app to its response head.
@@ -64,6 +66,7 @@ impl EdgeMetrics {
             refused: counter("mainstay_edge_refused_total", "Requests refused for their head or body."),
             limited: counter("mainstay_edge_limited_total", "Requests that a rate zone stopped (429)."),
             denied: counter("mainstay_edge_denied_total", "Requests from addresses that are not served (403)."),
+            banned: counter("mainstay_edge_banned_total", "Requests and TLS connections refused because of a ban."),
             dropped_headers: counter(
                 "mainstay_edge_dropped_headers_total",
                 "Request headers dropped because their name has an underscore.",

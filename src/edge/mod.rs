@@ -7,7 +7,7 @@
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
-//! (rewriting), `guard/` (who may ask, how often), `shape.rs` (what a site changes), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
+//! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
 //! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `doors.rs`
 //! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
@@ -33,11 +33,13 @@ mod guard;
 mod head;
 mod health;
 mod host;
+mod jails;
 mod listen;
 mod metrics;
 pub mod nginx;
 pub mod nginx_parse;
 mod pages;
+mod passage;
 mod peer;
 mod pool;
 mod proxy;
@@ -69,6 +71,7 @@ pub use self::config::EdgeConfig;
 pub use self::doors::{Door, OnPlainHttp};
 pub use self::error::{ConfigError, EdgeError};
 pub use self::explain::{Asking, explain};
+pub use self::jails::rules as ban_rules;
 pub use self::listen::Listeners;
 
 use self::access::AccessLog;
@@ -81,6 +84,7 @@ use self::proxy::Proxy;
 use self::sites::Sites;
 use self::upgrade::Tunnels;
 use self::worker::{Places, Serving, Worker};
+use crate::bans::Bans;
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::store::Store;
@@ -109,6 +113,8 @@ pub struct World {
     pub random: Arc<dyn Random>,
     /// Where certificates, their keys and the accounts at authorities are kept, sealed.
     pub store: Store,
+    /// Who is banned.
+    pub bans: Bans,
     /// Where counts go.
     pub metrics: Metrics,
     /// Starts threads and tasks, and tells when to stop.
@@ -131,6 +137,7 @@ pub struct Edge {
     places: Arc<Places>,
     crew: Vec<Hand>,
     counts: EdgeMetrics,
+    bans: Bans,
     metrics: Metrics,
     supervisor: Supervisor,
     clock: Arc<dyn Clock>,
@@ -160,7 +167,8 @@ impl Edge {
         config.validate()?;
         let started = config.clone();
         let config = &config.in_force();
-        let World { clock, disk, data_dir, metrics, supervisor, runtime, .. } = world.clone();
+        let World { clock, disk, data_dir, metrics, supervisor, runtime, bans, .. } = world.clone();
+        bans.set_rules(jails::rules(config));
         let counts = EdgeMetrics::new(&metrics);
         let labels: Vec<&'static str> = doors.iter().map(|door| door.label).collect();
         let names = Names::of(config, &labels);
@@ -179,6 +187,7 @@ impl Edge {
             labels,
             crew: Vec::new(),
             counts: counts.clone(),
+            bans,
             metrics,
             supervisor: supervisor.clone(),
             clock: Arc::clone(&clock),
@@ -186,7 +195,7 @@ impl Edge {
         };
         let sites = Sites::new(config)?;
         edge.watched.store(Arc::new(sites.watched()));
-        let rules = edge.rules(config, sites);
+        let rules = edge.rules(config, sites, None)?;
         let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped)?;
 
         let mut ready = Vec::new();

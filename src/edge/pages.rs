@@ -58,6 +58,15 @@ pub fn no_site(any_sites: bool, form: Form) -> Response<Body> {
     response
 }
 
+/// A client that is banned. Its own connection is closed after it; one of a proxy has others on it.
+pub fn banned(form: Form, proxied: bool) -> Response<Body> {
+    let mut response = page(StatusCode::FORBIDDEN, "This address is banned for a while.", form);
+    if form.version < Version::HTTP_2 && !proxied {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// A site that is being worked on.
 pub fn maintenance(form: Form) -> Response<Body> {
     let text = "This site is being worked on and will be back soon.";

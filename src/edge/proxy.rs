@@ -1,5 +1,6 @@
 //! The life of a request, top to bottom, in [`Proxy::answer`] and, once its site is known, [`Proxy::serve`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,25 +12,28 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::access::{AccessLog, Entry, Logged};
+use super::access::AccessLog;
 use super::acme::challenges::Challenges;
 use super::basic::REMOTE_USER;
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Network};
-use super::compress::{Asked, Compressors};
+use super::compress::{self, Compressors};
 use super::doors::{Doors, OnPlainHttp};
 use super::forward::{ForwardAuth, Identity};
 use super::guard::Barred;
 use super::head::{self, Refusal};
 use super::host::Host;
+use super::jails::Jails;
 use super::metrics::EdgeMetrics;
 use super::pages::{self, Form};
+use super::passage::{Asked, Passage};
 use super::pool::{Answered, Failure, Lease, Pools};
 use super::security;
 use super::shape::{self, NoPath};
 use super::sites::{Miss, Site, Sites};
 use super::target::Target;
 use super::upgrade::Tunnels;
+use crate::bans::Bans;
 use crate::base::Clock;
 use crate::http::handler::Answer;
 use crate::http::{Body, Handler, Peer};
@@ -71,6 +75,10 @@ enum Whose {
 pub struct Rules {
     /// Which site answers what.
     pub sites: Sites,
+    /// Who is banned.
+    pub bans: Bans,
+    /// Who gets banned for what; `None` while no jail is at work.
+    pub jails: Option<Arc<Jails>>,
     /// Mainstay's own doors.
     pub doors: Arc<Doors>,
     /// Answers to an authority's challenges.
@@ -112,12 +120,19 @@ pub struct Proxy {
 impl Handler for Proxy {
     fn call(&self, request: Request<Body>, peer: Peer) -> Answer<'_> {
         Box::pin(async move {
-            let Some(log) = &self.log else { return self.answer(request, peer, &mut None).await };
-            let mut entry = Some(log.begin(&request));
-            let response = self.answer(request, peer, &mut entry).await;
-            let Some(mut entry) = entry else { return response };
-            entry.status = response.status().as_u16();
-            response.map(|inner| Body::new(Logged { inner, entry }))
+            let current = self.current.load_full();
+            let jails = current.rules.jails.as_ref();
+            let entry = self.log.as_ref().map(|log| log.begin(&request));
+            let asked = jails.map(|_| Asked::of(&request));
+            let mut passage = Passage { wants_host: entry.is_some() || asked.is_some(), ..Passage::default() };
+            let response = self.answer(&current, request, peer, &mut passage).await;
+            if let (Some(jails), Some(asked)) = (jails, &asked) {
+                passage.show(jails, asked, response.status(), self.clock.monotonic());
+            }
+            match entry {
+                Some(entry) => passage.log(entry, response),
+                None => response,
+            }
         })
     }
 }
@@ -128,26 +143,36 @@ impl Proxy {
         self.current.load().pools.purge();
     }
 
-    async fn answer(&self, request: Request<Body>, peer: Peer, entry: &mut Option<Entry>) -> Response<Body> {
-        let current = self.current.load_full();
+    /// Whether nothing is said to a connection from `address`, not even TLS. While an authority may come to see a
+    /// certificate, everybody gets as far as that.
+    pub fn shuts_out(&self, address: IpAddr) -> bool {
+        let current = self.current.load();
+        current.rules.bans.is_banned(address) && !current.rules.challenges.expects_handshakes()
+    }
+
+    async fn answer(
+        &self,
+        current: &Current,
+        request: Request<Body>,
+        peer: Peer,
+        passage: &mut Passage,
+    ) -> Response<Body> {
         let rules = current.rules.as_ref();
         let (parts, body) = request.into_parts();
         let form = Form::of(&parts.headers, parts.version);
 
         // 1. Who asks for what, or why this is no request.
         let client = Client::behind(peer.address, peer.secure, &rules.trusted, &parts.headers);
-        if let Some(entry) = entry {
-            entry.client = Some(client.address.ip());
-        }
+        passage.client = Some(client.address.ip());
         let host = match head::check(&parts) {
             Ok(host) => host,
             Err(refusal) => return self.refused(refusal, form),
         };
-        if let Some(entry) = entry {
-            host.as_str().clone_into(&mut entry.host);
+        if passage.wants_host {
+            passage.host = Some(host.clone());
         }
 
-        // 2. Challenges, own doors, the way to HTTPS.
+        // 2. Challenges, who is banned, own doors, the way to HTTPS.
         if let Some(token) = parts.uri.path().strip_prefix(CHALLENGES)
             && let Some(authorization) = rules.challenges.file(token)
         {
@@ -155,6 +180,11 @@ impl Proxy {
         }
         if !peer.secure && parts.uri.path().starts_with(CHALLENGES) {
             return pages::page(StatusCode::NOT_FOUND, "No challenge is under way.", form);
+        }
+        if rules.bans.is_banned(client.address.ip()) {
+            passage.banned = true;
+            self.metrics.banned.inc();
+            return pages::banned(form, client.proxied);
         }
         let door = rules.doors.find(&host);
         let stays = door.is_some_and(|door| door.plain == OnPlainHttp::Serve);
@@ -165,6 +195,7 @@ impl Proxy {
             return pages::redirect(&parts.method, &secure_address(&host, port, &parts.uri), form);
         }
         if let Some(door) = door {
+            passage.by_door = true;
             let peer = Peer { address: client.address, secure: client.secure, ..peer };
             let answer = rules.doors.answer(door, Request::from_parts(parts, body), peer).await;
             return answer.unwrap_or_else(|| pages::internal(form));
@@ -177,7 +208,7 @@ impl Proxy {
             Err(Miss::Unknown) => return pages::no_site(!rules.sites.is_empty(), form),
         };
         let asked = Question { parts, body, host, client, form };
-        let (response, whose) = self.serve(&current, site, asked, entry).await;
+        let (response, whose) = self.serve(current, site, asked, passage).await;
         match &site.shape {
             Some(shape) => shape.page(response, whose == Whose::App),
             None => response,
@@ -190,7 +221,7 @@ impl Proxy {
         current: &Current,
         site: &Site,
         asked: Question,
-        entry: &mut Option<Entry>,
+        passage: &mut Passage,
     ) -> (Response<Body>, Whose) {
         let Question { mut parts, body, host, client, form } = asked;
         let own = |response| (response, Whose::Own);
@@ -247,7 +278,7 @@ impl Proxy {
             Target::Files(files) => {
                 // Boxed, so that requests to apps do not carry its state.
                 let mut response = Box::pin(files.answer(&parts, form, self.clock.monotonic())).await;
-                response = self.compressors.apply(site.compress, Asked::of(&parts), false, response);
+                response = self.compressors.apply(site.compress, compress::Asked::of(&parts), false, response);
                 dress(site, response.headers_mut(), &host, client.secure);
                 return own(response);
             }
@@ -259,7 +290,7 @@ impl Proxy {
         };
 
         // 5. The head the app sees.
-        let compressed = Asked::of(&parts);
+        let compressed = compress::Asked::of(&parts);
         let wish = app.wish(client.address.ip(), &parts.headers);
         let upgrade = head::is_websocket(&parts).then(|| parts.extensions.remove()).flatten();
         let dropped = head::for_upstream(&mut parts, &host, &client, upgrade.is_some());
@@ -296,9 +327,7 @@ impl Proxy {
         let asked = self.clock.monotonic();
         let outcome = current.pools.send(app, wish, outgoing).await;
         let took = self.clock.monotonic().saturating_sub(asked);
-        if let Some(entry) = entry {
-            entry.upstream = Some(took);
-        }
+        passage.upstream = Some(took);
         let Answered { response, lease, at } = match outcome {
             Ok(answered) => answered,
             Err(failure) => match progress.refusal() {

@@ -11,7 +11,8 @@ use super::Edge;
 use super::acme::Names;
 use super::client::Network;
 use super::config::EdgeConfig;
-use super::error::EdgeError;
+use super::error::{ConfigError, EdgeError};
+use super::jails::{self, Jails};
 use super::pool::Pools;
 use super::proxy::{Current, Proxy, Rules};
 use super::sites::Sites;
@@ -43,10 +44,12 @@ impl Edge {
         let config = &self.with_what_stays(config).in_force();
         let before = self.crew.first().map(|hand| hand.proxy.current.load_full());
         let sites = Sites::after(config, before.as_ref().map(|current| &current.rules.sites))?;
+        let jails = before.as_ref().and_then(|current| current.rules.jails.clone());
+        let rules = self.rules(config, sites, jails.as_deref())?;
         // The last step that can fail.
         self.keeper.reload(config, Names::of(config, &self.labels)).await?;
-        self.watched.store(Arc::new(sites.watched()));
-        let rules = self.rules(config, sites);
+        self.watched.store(Arc::new(rules.sites.watched()));
+        self.bans.set_rules(jails::rules(config));
         for hand in &self.crew {
             let current = self.current(config, &rules, Some(&hand.proxy.current.load().pools));
             hand.proxy.current.store(Arc::new(current));
@@ -71,15 +74,26 @@ impl Edge {
         }
     }
 
-    pub(super) fn rules(&self, config: &EdgeConfig, sites: Sites) -> Arc<Rules> {
-        Arc::new(Rules {
+    /// What all workers answer by. The counts of the jails `before` go on.
+    ///
+    /// # Errors
+    /// A jail's settings.
+    pub(super) fn rules(
+        &self,
+        config: &EdgeConfig,
+        sites: Sites,
+        before: Option<&Jails>,
+    ) -> Result<Arc<Rules>, ConfigError> {
+        Ok(Arc::new(Rules {
             sites,
+            bans: self.bans.clone(),
+            jails: Jails::of(&config.bans, &self.bans, &self.metrics, before)?,
             doors: Arc::clone(&self.doors),
             challenges: self.keeper.challenges(),
             trusted: trusted(config),
             redirect_to: self.https.filter(|_| config.redirect_https).map(|address| address.port()),
             tunnel_idle: config.timeouts.upgrade.duration(),
-        })
+        }))
     }
 
     /// What one worker answers by. It keeps its connections to apps that stay what they were in `before`.

@@ -179,6 +179,10 @@ impl Worker {
     }
 
     fn open(&self, stream: TcpStream, address: SocketAddr, secure: bool) {
+        if secure && self.proxy.shuts_out(address.ip()) {
+            self.metrics.banned.inc();
+            return;
+        }
         let Some(place) = self.places.take(address.ip()) else {
             self.metrics.connections_refused.inc();
             return;

@@ -338,6 +338,16 @@ test('apps behind the edge, and how they do', async () => {
   assert.deepEqual((await ask('GET', '/upstreams')).value.items, []);
 });
 
+test('addresses are banned and let go', async () => {
+  const made = await ask('POST', '/bans', { body: { address: '203.0.113.7', for: '1h', reason: 'by hand' } });
+  assert.equal(made.status, 201);
+  assert.deepEqual((await ask('GET', '/bans')).value.items.map(({ address, reason }) => [address, reason]), [['203.0.113.7', 'by hand']]);
+  assert.equal((await ask('POST', '/bans', { body: { address: '127.0.0.1' } })).status, 409);
+  assert.match((await command(data, ['bans'])).stdout, /^203\.0\.113\.7 +by hand +until 20\S+ \S+ UTC  by hand\n$/);
+  assert.equal((await ask('DELETE', '/bans?address=203.0.113.7')).status, 204);
+  assert.deepEqual((await ask('GET', '/bans')).value.items, []);
+});
+
 test('a link sets the server up, and makes way for the next one', async () => {
   const link = async () => (await command(data, ['setup-link'])).stdout.trim();
   const [first, second] = [await link(), await link()];

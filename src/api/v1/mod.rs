@@ -9,6 +9,7 @@
 
 mod answer;
 mod backups;
+mod bans;
 mod credentials;
 mod faults;
 mod limits;
@@ -34,6 +35,7 @@ use axum::{Extension, Router};
 
 use crate::accounts::Users;
 use crate::backup::service::Backups;
+use crate::bans::Bans;
 use crate::base::{Clock, Timestamp, ids};
 use crate::crypto::mac;
 use crate::http::{Body, Peer};
@@ -55,6 +57,8 @@ pub struct World {
     pub issues: Issues,
     /// Rate limits.
     pub limits: Limits,
+    /// Who is banned at the edge.
+    pub bans: Bans,
     /// Backups.
     pub backups: Backups,
     /// The parts that can fail.
@@ -126,6 +130,10 @@ impl V1 {
 
     fn limits(&self) -> &Limits {
         &self.0.world.limits
+    }
+
+    fn bans(&self) -> &Bans {
+        &self.0.world.bans
     }
 
     fn checks(&self) -> &Checks {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::accounts::{AccountsError, Scopes};
 use crate::backup::service::ServiceError;
+use crate::bans::BansError;
 use crate::issues::IssuesError;
 use crate::limits::LimitsError;
 use crate::mail::MailError;
@@ -171,6 +172,18 @@ impl From<LimitsError> for Problem {
             LimitsError::Policy(error) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             LimitsError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<BansError> for Problem {
+    fn from(error: BansError) -> Self {
+        let status = match error {
+            BansError::Exempt { .. } | BansError::Full { .. } => StatusCode::CONFLICT,
+            BansError::NotBanned(_) => StatusCode::NOT_FOUND,
+            BansError::Reason => StatusCode::UNPROCESSABLE_ENTITY,
+            BansError::Store(error) => return error.into(),
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -7,12 +7,12 @@ use crate::mail::Standing;
 /// Every schema, by name.
 pub fn schemas() -> Value {
     let mut all = Map::new();
-    for part in [credentials(), storage(), mail(), issues(), limits(), backups(), server()] {
+    for part in [credentials(), storage(), mail(), issues(), limits(), bans(), backups(), server()] {
         if let Value::Object(fields) = part {
             all.extend(fields);
         }
     }
-    let pages: [(&str, Value); 13] = [
+    let pages: [(&str, Value); 14] = [
         ("TokenPage", reference("Token")),
         ("AccessKeyPage", reference("AccessKey")),
         ("AuditPage", reference("AuditEntry")),
@@ -24,6 +24,7 @@ pub fn schemas() -> Value {
         ("IssuePage", reference("Issue")),
         ("LimitPage", reference("LimitPolicy")),
         ("RejectionPage", reference("Rejection")),
+        ("BanPage", reference("Ban")),
         ("SnapshotPage", reference("Snapshot")),
         ("ObjectPage", reference("ObjectSummary")),
     ];
@@ -341,6 +342,22 @@ fn limits() -> Value {
             ("address_failures", number()),
             ("suspicious", truth()),
         ]),
+    })
+}
+
+fn bans() -> Value {
+    let span = json!({"type": ["string", "null"], "description": "Such as `1h`; without it, until it is lifted."});
+    let force = json!({"type": "boolean", "default": false, "description": "Also who is never banned otherwise."});
+    json!({
+        "Ban": object([
+            ("address", text()),
+            ("jail", maybe(text())),
+            ("reason", text()),
+            ("since", moment()),
+            ("until", maybe(moment())),
+            ("times", number()),
+        ]),
+        "NewBan": sent([("address", text()), ("for", span), ("reason", text()), ("force", force)], &["address"]),
     })
 }
 

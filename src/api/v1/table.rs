@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use super::route::{Answer, Param, Route, Verb};
-use super::{backups, credentials, faults, limits, post, server, storage};
+use super::{backups, bans, credentials, faults, limits, post, server, storage};
 use crate::accounts::Scopes;
 
 const READ: Option<Scopes> = Some(Scopes::READ);
@@ -362,6 +362,29 @@ pub static ROUTES: &[Route] = &[
             Answer::Nothing,
             |api, call| Box::pin(ready(limits::reset(&api, &call))),
         )
+    },
+    Route {
+        query: &[CURSOR, LIMIT],
+        ..get("/bans", "listBans", "Who is banned at the edge, by address.", Answer::Json("BanPage"), |api, call| {
+            Box::pin(ready(bans::list(&api, &call)))
+        })
+    },
+    Route {
+        body: Some("NewBan"),
+        status: 201,
+        ..post(
+            "/bans",
+            "addBan",
+            "Bans an address (IPv6: its /64) or a network, for a time or until it is lifted.",
+            Answer::Json("Ban"),
+            |api, call| Box::pin(bans::add(api, call)),
+        )
+    },
+    Route {
+        query: &[Param { name: "address", doc: "The address or network, as the list has it.", required: true }],
+        ..delete("/bans", "liftBan", "Lifts a ban and forgets those before it.", |api, call| {
+            Box::pin(bans::remove(api, call))
+        })
     },
     get(
         "/backups",

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::accounts::{AccessKeys, AccountsConfig, By, FirstCredentials, Scopes};
+use crate::bans::Bans;
 use crate::base::{Disk, Secret, Shutdown, Supervisor, SystemRandom};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey};
@@ -88,6 +89,7 @@ fn door() -> Door {
         mail: Outbox::new(store.clone(), clock.clone(), random, &metrics, MailConfig::default()),
         backups: crate::backup::server_tests::backups(&Shutdown::new()),
         issues: crate::issues::tests::issues(&store, crate::issues::IssuesConfig::default()).issues,
+        bans: Bans::open(store.clone(), clock.clone(), &metrics, crate::bans::Rules::default()).unwrap(),
         limits: Limits::open(store.clone(), clock.clone(), &metrics, &RateLimitsConfig::default()).unwrap(),
         checks: Checks::new(Vec::new(), Shutdown::new()),
         certificates,
@@ -279,6 +281,38 @@ async fn buckets_and_objects_are_shown_and_addresses_signed() {
         assert_eq!(door.admin("POST", "/v1/buckets/photos/presign", Some(bad)).await.status, 400);
     }
     assert_eq!(door.admin("DELETE", "/v1/buckets/photos", None).await.status, 204);
+}
+
+#[tokio::test]
+async fn addresses_are_banned_listed_and_let_go() {
+    let door = door();
+    let made =
+        door.admin("POST", "/v1/bans", Some(json!({"address": "2001:db8::1", "for": "1h", "reason": "why"}))).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!((&made.json()["address"], &made.json()["jail"]), (&json!("2001:db8::/64"), &json!(null)));
+    assert_eq!(
+        door.admin("POST", "/v1/bans", Some(json!({"address": "192.0.2.1"}))).await.json()["until"],
+        json!(null)
+    );
+    let first = door.admin("GET", "/v1/bans?limit=1", None).await.json();
+    assert_eq!(first["items"][0]["address"], json!("192.0.2.1"));
+    let path = format!("/v1/bans?cursor={}", first["next"].as_str().unwrap());
+    let second = door.admin("GET", &path, None).await.json();
+    assert_eq!((&second["items"][0]["address"], &second["next"]), (&json!("2001:db8::/64"), &json!(null)));
+    for (body, status) in [
+        (json!({"address": "x"}), 400),
+        (json!({"address": "192.0.2.1", "for": "x"}), 400),
+        (json!({"address": "127.0.0.1"}), 409),
+        (json!({"address": "192.0.2.1", "reason": "x".repeat(300)}), 422),
+        (json!({"address": "127.0.0.1", "force": true}), 201),
+    ] {
+        assert_eq!(door.admin("POST", "/v1/bans", Some(body.clone())).await.status, status, "{body}");
+    }
+    let lift = "/v1/bans?address=2001:db8::/64";
+    assert_eq!(door.admin("DELETE", lift, None).await.status, 204);
+    assert_eq!(door.admin("DELETE", lift, None).await.status, 404);
+    let audit = door.admin("GET", "/v1/audit", None).await.text;
+    assert!(audit.contains("ban.added") && audit.contains("ban.lifted"), "{audit}");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     certificates.sort_by_key(|view| view.error.is_none());
     let more = certificates.len().saturating_sub(SHOWN);
     certificates.truncate(SHOWN);
-    let (frame, now) = (page.frame("Certificates", Section::Dashboard), world.clock.now());
+    let (frame, now) = (page.frame("Certificates", Section::Edge), world.clock.now());
     page::show(&CertificatesPage { frame, certificates, more, now })
 }
 

@@ -2,6 +2,7 @@
 
 mod account;
 mod backups;
+mod bans;
 mod bucket_settings;
 mod buckets;
 mod certificates;
@@ -88,6 +89,8 @@ pub fn router(console: &Console) -> Router {
         .route("/keys/tokens/{id}/revoke", get(keys::ask_revoke_token).post(keys::revoke_token))
         .route("/backups", get(backups::show))
         .route("/certificates", get(certificates::show))
+        .route("/bans", get(bans::show).post(bans::add))
+        .route("/bans/lift", post(bans::lift))
         .route("/upstreams", get(upstreams::show))
         .route("/backups/run", post(backups::run))
         .route("/settings", get(settings::show))

@@ -24,7 +24,7 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     upstreams.sort_by_key(|view| view.state == UpstreamState::Up);
     let more = upstreams.len().saturating_sub(SHOWN);
     upstreams.truncate(SHOWN);
-    page::show(&UpstreamsPage { frame: page.frame("Apps behind the edge", Section::Dashboard), upstreams, more })
+    page::show(&UpstreamsPage { frame: page.frame("Apps behind the edge", Section::Edge), upstreams, more })
 }
 
 /// The class of a state's badge.

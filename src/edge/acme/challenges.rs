@@ -45,6 +45,11 @@ impl Challenges {
         self.answers().certificates.get(&name.to_ascii_lowercase()).cloned()
     }
 
+    /// Whether an authority may come to see a certificate.
+    pub fn expects_handshakes(&self) -> bool {
+        !self.answers().certificates.is_empty()
+    }
+
     /// Answers HTTP-01.
     pub fn answer_file(self: &Arc<Self>, token: &str, authorization: &str) -> Answering {
         self.answers().files.insert(token.to_owned(), authorization.to_owned());

@@ -3,6 +3,7 @@
 mod acme;
 mod authority;
 mod balancing;
+mod banning;
 mod compressing;
 mod files;
 mod guarding;
@@ -147,6 +148,7 @@ fn world(folder: &std::path::Path, supervisor: &Supervisor, metrics: &Metrics) -
         random: Arc::new(SystemRandom),
         disk: Arc::new(LocalDisk),
         data_dir: folder.to_owned(),
+        bans: Bans::open(memory_store(), Arc::new(SystemClock::new()), metrics, crate::bans::Rules::default()).unwrap(),
         store: memory_store(),
         metrics: metrics.clone(),
         supervisor: supervisor.clone(),
