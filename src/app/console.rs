@@ -13,7 +13,7 @@ use crate::issues::Issues;
 use crate::kv::Handle;
 use crate::limits::Limits;
 use crate::mail::Outbox;
-use crate::monitor::{Certificates, Checks, Upstreams};
+use crate::monitor::{Certificates, Checks, SitesSeen, Upstreams};
 use crate::objects::Objects;
 
 /// The services that the pages show besides those of the ground.
@@ -39,6 +39,8 @@ pub(super) struct Shown {
     pub certificates: Certificates,
     /// The apps behind the edge.
     pub upstreams: Upstreams,
+    /// The sites of the edge.
+    pub sites: SitesSeen,
 }
 
 /// The pages. `started` is the clock's monotonic time at the start.
@@ -52,7 +54,8 @@ pub(super) fn open(
     shown: Shown,
     started: Duration,
 ) -> Result<Console, StartError> {
-    let Shown { keyspace, limits, bans, objects, outbox, issues, backups, checks, certificates, upstreams } = shown;
+    let Shown { keyspace, limits, bans, objects, outbox, issues, backups, checks, certificates, upstreams, sites } =
+        shown;
     let (keys, users, reached) = (Arc::clone(&ground.keys), ground.users.clone(), connect.clone());
     let listed = doors::table(connect).into_iter();
     let world = World {
@@ -72,6 +75,7 @@ pub(super) fn open(
         checks,
         certificates,
         upstreams,
+        sites,
         history: history::start(&plan.metrics, Arc::clone(&plan.clock), &plan.supervisor),
         metrics: plan.metrics.clone(),
         doors: listed.map(|door| Door { speaks: door.speaks, address: door.address }).collect(),

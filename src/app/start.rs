@@ -28,7 +28,7 @@ use crate::issues::{self, Issues};
 use crate::jobs::Jobs;
 use crate::kv::Handle;
 use crate::limits::Limits;
-use crate::monitor::{Certificates, Check, Checks, SettingViews, Upstreams};
+use crate::monitor::{Certificates, Check, Checks, SettingViews, SitesSeen, Upstreams};
 use crate::objects::Objects;
 use crate::s3::S3Door;
 use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
@@ -112,7 +112,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let connect = doors.connect();
     let checks = Checks::new(parts(&ground, &services, keyspace.clone()), plan.supervisor.shutdown().clone());
 
-    let (certificates, upstreams) = (Certificates::default(), Upstreams::default());
+    let (certificates, upstreams, sites) = (Certificates::default(), Upstreams::default(), SitesSeen::default());
 
     let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
@@ -149,6 +149,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks: checks.clone(),
         certificates: certificates.clone(),
         upstreams: upstreams.clone(),
+        sites: sites.clone(),
     };
     let pages = console::open(plan, &ground, &connect, shown, started)?;
     let mut router = api.router().merge(v1.router()).merge(ses).merge(ingest.router());
@@ -164,9 +165,12 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
     let edge = doors.start_edge(plan, &ground, on_edge, bans.clone(), &Runtime::current())?;
     if let Some(keeper) = edge.as_ref().map(|edge| Arc::clone(edge.keeper())) {
-        certificates.told_by(move || keeper.view());
+        let renewer = Arc::clone(&keeper);
+        certificates.kept_by(move || keeper.view(), move |name| renewer.renew(name));
     }
     if let Some(edge) = edge.clone() {
+        let told = (Arc::clone(&edge), Arc::clone(&edge));
+        sites.told_by(move || told.0.sites(), move || told.1.passed());
         upstreams.told_by(move || edge.upstreams());
     }
     let reloader = Arc::new(Reloader::new(plan.source.clone(), edge.clone(), plan.settings.clone()));

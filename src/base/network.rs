@@ -107,13 +107,13 @@ impl FromStr for Network {
     }
 }
 
+/// As [`Network::client`] reads it.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = Ipv6Addr::from_bits(self.base);
         match (address.to_ipv4_mapped(), self.bits.checked_sub(MAPPED_BITS)) {
             (Some(address), Some(32)) => write!(f, "{address}"),
             (Some(address), Some(bits)) => write!(f, "{address}/{bits}"),
-            _ if self.bits == u128::BITS => write!(f, "{address}"),
             _ => write!(f, "{address}/{}", self.bits),
         }
     }
@@ -171,7 +171,7 @@ mod tests {
             ("192.0.2.1", "192.0.2.1"),
             ("192.0.2.77/24", "192.0.2.0/24"),
             ("2001:db8::1", "2001:db8::/64"),
-            ("2001:db8::1/128", "2001:db8::1"),
+            ("2001:db8::1/128", "2001:db8::1/128"),
             ("::ffff:192.0.2.1", "192.0.2.1"),
             ("0.0.0.0/0", "0.0.0.0/0"),
             ("::/0", "::/0"),

@@ -190,13 +190,19 @@ pub(super) enum RouteCommand {
     Explain {
         /// The whole address: scheme, host, path and query
         url: String,
-        /// Its method
-        #[arg(long, default_value = "GET")]
-        method: String,
-        /// The address of who asks
-        #[arg(long)]
-        from: Option<std::net::IpAddr>,
+        #[command(flatten)]
+        with: RequestFlags,
     },
+}
+
+#[derive(Clone, Args)]
+pub(super) struct RequestFlags {
+    /// The request's method
+    #[arg(long, default_value = "GET")]
+    pub method: String,
+    /// The address of who asks
+    #[arg(long)]
+    pub from: Option<std::net::IpAddr>,
 }
 
 #[derive(Clone, Subcommand)]
@@ -299,8 +305,13 @@ pub(super) enum TokenCommand {
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check the settings, and print what is set and from where
-    Check,
+    /// Check the settings, and print what is set and from where; or what a request to URL would meet under them
+    Check {
+        /// A whole address: scheme, host, path and query
+        url: Option<String>,
+        #[command(flatten)]
+        with: RequestFlags,
+    },
     /// Print every setting with its manual and default, as a file to start from
     Reference,
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::arguments::RequestFlags;
 use super::say;
 use crate::base::LocalDisk;
 use crate::config::{self, Environment, Inputs, Loaded, Origin};
@@ -42,8 +43,8 @@ impl Shell {
 }
 
 /// Prints what a request to `url` would meet.
-pub(super) fn explain(shell: &Shell, url: &str, method: &str, from: Option<std::net::IpAddr>) -> anyhow::Result<()> {
-    let asking = Asking { url: url.parse()?, method: method.to_ascii_uppercase().parse()?, from };
+pub(super) fn explain(shell: &Shell, url: &str, with: &RequestFlags) -> anyhow::Result<()> {
+    let asking = Asking { url: url.parse()?, method: with.method.to_ascii_uppercase().parse()?, from: with.from };
     let lines = edge::explain(&shell.load(&[])?.config.edge, &["console", "s3"], &asking)?;
     say(&lines.iter().fold(String::new(), |out, line| out + line + "\n"))
 }

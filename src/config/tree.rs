@@ -106,6 +106,8 @@ tree! {
 /// Tables inside sections, by the name of their type.
 const TABLES: &[(&str, Shape)] = &[
     ("SiteConfig", Shape::of::<edge::SiteConfig>()),
+    ("BansConfig", Shape::of::<edge::BansConfig>()),
+    ("JailConfig", Shape::of::<edge::JailConfig>()),
     ("ZoneConfig", Shape::of::<edge::ZoneConfig>()),
     ("CertificateConfig", Shape::of::<edge::CertificateConfig>()),
     ("AcmeConfig", Shape::of::<edge::AcmeConfig>()),

@@ -47,6 +47,8 @@ pub enum Unit {
     BytesPerSecond,
     /// Hundredths.
     Percent,
+    /// Seconds.
+    Seconds,
 }
 
 impl Unit {
@@ -58,6 +60,8 @@ impl Unit {
             Self::Bytes => format::bytes(value.max(0.0) as u64),
             Self::BytesPerSecond => format!("{}/s", format::bytes(value.max(0.0) as u64)),
             Self::Percent => format!("{} %", short(value)),
+            Self::Seconds if value < 1.0 => format!("{} ms", short(value * 1000.0)),
+            Self::Seconds => format!("{} s", short(value)),
         }
     }
 
@@ -67,7 +71,12 @@ impl Unit {
             Self::Bytes | Self::BytesPerSecond => 1024_f64.powf((value.max(1.0)).log(1024.0).floor()),
             _ => 1.0,
         };
-        let scaled = (value / base).max(if matches!(self, Self::PerSecond) { 0.1 } else { 1.0 });
+        let least = match self {
+            Self::PerSecond => 0.1,
+            Self::Seconds => 0.001,
+            _ => 1.0,
+        };
+        let scaled = (value / base).max(least);
         let decade = 10_f64.powf(scaled.log10().floor());
         let step = [1.0, 2.0, 4.0, 5.0, 10.0].into_iter().find(|step| step * decade >= scaled * 0.999_999);
         step.unwrap_or(10.0) * decade * base

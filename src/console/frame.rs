@@ -14,7 +14,7 @@ use super::flash::Flash;
 pub enum Section {
     /// State of every part.
     Dashboard,
-    /// Apps behind the edge, certificates, bans.
+    /// Sites of the edge, the apps behind it, certificates, bans.
     Edge,
     /// Keys of the Redis door, its clients, rate limits.
     Redis,
@@ -76,7 +76,7 @@ impl Section {
     pub const fn path(self) -> &'static str {
         match self {
             Self::Dashboard | Self::None => "/dashboard",
-            Self::Edge => "/upstreams",
+            Self::Edge => "/sites",
             Self::Redis => "/kv",
             Self::Buckets => "/buckets",
             Self::Mail => "/mail",

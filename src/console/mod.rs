@@ -70,7 +70,7 @@ use crate::kv::Handle;
 use crate::limits::Limits;
 use crate::mail::{Brand, Outbox};
 use crate::monitor::history::History;
-use crate::monitor::{Certificates, Checks, SettingViews, Upstreams};
+use crate::monitor::{Certificates, Checks, SettingViews, SitesSeen, Upstreams};
 use crate::objects::Objects;
 use crate::telemetry::Metrics;
 
@@ -128,6 +128,8 @@ pub struct World {
     pub certificates: Certificates,
     /// The apps behind the edge.
     pub upstreams: Upstreams,
+    /// The sites of the edge.
+    pub sites: SitesSeen,
     /// The numbers of the last hour and day.
     pub history: History,
     /// The numbers now.

@@ -24,10 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use super::config::EdgeConfig;
 use super::error::EdgeError;
+use super::tail::Tail;
+use super::traffic::{Ended, SiteCounts};
 use crate::base::disk::parent;
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, DiskFile, OpenMode, Supervisor};
 use crate::http::Body;
+use crate::monitor::Passed;
 use crate::telemetry::Counter;
 
 /// Most bytes of lines that wait for the writer.
@@ -36,6 +39,9 @@ const BUFFER: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest path and longest user agent in a line, in bytes.
 const LONGEST: usize = 2048;
+
+/// Longest path of a request shown in the console, in bytes.
+const TAIL_PATH: usize = 200;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +78,9 @@ struct Sender {
     /// One of so many is logged.
     one_of: u64,
     number: AtomicU64,
-    shared: Arc<Shared>,
+    /// The writer, when the log is on.
+    shared: Option<Arc<Shared>>,
+    tail: Tail,
     clock: Arc<dyn Clock>,
     dropped: Counter,
 }
@@ -90,7 +98,7 @@ struct State {
 }
 
 impl AccessLog {
-    /// Starts the writer `edge.access_log` asks for; `None` when it is off.
+    /// Starts the writer `edge.access_log` asks for, if it does. Requests are also noted in `tail` while somebody looks.
     ///
     /// # Errors
     /// The file cannot be opened, or there is no thread.
@@ -100,30 +108,38 @@ impl AccessLog {
         clock: &Arc<dyn Clock>,
         supervisor: &Supervisor,
         dropped: &Counter,
-    ) -> Result<Option<Self>, EdgeError> {
-        let mut target = match config.access_log.as_str() {
-            "" | "off" => return Ok(None),
-            "stdout" => Target::Stdout,
-            path => Target::File(
+        tail: Tail,
+    ) -> Result<Self, EdgeError> {
+        let target = match config.access_log.as_str() {
+            "" | "off" => None,
+            "stdout" => Some(Target::Stdout),
+            path => Some(Target::File(
                 LogFile::open(Arc::clone(disk), PathBuf::from(path), config.access_log_size.bytes())
                     .map_err(|source| EdgeError::System { what: "cannot open edge.access_log", source })?,
-            ),
+            )),
         };
-        let shared = Arc::new(Shared::default());
-        let lines = Arc::clone(&shared);
-        supervisor
-            .thread("edge-log", Role::Ordinary, Priority::Normal, move || lines.write_to(&mut target))
-            .map_err(|source| EdgeError::System { what: "cannot start the request log's thread", source })?;
+        let shared = target.is_some().then(Arc::<Shared>::default);
+        if let Some((mut target, lines)) = target.zip(shared.clone()) {
+            supervisor
+                .thread("edge-log", Role::Ordinary, Priority::Normal, move || lines.write_to(&mut target))
+                .map_err(|source| EdgeError::System { what: "cannot start the request log's thread", source })?;
+        }
         let (format, one_of) = (config.access_log_format, u64::from(config.access_log_sample.max(1)));
         let number = AtomicU64::new(0);
-        Ok(Some(Self(Arc::new(Sender {
+        Ok(Self(Arc::new(Sender {
             format,
             one_of,
             number,
             shared,
+            tail,
             clock: Arc::clone(clock),
             dropped: dropped.clone(),
-        }))))
+        })))
+    }
+
+    /// Whether anybody wants to know of requests.
+    pub fn is_wanted(&self) -> bool {
+        self.0.shared.is_some() || self.0.tail.is_watched()
     }
 
     /// Begins the entry of a request.
@@ -171,13 +187,17 @@ pub struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let Sender { format, one_of, number, shared, clock, dropped } = &*self.log.0;
+        let Sender { format, one_of, number, shared, tail, clock, dropped } = &*self.log.0;
+        let took = clock.monotonic().saturating_sub(self.began);
+        if tail.is_watched() {
+            tail.note(self.passed(clock.now(), took));
+        }
+        let Some(shared) = shared else { return };
         // Every request is counted, so that errors do not change which of the others are logged.
         let turn = number.fetch_add(1, Ordering::Relaxed) % one_of;
         if turn != 0 && self.status < 400 {
             return;
         }
-        let took = clock.monotonic().saturating_sub(self.began);
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.lines.len() >= BUFFER {
             dropped.inc();
@@ -203,6 +223,19 @@ fn referer(headers: &http::HeaderMap) -> Option<String> {
 }
 
 impl Entry {
+    fn passed(&self, at: crate::base::Timestamp, took: Duration) -> Passed {
+        Passed {
+            at,
+            client: self.client,
+            method: self.method.to_string(),
+            host: self.host.clone(),
+            path: self.path.get(..self.path.floor_char_boundary(TAIL_PATH)).unwrap_or_default().to_owned(),
+            status: self.status,
+            bytes: self.bytes,
+            took,
+        }
+    }
+
     /// A line as Apache's `common` and `combined` and nginx's `combined` have it.
     fn write_plain(&self, out: &mut Vec<u8>, now: crate::base::Timestamp, format: LineFormat) -> std::io::Result<()> {
         match self.client {
@@ -255,13 +288,40 @@ impl Entry {
     }
 }
 
-/// A response body that counts its bytes into an entry.
+/// A response body that is counted to its end.
 #[derive(Debug)]
 pub struct Logged {
     /// The body.
     pub inner: Body,
-    /// The entry, complete but for the bytes.
-    pub entry: Entry,
+    /// What is told of the answer at its end.
+    pub told: Told,
+}
+
+/// Who is told of an answer when it, and with it this, ends.
+#[derive(Debug)]
+pub struct Told {
+    /// The log's entry, complete but for the bytes.
+    pub entry: Option<Entry>,
+    /// The site's counters.
+    pub site: Option<Arc<SiteCounts>>,
+    /// The answer; bytes and time are filled in.
+    pub ended: Ended,
+    /// When the request came, on the monotonic clock.
+    pub began: Duration,
+    /// For the time it took.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.bytes = self.ended.bytes;
+        }
+        if let Some(site) = &self.site {
+            let took = self.clock.monotonic().saturating_sub(self.began);
+            site.count(&Ended { took, ..self.ended });
+        }
+    }
 }
 
 impl http_body::Body for Logged {
@@ -274,7 +334,8 @@ impl http_body::Body for Logged {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.inner).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &frame {
-            self.entry.bytes = self.entry.bytes.saturating_add(frame.data_ref().map_or(0, Bytes::len) as u64);
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.told.ended.bytes = self.told.ended.bytes.saturating_add(bytes);
         }
         frame
     }
@@ -290,8 +351,10 @@ impl http_body::Body for Logged {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.shared.filled.notify_one();
+        if let Some(shared) = &self.shared {
+            shared.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+            shared.filled.notify_one();
+        }
     }
 }
 
@@ -437,7 +500,9 @@ mod tests {
             ..EdgeConfig::default()
         };
         for _ in 0..count {
-            let log = AccessLog::start(&config, &disk, &clock, &supervisor, &Counter::default()).unwrap().unwrap();
+            let log =
+                AccessLog::start(&config, &disk, &clock, &supervisor, &Counter::default(), Tail::new(clock.clone()))
+                    .unwrap();
             let request = http::Request::builder().uri("/a?token=x").header("user-agent", "a\"b").body(Body::empty());
             let mut entry = log.begin(&request.unwrap());
             entry.client = Some("192.0.2.1".parse().unwrap());
@@ -479,7 +544,8 @@ mod tests {
         let (clock, disk): (Arc<dyn Clock>, Arc<dyn Disk>) = (Arc::new(TestClock::default()), Arc::new(LocalDisk));
         let config =
             EdgeConfig { access_log: path.display().to_string(), access_log_sample: 10, ..EdgeConfig::default() };
-        let log = AccessLog::start(&config, &disk, &clock, &supervisor, &Counter::default()).unwrap().unwrap();
+        let log = AccessLog::start(&config, &disk, &clock, &supervisor, &Counter::default(), Tail::new(clock.clone()))
+            .unwrap();
         for number in 0..30 {
             let mut entry = log.begin(&http::Request::builder().uri("/").body(Body::empty()).unwrap());
             entry.status = if number % 10 == 5 { 404 } else { 200 };

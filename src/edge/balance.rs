@@ -36,6 +36,19 @@ pub enum Balance {
     Address,
 }
 
+impl Balance {
+    /// Its name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LeastConnections => "least-connections",
+            Self::RoundRobin => "round-robin",
+            Self::RandomTwo => "random-two",
+            Self::Cookie => "cookie",
+            Self::Address => "address",
+        }
+    }
+}
+
 /// An app: its copies, and how requests are spread over them.
 #[derive(Debug)]
 pub struct App {

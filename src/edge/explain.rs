@@ -102,7 +102,7 @@ pub fn explain(config: &EdgeConfig, doors: &[&str], asking: &Asking) -> Result<V
                 out.push(format!("app: {}", peer.name));
             }
             if app.copies.len() > 1 {
-                out.push(format!("balance: {:?}", app.balance()));
+                out.push(format!("balance: {}", app.balance().name()));
             }
         }
         Target::Files(_) => out.push("files: of edge.sites.root".to_owned()),
@@ -123,6 +123,16 @@ mod tests {
         .unwrap();
         let asking = Asking { url: url.parse().unwrap(), method, from: Some("192.0.2.1".parse().unwrap()) };
         explain(&config, &["console", "s3"], &asking).unwrap().join("\n")
+    }
+
+    #[test]
+    fn words_are_those_of_the_settings() {
+        for name in ["least-connections", "round-robin", "random-two", "cookie", "address"] {
+            let text = format!("[[sites]]\nupstreams = [\"127.0.0.1:3\", \"127.0.0.1:4\"]\nbalance = \"{name}\"\n");
+            let asking = Asking { url: "https://a.example/".parse().unwrap(), method: Method::GET, from: None };
+            let lines = explain(&toml::from_str(&text).unwrap(), &[], &asking).unwrap();
+            assert!(lines.contains(&format!("balance: {name}")), "{lines:?}");
+        }
     }
 
     #[test]

@@ -266,6 +266,7 @@ impl Checker {
     /// Works until the server drains.
     pub async fn run(self) {
         let shutdown = self.supervisor.shutdown().clone();
+        let mut shown: Arc<Watched> = Arc::default();
         loop {
             let now = Instant::now();
             let mut wake = now + IDLE;
@@ -275,6 +276,8 @@ impl Checker {
                 let look = move || watched.switches.iter().for_each(|switch| switch.look());
                 let _stopping = tokio::task::spawn_blocking(look).await;
             }
+            self.forget_gone(&shown, &watched);
+            shown = Arc::clone(&watched);
             for peer in &watched.peers {
                 let up = peer.health.standing(now) == Standing::Up;
                 let help = "Whether a copy of an app gets requests.";
@@ -292,6 +295,13 @@ impl Checker {
                 () = sleep(wake.saturating_duration_since(Instant::now())) => {}
                 () = shutdown.draining() => return,
             }
+        }
+    }
+
+    /// Takes the copies that are no longer among `now` out of the metrics.
+    fn forget_gone(&self, before: &Watched, now: &Watched) {
+        for gone in before.peers.iter().filter(|peer| !now.peers.iter().any(|other| other.name == peer.name)) {
+            self.metrics.forget(("upstream", &gone.name));
         }
     }
 

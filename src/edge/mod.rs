@@ -48,10 +48,12 @@ mod security;
 mod shape;
 mod site_config;
 mod sites;
+mod tail;
 mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traffic;
 mod upgrade;
 mod upstream;
 mod view;
@@ -82,6 +84,8 @@ use self::health::{Checker, Watched};
 use self::metrics::EdgeMetrics;
 use self::proxy::Proxy;
 use self::sites::Sites;
+use self::tail::Tail;
+use self::traffic::Traffic;
 use self::upgrade::Tunnels;
 use self::worker::{Places, Serving, Worker};
 use crate::bans::Bans;
@@ -143,6 +147,10 @@ pub struct Edge {
     clock: Arc<dyn Clock>,
     /// What is looked after by now.
     watched: Arc<ArcSwap<Watched>>,
+    /// What is counted of each site.
+    traffic: Arc<ArcSwap<Traffic>>,
+    /// The last requests.
+    tail: Tail,
 }
 
 /// What a reload replaces of one worker.
@@ -192,11 +200,14 @@ impl Edge {
             supervisor: supervisor.clone(),
             clock: Arc::clone(&clock),
             watched: Arc::default(),
+            traffic: Arc::default(),
+            tail: Tail::new(Arc::clone(&clock)),
         };
         let sites = Sites::new(config)?;
         edge.watched.store(Arc::new(sites.watched()));
         let rules = edge.rules(config, sites, None)?;
-        let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped)?;
+        edge.traffic.store(Arc::clone(&rules.traffic));
+        let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped, edge.tail.clone())?;
 
         let mut ready = Vec::new();
         for (listeners, name) in listeners.split().into_iter().zip(NAMES) {
@@ -238,6 +249,7 @@ impl Edge {
             metrics: edge.metrics.clone(),
         };
         supervisor.task("edge health checks", Role::Critical, checker.run());
+        supervisor.task("edge traffic", Role::Ordinary, traffic::follow(Arc::clone(&edge.traffic), supervisor.clone()));
         Ok(edge)
     }
 

@@ -1,14 +1,18 @@
-//! What becomes known of a request on its way, for those who look at it afterwards: the request log and the jails.
+//! What becomes known of a request on its way, for those who look at it afterwards: the request log, the site's counters, the jails.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
 
-use super::access::{Entry, Logged};
+use super::access::{Entry, Logged, Told};
 use super::host::Host;
 use super::jails::{Jails, Seen};
+use super::traffic::{Ended, SiteCounts};
+use crate::base::Clock;
 use crate::http::Body;
 
 /// One request, as far as it has come.
@@ -24,6 +28,8 @@ pub struct Passage {
     pub banned: bool,
     /// Whether one of Mainstay's own doors answered.
     pub by_door: bool,
+    /// The counters of the site that answered.
+    pub site: Option<Arc<SiteCounts>>,
     /// How long the app took to its response head.
     pub upstream: Option<Duration>,
 }
@@ -64,14 +70,32 @@ impl Passage {
         jails.look(&seen, now);
     }
 
-    /// Puts what is known into `entry`, whose line is written when the body of `response` ends.
-    pub fn log(self, mut entry: Entry, response: Response<Body>) -> Response<Body> {
-        entry.client = self.client;
-        if let Some(host) = &self.host {
-            host.as_str().clone_into(&mut entry.host);
+    /// Has `entry` and the site's counters told of `response` when its body ends. It came at `began`, monotonic.
+    pub fn follow(
+        self,
+        mut entry: Option<Entry>,
+        response: Response<Body>,
+        began: Duration,
+        clock: &Arc<dyn Clock>,
+    ) -> Response<Body> {
+        let status = response.status().as_u16();
+        if let Some(entry) = &mut entry {
+            entry.client = self.client;
+            if let Some(host) = &self.host {
+                host.as_str().clone_into(&mut entry.host);
+            }
+            entry.upstream = self.upstream;
+            entry.status = status;
         }
-        entry.upstream = self.upstream;
-        entry.status = response.status().as_u16();
-        response.map(|inner| Body::new(Logged { inner, entry }))
+        if entry.is_none() && self.site.is_none() {
+            return response;
+        }
+        let ended = Ended { status, bytes: 0, took: Duration::ZERO, upstream: self.upstream };
+        let told = Told { entry, site: self.site, ended, began, clock: Arc::clone(clock) };
+        if response.body().is_end_stream() {
+            drop(told);
+            return response;
+        }
+        response.map(|inner| Body::new(Logged { inner, told }))
     }
 }

@@ -32,6 +32,7 @@ use super::security;
 use super::shape::{self, NoPath};
 use super::sites::{Miss, Site, Sites};
 use super::target::Target;
+use super::traffic::Traffic;
 use super::upgrade::Tunnels;
 use crate::bans::Bans;
 use crate::base::Clock;
@@ -75,6 +76,8 @@ enum Whose {
 pub struct Rules {
     /// Which site answers what.
     pub sites: Sites,
+    /// What is counted of each site.
+    pub traffic: Arc<Traffic>,
     /// Who is banned.
     pub bans: Bans,
     /// Who gets banned for what; `None` while no jail is at work.
@@ -107,8 +110,8 @@ pub struct Proxy {
     pub current: ArcSwap<Current>,
     /// Where WebSockets go.
     pub tunnels: Tunnels,
-    /// The request log, when on.
-    pub log: Option<AccessLog>,
+    /// The request log.
+    pub log: AccessLog,
     /// For measuring upstreams.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -122,17 +125,15 @@ impl Handler for Proxy {
         Box::pin(async move {
             let current = self.current.load_full();
             let jails = current.rules.jails.as_ref();
-            let entry = self.log.as_ref().map(|log| log.begin(&request));
+            let began = self.clock.monotonic();
+            let entry = self.log.is_wanted().then(|| self.log.begin(&request));
             let asked = jails.map(|_| Asked::of(&request));
             let mut passage = Passage { wants_host: entry.is_some() || asked.is_some(), ..Passage::default() };
             let response = self.answer(&current, request, peer, &mut passage).await;
             if let (Some(jails), Some(asked)) = (jails, &asked) {
                 passage.show(jails, asked, response.status(), self.clock.monotonic());
             }
-            match entry {
-                Some(entry) => passage.log(entry, response),
-                None => response,
-            }
+            passage.follow(entry, response, began, &self.clock)
         })
     }
 }
@@ -207,6 +208,7 @@ impl Proxy {
             Err(Miss::Ambiguous) => return self.refused(Refusal::Ambiguous, form),
             Err(Miss::Unknown) => return pages::no_site(!rules.sites.is_empty(), form),
         };
+        passage.site = rules.traffic.counts(site.number).map(Arc::clone);
         let asked = Question { parts, body, host, client, form };
         let (response, whose) = self.serve(current, site, asked, passage).await;
         match &site.shape {

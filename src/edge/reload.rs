@@ -16,6 +16,7 @@ use super::jails::{self, Jails};
 use super::pool::Pools;
 use super::proxy::{Current, Proxy, Rules};
 use super::sites::Sites;
+use super::traffic::Traffic;
 use super::worker::{DOOR, Serving};
 use crate::http::{ServeConfig, Server};
 
@@ -50,6 +51,7 @@ impl Edge {
         self.keeper.reload(config, Names::of(config, &self.labels)).await?;
         self.watched.store(Arc::new(rules.sites.watched()));
         self.bans.set_rules(jails::rules(config));
+        self.traffic.store(Arc::clone(&rules.traffic));
         for hand in &self.crew {
             let current = self.current(config, &rules, Some(&hand.proxy.current.load().pools));
             hand.proxy.current.store(Arc::new(current));
@@ -84,7 +86,9 @@ impl Edge {
         sites: Sites,
         before: Option<&Jails>,
     ) -> Result<Arc<Rules>, ConfigError> {
+        let traffic = Arc::new(Traffic::of(&sites, &self.metrics, Some(&self.traffic.load())));
         Ok(Arc::new(Rules {
+            traffic,
             sites,
             bans: self.bans.clone(),
             jails: Jails::of(&config.bans, &self.bans, &self.metrics, before)?,

@@ -40,6 +40,8 @@ pub struct Sites {
 /// One site.
 #[derive(Clone, Debug)]
 pub struct Site {
+    /// Its place among all sites.
+    pub number: usize,
     /// Its first host and its path, as people know it.
     pub name: Arc<str>,
     /// What answers.
@@ -148,6 +150,11 @@ impl Sites {
         Watched { peers: self.peers.clone(), switches: switches.collect() }
     }
 
+    /// The name of every site, and what answers for it, by number.
+    pub fn kinds(&self) -> impl Iterator<Item = (Arc<str>, &'static str)> {
+        self.sites.iter().map(|site| (Arc::clone(&site.name), site.target.kind()))
+    }
+
     /// Every site that is an app: its name and the numbers of its copies.
     pub fn apps(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.sites.iter().filter_map(|site| match &site.target {
@@ -213,7 +220,8 @@ impl Sites {
         };
         let target = Target::of(entry, maker.config, key, &mut number)?;
         let forward = ForwardAuth::of(entry, maker.config, &mut number)?;
-        self.sites.push(maker.site(entry, target, forward)?);
+        let site = maker.site(self.sites.len(), entry, target, forward)?;
+        self.sites.push(site);
         Ok(self.sites.len().saturating_sub(1))
     }
 }
@@ -246,7 +254,13 @@ impl<'a> Maker<'a> {
         })
     }
 
-    fn site(&self, entry: &SiteConfig, target: Target, forward: Option<Box<ForwardAuth>>) -> Result<Site, ConfigError> {
+    fn site(
+        &self,
+        number: usize,
+        entry: &SiteConfig,
+        target: Target,
+        forward: Option<Box<ForwardAuth>>,
+    ) -> Result<Site, ConfigError> {
         let body = if entry.body.bytes() == 0 { self.config.limits.body } else { entry.body };
         let security = match entry.security {
             Preset::Standard => &self.standard,
@@ -254,6 +268,7 @@ impl<'a> Maker<'a> {
         };
         let host = entry.hosts.first().map_or("*", String::as_str);
         Ok(Site {
+            number,
             name: format!("{host}{}", entry.path).into(),
             target,
             maintenance: Maintenance::of(entry)?,

@@ -66,6 +66,15 @@ impl Switch {
 }
 
 impl Target {
+    /// What it is, in a word.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::App(_) => "app",
+            Self::Files(_) => "files",
+            Self::Redirect(_) => "redirect",
+        }
+    }
+
     /// What `site` names; `key` is the setting an app comes from, and `number` numbers an upstream.
     ///
     /// # Errors

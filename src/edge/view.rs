@@ -4,9 +4,19 @@ use tokio::time::Instant;
 
 use super::Edge;
 use super::health::Standing;
-use crate::monitor::{UpstreamState, UpstreamView};
+use crate::monitor::{Passed, SiteView, UpstreamState, UpstreamView};
 
 impl Edge {
+    /// Every site, and how it answered in the last hour.
+    pub fn sites(&self) -> Vec<SiteView> {
+        self.traffic.load().view()
+    }
+
+    /// The last requests, the newest first; they are noted from now on, for a minute.
+    pub fn passed(&self) -> Vec<Passed> {
+        self.tail.look()
+    }
+
     /// Every copy of every app, in the order of the settings.
     pub fn upstreams(&self) -> Vec<UpstreamView> {
         let crew: Vec<_> = self.crew.iter().map(|hand| hand.proxy.current.load_full()).collect();

@@ -47,27 +47,42 @@ pub struct CertificateView {
     pub last_attempt_ms: Option<u64>,
     /// Failed attempts since the last success.
     pub failures: u32,
+    /// Whether one is ordered for this name.
+    pub can_renew: bool,
     /// When the next attempt may begin.
     pub next_attempt_ms: Option<u64>,
     /// Why the last attempt failed, in the authority's words.
     pub error: Option<String>,
 }
 
-type Tell = Box<dyn Fn() -> Vec<CertificateView> + Send + Sync>;
+struct Keeper {
+    tell: Box<dyn Fn() -> Vec<CertificateView> + Send + Sync>,
+    renew: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
 
 /// The certificates. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Certificates(Arc<OnceLock<Tell>>);
+pub struct Certificates(Arc<OnceLock<Keeper>>);
 
 impl Certificates {
-    /// From now on `tell` says how they stand; the first to be named stays.
-    pub fn told_by(&self, tell: impl Fn() -> Vec<CertificateView> + Send + Sync + 'static) {
-        let _first_stays = self.0.set(Box::new(tell));
+    /// From now on `tell` says how they stand, and `renew` orders one, if it is for a name that one is ordered for; the
+    /// first to be named stay.
+    pub fn kept_by(
+        &self,
+        tell: impl Fn() -> Vec<CertificateView> + Send + Sync + 'static,
+        renew: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) {
+        let _first_stays = self.0.set(Keeper { tell: Box::new(tell), renew: Box::new(renew) });
+    }
+
+    /// Orders a certificate for `name` now; whether that is a name one is ordered for.
+    pub fn renew(&self, name: &str) -> bool {
+        self.0.get().is_some_and(|keeper| (keeper.renew)(name))
     }
 
     /// How each stands; none while nobody keeps any.
     pub fn all(&self) -> Vec<CertificateView> {
-        self.0.get().map(|tell| tell()).unwrap_or_default()
+        self.0.get().map(|keeper| (keeper.tell)()).unwrap_or_default()
     }
 }
 

@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Upper bounds in seconds that suit requests on one machine: 100 µs to 10 s.
 pub const LATENCY_SECONDS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
+/// Upper bounds in seconds for whole requests, close enough together that quantiles read off them mean something.
+pub const REQUEST_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
 /// A number that only grows.
 #[derive(Clone, Debug, Default)]
 pub struct Counter(Arc<AtomicU64>);
@@ -74,9 +78,53 @@ impl Histogram {
         self.0.sum_micros.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
     }
 
+    /// The observations so far, by bucket.
+    pub fn counts(&self) -> LatencyCounts {
+        let counts = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        LatencyCounts { bounds: self.0.bounds, counts }
+    }
+
     /// Observations so far.
     pub fn count(&self) -> u64 {
         self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A histogram's observations at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct LatencyCounts {
+    bounds: &'static [f64],
+    counts: Vec<u64>,
+}
+
+impl LatencyCounts {
+    /// Those that came after `before`, which the same histogram gave.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let earlier = before.counts.iter().copied().chain(std::iter::repeat(0));
+        let counts = self.counts.iter().zip(earlier).map(|(now, before)| now.saturating_sub(before)).collect();
+        Self { bounds: self.bounds, counts }
+    }
+
+    /// The value below which `part` (0 to 1) of the observations lie, as if each bucket's were spread evenly over it;
+    /// what lies above the last bound counts as that. `None` without observations.
+    pub fn quantile(&self, part: f64) -> Option<f64> {
+        let total: u64 = self.counts.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let wanted = part * total as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (slot, count) in self.counts.iter().enumerate() {
+            let Some(upper) = self.bounds.get(slot).copied() else { break };
+            let count = *count as f64;
+            if count > 0.0 && below + count >= wanted {
+                return Some(lower + (upper - lower) * ((wanted - below) / count).clamp(0.0, 1.0));
+            }
+            below += count;
+            lower = upper;
+        }
+        Some(lower)
     }
 }
 
@@ -174,6 +222,22 @@ impl Metrics {
             },
         )
         .unwrap_or_else(fresh)
+    }
+
+    /// Drops every series with `label`, for a thing that is no more. Handles that somebody still has count into nothing.
+    pub fn forget(&self, label: (&str, &str)) {
+        let label = render(&[label]);
+        let has = |labels: &str| {
+            labels.match_indices(label.as_str()).any(|(at, _)| {
+                let (before, after) = (labels.get(..at).unwrap_or(""), labels.get(at + label.len()..).unwrap_or(""));
+                (before.is_empty() || before.ends_with("\",")) && (after.is_empty() || after.starts_with(','))
+            })
+        };
+        let mut families = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for family in families.values_mut() {
+            family.series.retain(|labels, _| !has(labels));
+        }
+        families.retain(|_, family| !family.series.is_empty());
     }
 
     /// Everything in Prometheus's text form.
@@ -294,6 +358,35 @@ mod tests {
         assert_eq!(metrics.sum("mainstay_x_total", &[]), Some(14.0));
         assert_eq!(metrics.sum("mainstay_x_total", &[("door", "smtp")]), None);
         assert_eq!(metrics.sum("mainstay_w_total", &[]), None);
+    }
+
+    #[test]
+    fn quantiles_are_read_off_the_buckets() {
+        let histogram = Metrics::new().histogram("mainstay_y_seconds", "y", &[], &[0.1, 1.0, 10.0]);
+        assert_eq!(histogram.counts().quantile(0.5), None);
+        for _ in 0..50 {
+            histogram.observe(0.05);
+            histogram.observe(0.5);
+        }
+        let before = histogram.counts();
+        assert!(before.quantile(0.5).is_some_and(|half| (half - 0.1).abs() < 1e-9));
+        assert!(before.quantile(0.75).is_some_and(|value| (value - 0.55).abs() < 1e-9));
+        histogram.observe(100.0);
+        assert_eq!(histogram.counts().since(&before).quantile(0.5), Some(10.0));
+        assert_eq!(histogram.counts().since(&histogram.counts()).quantile(0.5), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_exactly_what_has_the_label() {
+        let metrics = Metrics::new();
+        for (site, status) in [("a", "2xx"), ("a", "5xx"), ("ab", "2xx"), ("b", "2xx")] {
+            metrics.counter("mainstay_x_total", "x", &[("site", site), ("status", status)]).inc();
+        }
+        metrics.gauge("mainstay_y", "y", &[("site", "a")]).set(1);
+        metrics.forget(("site", "a"));
+        let text = metrics.exposition();
+        assert!(!text.contains("site=\"a\"") && !text.contains("mainstay_y"), "{text}");
+        assert_eq!(metrics.sum("mainstay_x_total", &[]), Some(2.0));
     }
 
     #[test]

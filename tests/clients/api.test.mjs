@@ -331,7 +331,8 @@ test('status, settings and the audit log', async () => {
 
 test('certificates by name, and how they stand', async () => {
   const [self] = (await ask('GET', '/certificates')).value.items;
-  assert.deepEqual([self.name, self.origin], ['localhost', 'self-signed']);
+  assert.deepEqual([self.name, self.origin, self.can_renew], ['localhost', 'self-signed', false]);
+  assert.equal((await ask('POST', '/certificates/localhost/renew')).status, 404);
 });
 
 test('apps behind the edge, and how they do', async () => {

@@ -378,6 +378,7 @@ fn server() -> Value {
             ("expires_at", maybe(moment())),
             ("renew_at", maybe(moment())),
             ("ordering", truth()),
+            ("can_renew", truth()),
             ("last_attempt_at", maybe(moment())),
             ("failures", number()),
             ("next_attempt_at", maybe(moment())),

@@ -1,11 +1,13 @@
 //! The server itself: status, certificates, apps behind the edge, and settings.
 
-use serde_json::json;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
 
 use super::V1;
 use super::problem::Problem;
 use super::route::{Call, Reply, page};
 use crate::base::Timestamp;
+use crate::monitor::CertificateView;
 
 /// `GET /v1/status`.
 pub async fn status(api: V1, _call: Call) -> Result<Reply, Problem> {
@@ -21,9 +23,12 @@ pub async fn status(api: V1, _call: Call) -> Result<Reply, Problem> {
 
 /// `GET /v1/certificates`.
 pub fn certificates(api: &V1) -> Result<Reply, Problem> {
+    page(api.certificates().all().iter().map(certificate).collect(), None)
+}
+
+fn certificate(view: &CertificateView) -> Value {
     let moment = |millis: Option<u64>| millis.map(|millis| Timestamp(millis).to_string());
-    let all = api.certificates().all().into_iter().map(|view| {
-        json!({
+    json!({
             "name": view.name,
             "origin": view.origin,
             "authority": view.authority,
@@ -31,12 +36,23 @@ pub fn certificates(api: &V1) -> Result<Reply, Problem> {
             "renew_at": moment(view.renew_at_ms),
             "ordering": view.ordering,
             "last_attempt_at": moment(view.last_attempt_ms),
+            "can_renew": view.can_renew,
             "failures": view.failures,
             "next_attempt_at": moment(view.next_attempt_ms),
             "error": view.error,
-        })
-    });
-    page(all.collect(), None)
+    })
+}
+
+/// `POST /v1/certificates/{name}/renew`.
+pub async fn renew(api: V1, call: Call) -> Result<Reply, Problem> {
+    let name = call.name(0);
+    if !api.certificates().renew(name) {
+        return Err(Problem::new(StatusCode::NOT_FOUND, format!("no certificate is ordered for `{name}`")));
+    }
+    api.users().note(&call.by(), "certificate.ordered", name).await?;
+    let all = api.certificates().all();
+    let view = all.iter().find(|view| view.name.eq_ignore_ascii_case(name));
+    Reply::accepted(&view.map(certificate))
 }
 
 /// `GET /v1/upstreams`.

@@ -165,6 +165,16 @@ pub static ROUTES: &[Route] = &[
         Answer::Json("CertificatePage"),
         |api, _call| Box::pin(ready(server::certificates(&api))),
     ),
+    Route {
+        status: 202,
+        ..post(
+            "/certificates/{name}/renew",
+            "renewCertificate",
+            "Orders a certificate for a name now; what becomes of it is in `listCertificates`.",
+            Answer::Json("Certificate"),
+            |api, call| Box::pin(server::renew(api, call)),
+        )
+    },
     get(
         "/upstreams",
         "listUpstreams",

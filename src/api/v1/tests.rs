@@ -69,20 +69,24 @@ fn door() -> Door {
         doc: String::from("The region."),
     };
     let certificates = Certificates::default();
-    certificates.told_by(|| {
-        vec![CertificateView {
-            name: String::from("example.com"),
-            origin: Origin::SelfSigned,
-            authority: None,
-            expires_ms: Some(1_000),
-            renew_at_ms: None,
-            ordering: true,
-            last_attempt_ms: None,
-            failures: 2,
-            next_attempt_ms: None,
-            error: Some(String::from("policy forbids this name")),
-        }]
-    });
+    certificates.kept_by(
+        || {
+            vec![CertificateView {
+                name: String::from("example.com"),
+                origin: Origin::SelfSigned,
+                authority: None,
+                expires_ms: Some(1_000),
+                renew_at_ms: None,
+                ordering: true,
+                can_renew: true,
+                last_attempt_ms: None,
+                failures: 2,
+                next_attempt_ms: None,
+                error: Some(String::from("policy forbids this name")),
+            }]
+        },
+        |name| name == "example.com",
+    );
     let world = World {
         users: users.clone(),
         objects,
@@ -322,6 +326,8 @@ async fn status_settings_certificates_and_issues_are_shown() {
     assert_eq!((&certificate["origin"], &certificate["failures"]), (&json!("self-signed"), &json!(2)));
     assert_eq!(certificate["expires_at"], json!("1970-01-01T00:00:01.000Z"));
     assert_eq!(certificate["error"], json!("policy forbids this name"));
+    assert_eq!(door.admin("POST", "/v1/certificates/example.com/renew", None).await.status, 202);
+    assert_eq!(door.admin("POST", "/v1/certificates/other.example/renew", None).await.status, 404);
     assert_eq!(door.admin("GET", "/v1/upstreams", None).await.json()["items"], json!([]));
     let status = door.admin("HEAD", "/v1/status", None).await;
     assert_eq!(status.status, 200);

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 
 use crate::base::Timestamp;
-use crate::console::{Answer, Console, Frame, Page, Section, format, page};
+use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
 use crate::monitor::CertificateView;
 
 /// Names shown, those that failed first.
@@ -28,6 +28,17 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     certificates.truncate(SHOWN);
     let (frame, now) = (page.frame("Certificates", Section::Edge), world.clock.now());
     page::show(&CertificatesPage { frame, certificates, more, now })
+}
+
+/// `POST /certificates/renew`.
+pub async fn renew(State(console): State<Console>, Form { page, fields }: Form) -> Answer {
+    let (world, name) = (console.world(), fields.text("name"));
+    if !world.certificates.renew(name) {
+        return page.redirect_saying("/certificates", &Flash::bad(format!("No certificate is ordered for “{name}”.")));
+    }
+    let noted = world.users.note(&page.by(), "certificate.ordered", name).await;
+    noted.map_err(|error| Fault::refused(&error))?;
+    page.redirect_saying("/certificates", &Flash::good(format!("A certificate for {name} is being ordered.")))
 }
 
 impl CertificatesPage {

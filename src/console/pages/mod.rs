@@ -23,6 +23,7 @@ mod objects;
 mod second_factor;
 mod settings;
 mod setup;
+mod sites;
 mod theme;
 mod upstreams;
 
@@ -89,6 +90,9 @@ pub fn router(console: &Console) -> Router {
         .route("/keys/tokens/{id}/revoke", get(keys::ask_revoke_token).post(keys::revoke_token))
         .route("/backups", get(backups::show))
         .route("/certificates", get(certificates::show))
+        .route("/certificates/renew", post(certificates::renew))
+        .route("/sites", get(sites::list))
+        .route("/sites/show", get(sites::show))
         .route("/bans", get(bans::show).post(bans::add))
         .route("/bans/lift", post(bans::lift))
         .route("/upstreams", get(upstreams::show))
