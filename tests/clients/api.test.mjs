@@ -1,6 +1,8 @@
 // The administration interface as a script uses it: plain fetch, a token, and the OpenAPI document as the contract.
 
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { before, test } from 'node:test';
 
 import { SESv2Client, SendEmailCommand } from '@aws-sdk/client-sesv2';
@@ -333,6 +335,21 @@ test('certificates by name, and how they stand', async () => {
   const [self] = (await ask('GET', '/certificates')).value.items;
   assert.deepEqual([self.name, self.origin, self.can_renew], ['localhost', 'self-signed', false]);
   assert.equal((await ask('POST', '/certificates/localhost/renew')).status, 404);
+});
+
+test('a certificate is ordered when asked for', async () => {
+  const settings = join(folder(file), 'mainstay.toml');
+  writeFileSync(
+    settings,
+    '[edge.acme]\nagree_terms = true\nnames = ["shop.example"]\n[[edge.acme.authorities]]\ndirectory = "https://127.0.0.1:1/dir"\n',
+  );
+  const other = await startMainstay({ data: folder(file), flags: ['--config', settings] });
+  undo(file, () => other.stop());
+  const own = base;
+  base = other.env.MAINSTAY_URL;
+  const { status, value } = await ask('POST', '/certificates/shop.example/renew', { token: other.env.MAINSTAY_API_TOKEN });
+  base = own;
+  assert.deepEqual([status, value.name, value.can_renew], [202, 'shop.example', true]);
 });
 
 test('apps behind the edge, and how they do', async () => {
