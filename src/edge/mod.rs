@@ -81,6 +81,7 @@ use self::acme::Names;
 use self::compress::Compressors;
 use self::doors::Doors;
 use self::health::{Checker, Watched};
+use self::jails::Jails;
 use self::metrics::EdgeMetrics;
 use self::proxy::Proxy;
 use self::sites::Sites;
@@ -205,7 +206,8 @@ impl Edge {
         };
         let sites = Sites::new(config)?;
         edge.watched.store(Arc::new(sites.watched()));
-        let rules = edge.rules(config, sites, None)?;
+        let jails = Jails::of(&config.bans, &edge.bans, &edge.metrics, None)?;
+        let rules = edge.rules(config, sites, jails);
         edge.traffic.store(Arc::clone(&rules.traffic));
         let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped, edge.tail.clone())?;
 

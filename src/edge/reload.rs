@@ -11,7 +11,7 @@ use super::Edge;
 use super::acme::Names;
 use super::client::Network;
 use super::config::EdgeConfig;
-use super::error::{ConfigError, EdgeError};
+use super::error::EdgeError;
 use super::jails::{self, Jails};
 use super::pool::Pools;
 use super::proxy::{Current, Proxy, Rules};
@@ -46,9 +46,10 @@ impl Edge {
         let before = self.crew.first().map(|hand| hand.proxy.current.load_full());
         let sites = Sites::after(config, before.as_ref().map(|current| &current.rules.sites))?;
         let jails = before.as_ref().and_then(|current| current.rules.jails.clone());
-        let rules = self.rules(config, sites, jails.as_deref())?;
+        let jails = Jails::of(&config.bans, &self.bans, &self.metrics, jails.as_deref())?;
         // The last step that can fail.
         self.keeper.reload(config, Names::of(config, &self.labels)).await?;
+        let rules = self.rules(config, sites, jails);
         self.watched.store(Arc::new(rules.sites.watched()));
         self.bans.set_rules(jails::rules(config));
         self.traffic.store(Arc::clone(&rules.traffic));
@@ -76,28 +77,20 @@ impl Edge {
         }
     }
 
-    /// What all workers answer by. The counts of the jails `before` go on.
-    ///
-    /// # Errors
-    /// A jail's settings.
-    pub(super) fn rules(
-        &self,
-        config: &EdgeConfig,
-        sites: Sites,
-        before: Option<&Jails>,
-    ) -> Result<Arc<Rules>, ConfigError> {
+    /// What all workers answer by. From now on sites that are gone are out of the metrics.
+    pub(super) fn rules(&self, config: &EdgeConfig, sites: Sites, jails: Option<Arc<Jails>>) -> Arc<Rules> {
         let traffic = Arc::new(Traffic::of(&sites, &self.metrics, Some(&self.traffic.load())));
-        Ok(Arc::new(Rules {
+        Arc::new(Rules {
             traffic,
             sites,
             bans: self.bans.clone(),
-            jails: Jails::of(&config.bans, &self.bans, &self.metrics, before)?,
+            jails,
             doors: Arc::clone(&self.doors),
             challenges: self.keeper.challenges(),
             trusted: trusted(config),
             redirect_to: self.https.filter(|_| config.redirect_https).map(|address| address.port()),
             tunnel_idle: config.timeouts.upgrade.duration(),
-        }))
+        })
     }
 
     /// What one worker answers by. It keeps its connections to apps that stay what they were in `before`.
