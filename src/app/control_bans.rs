@@ -68,7 +68,7 @@ pub(super) async fn answer(asked: BansAsk, facts: &Facts) -> Result<Vec<BanView>
             let span: Option<Span> =
                 span.map(|text| text.parse()).transpose().map_err(|_no| "that is no length of time such as 1h")?;
             let network = network(&address)?;
-            let wanted = Wanted { network, span: span.map(|span| span.duration()), reason, force };
+            let wanted = Wanted { network, span: span.map(Span::duration), reason, force };
             let ban = bans.add(&wanted).await.map_err(|error| error.to_string())?;
             ("ban.added", network.to_string(), vec![view((network, ban))])
         }

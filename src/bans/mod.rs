@@ -30,7 +30,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Time between two looks at what has ended.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Wait after a write that failed.
 const BREATH: Duration = Duration::from_secs(5);
 /// Most rows of one commit.

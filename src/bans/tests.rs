@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{TestClock, memory_store};
 
-const TERM: Term = Term { first: Duration::from_secs(60), growth: 3, longest: Duration::from_secs(400) };
+const TERM: Term = Term { first: Duration::from_mins(1), growth: 3, longest: Duration::from_secs(400) };
 
 struct World {
     store: Store,

@@ -16,7 +16,7 @@ pub(super) enum BansCommand {
     List,
     /// Ban an address (IPv6: its /64) or a network
     Add {
-        /// Such as 203.0.113.7, 2001:db8::1 or 198.51.100.0/24
+        /// Such as 203.0.113.7, `2001:db8::1` or 198.51.100.0/24
         address: String,
         /// For how long, such as 12h; without it, until it is removed
         #[arg(long = "for", value_name = "SPAN")]

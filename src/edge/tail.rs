@@ -11,7 +11,7 @@ use crate::monitor::Passed;
 /// Requests kept.
 const KEPT: usize = 100;
 /// How long they are noted after a look.
-const WATCH: Duration = Duration::from_secs(60);
+const WATCH: Duration = Duration::from_mins(1);
 
 /// The last requests. Clones are the same.
 #[derive(Clone, Debug)]

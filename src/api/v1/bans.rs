@@ -58,8 +58,7 @@ pub async fn add(api: V1, call: Call) -> Result<Reply, Problem> {
         let parsed: Result<Span, _> = text.parse();
         parsed.map_err(|_no_span| Problem::bad(format!("`{text}` is no length of time such as 1h")))
     });
-    let wanted =
-        Wanted { network: network(&address)?, span: span.transpose()?.map(|span| span.duration()), reason, force };
+    let wanted = Wanted { network: network(&address)?, span: span.transpose()?.map(Span::duration), reason, force };
     let ban = api.bans().add(&wanted).await?;
     api.users().note(&call.by(), "ban.added", &wanted.network.to_string()).await?;
     Reply::created(&shown(wanted.network, &ban))

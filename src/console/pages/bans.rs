@@ -39,7 +39,7 @@ pub async fn add(State(console): State<Console>, Form { page, fields }: Form) ->
         "" => None,
         text => Some(text.parse().map_err(|_no_span| Fault::bad_request("That is no length of time."))?),
     };
-    let span = span.map(|span| span.duration());
+    let span = span.map(Span::duration);
     let reason = fields.trimmed("reason").to_owned();
     let wanted = Wanted { network, span, reason, force: fields.ticked("force") };
     match console.world().bans.add(&wanted).await {
