@@ -224,8 +224,8 @@ mod tests {
     use crate::edge::EdgeConfig;
 
     fn sites(names: &[String]) -> Sites {
-        let text: String =
-            names.iter().map(|name| format!("[[sites]]\nhosts = [\"{name}\"]\nredirect = \"/x\"\n")).collect();
+        let site = |name: &String| format!("[[sites]]\nhosts = [\"{name}\"]\nredirect = \"/x\"\n");
+        let text = names.iter().map(site).collect::<Vec<_>>().concat();
         let config: EdgeConfig = toml::from_str(&text).unwrap();
         Sites::new(&config).unwrap()
     }
