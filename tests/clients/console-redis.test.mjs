@@ -67,6 +67,24 @@ test('keys are found by the parts of their names, the largest first', async (t) 
   assert.equal(await page.innerText('h1'), 'Not found');
 });
 
+test('a page looks at a part of many keys, and the next one goes on', async (t) => {
+  const { redis, page, origin } = await start(t);
+  const all = 130_000;
+  await redis.eval("for n = 1, ARGV[1] do redis.call('SET', 'number:' .. n, '') end", 0, all);
+  await page.goto(`${origin}/kv`);
+  assert.match(await page.innerText('.note.warn'), /These figures are of 100,\d{3}\./);
+  const here = async () => Number((await rows(page, 'Begins with'))[0].match(/number:\s+([\d,]+)/)[1].replaceAll(',', ''));
+  const first = await here();
+  await page.getByRole('link', { name: 'Go on' }).click();
+  const rest = await here();
+  assert.ok(first >= 100_000 && first < 105_000 && first + rest === all, `${first} and ${rest}`);
+  assert.equal(await page.getByRole('link', { name: 'Go on' }).count(), 0);
+  await page.getByRole('link', { name: 'From the beginning' }).click();
+  assert.equal(await here(), first);
+  await page.goto(`${origin}/kv?prefix=number%3A12345`);
+  assert.ok((await rows(page, 'Key')).length <= 11);
+});
+
 test('a key of each type is looked at, changed and deleted', async (t) => {
   const { redis, page, origin } = await start(t);
   await redis.set('note', 'first\nsecond', 'EX', 1000);

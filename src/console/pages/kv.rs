@@ -13,12 +13,16 @@ use crate::base::Timestamp;
 use crate::console::chart::{Drawing, Kind, Unit};
 use crate::console::{Answer, Console, Fault, Frame, Page, Section, format, page};
 use crate::http::uri::encode_component;
+use crate::kv::browse::PER_TURN;
 use crate::kv::config::DATABASES;
 use crate::kv::{CallError, DatabaseInfo, Handle, Listed};
 use crate::monitor::history::Range;
 
-/// Most keys looked at for one page; beyond, figures are of a part.
-const LOOKED_AT: usize = 200_000;
+/// Most keys looked at for one page; beyond, figures are of a part, and another page goes on.
+const LOOKED_AT: usize = 100_000;
+
+/// Most turns of the keyspace's loop one page takes part in: a table that was larger has empty places to go through.
+const TURNS: usize = 2 * LOOKED_AT / PER_TURN;
 
 /// Most groups and most keys shown.
 const ROWS: usize = 200;
@@ -48,13 +52,24 @@ struct KvPage {
     more_groups: usize,
     keys: Vec<Shown>,
     more_keys: usize,
-    /// Keys looked at, when there are more.
-    part: Option<u64>,
+    /// What of the database was looked at, when that is not everything.
+    part: Option<Part>,
     used: u64,
     most: u64,
     /// Hundredths of reads that found their key.
     hits: Option<u64>,
     now: Timestamp,
+}
+
+/// A part of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    /// Keys looked at.
+    seen: u64,
+    /// The page that goes on; `None` behind the last.
+    next: Option<String>,
+    /// The page that begins, when this is not it.
+    first: Option<String>,
 }
 
 /// Keys that share the next part of their names.
@@ -89,7 +104,15 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
         (databases, keyspace.used(), keyspace.memory_limit() as u64, keyspace.counts())
     });
     let (databases, used, most, counts) = facts.await.map_err(busy)?;
-    let found = look(keyspace, db, prefix.as_bytes()).await.map_err(busy)?;
+    // A cursor of another time finds some keys twice at worst, as with `SCAN`.
+    let from = page.query("from").parse().unwrap_or(0);
+    let found = look(keyspace, db, from, prefix.as_bytes()).await.map_err(busy)?;
+    let here = address(db, &prefix);
+    let part = (from > 0 || found.next > 0).then(|| Part {
+        seen: found.seen as u64,
+        next: (found.next > 0).then(|| format!("{here}&from={}", found.next)),
+        first: (from > 0).then_some(here),
+    });
     let databases = (0_u8..).zip(databases).filter(|(number, info)| info.keys > 0 || *number == db || *number == 0);
     let reads = counts.hits + counts.misses;
     let mut above = Vec::new();
@@ -108,7 +131,7 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
         more_groups: found.group_count.saturating_sub(ROWS),
         keys: found.keys.into_iter().map(|listed| shown(db, &prefix, listed)).collect(),
         more_keys: found.key_count.saturating_sub(ROWS),
-        part: found.part.map(|seen| seen as u64),
+        part,
         prefix,
         used: used as u64,
         most,
@@ -156,14 +179,17 @@ struct Found {
     group_count: usize,
     keys: Vec<Listed>,
     key_count: usize,
-    part: Option<usize>,
+    /// Keys looked at.
+    seen: usize,
+    /// Where the next page begins; 0 after the last.
+    next: u64,
 }
 
-/// Looks through the keys below `prefix`, in pieces between which clients are served.
-async fn look(keyspace: &Handle, db: u8, prefix: &[u8]) -> Result<Found, CallError> {
+/// Looks through the keys below `prefix`, from a cursor on (0 at first), in pieces between which clients are served.
+async fn look(keyspace: &Handle, db: u8, from: u64, prefix: &[u8]) -> Result<Found, CallError> {
     let mut tally = Tally::default();
-    let (mut cursor, mut seen) = (0, 0);
-    loop {
+    let (mut cursor, mut seen) = (from, 0);
+    for _ in 0..TURNS {
         let wanted = prefix.to_vec();
         let piece = keyspace.call(move |keyspace| keyspace.browse(db, cursor, &wanted)).await?;
         for listed in piece.found {
@@ -171,9 +197,10 @@ async fn look(keyspace: &Handle, db: u8, prefix: &[u8]) -> Result<Found, CallErr
         }
         (cursor, seen) = (piece.next, seen + piece.seen);
         if cursor == 0 || seen >= LOOKED_AT {
-            return Ok(tally.found(db, prefix, (cursor != 0).then_some(seen)));
+            break;
         }
     }
+    Ok(Found { seen, next: cursor, ..tally.found(db, prefix) })
 }
 
 /// Keys by the next part of their names.
@@ -204,7 +231,7 @@ impl Tally {
         }
     }
 
-    fn found(self, db: u8, prefix: &[u8], part: Option<usize>) -> Found {
+    fn found(self, db: u8, prefix: &[u8]) -> Found {
         let mut groups: Vec<Group> = self
             .groups
             .into_iter()
@@ -217,7 +244,13 @@ impl Tally {
             .collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.bytes));
         let group_count = groups.len();
-        Found { groups, group_count, keys: self.keys.into_values().collect(), key_count: self.key_count, part }
+        Found {
+            groups,
+            group_count,
+            keys: self.keys.into_values().collect(),
+            key_count: self.key_count,
+            ..Found::default()
+        }
     }
 }
 
@@ -236,7 +269,7 @@ mod tests {
             tally.add(4, listed(key, bytes));
         }
         tally.add(4, listed("app:config", 1));
-        let found = tally.found(3, b"app:", None);
+        let found = tally.found(3, b"app:");
         let groups: Vec<_> = found.groups.iter().map(|group| (group.name.as_str(), group.keys, group.bytes)).collect();
         assert_eq!(groups, [("queue:", 1, 100), ("user:", 2, 20)]);
         assert_eq!(found.groups[1].address, "/kv?db=3&prefix=app%3Auser%3A");
@@ -249,7 +282,7 @@ mod tests {
         for number in 0..ROWS + 50 {
             tally.add(0, listed(&format!("k{number:05}"), 1));
         }
-        let found = tally.found(0, b"", Some(7));
+        let found = tally.found(0, b"");
         assert_eq!((found.keys.len(), found.keys[0].key.as_ref()), (ROWS, b"k00000".as_slice()));
         assert!(found.key_count > ROWS);
     }
