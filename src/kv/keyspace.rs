@@ -167,6 +167,10 @@ pub(super) struct Edit<'a> {
     pub key: &'a [u8],
     /// Whether the key was not there before.
     pub fresh: bool,
+    /// Its database, by the number clients know it by.
+    pub db: u8,
+    /// What effects do not tell of this change.
+    pub notes: &'a mut Notes,
 }
 
 /// Whether [`Keyspace::edit`] makes a key that is not there.
@@ -407,14 +411,16 @@ impl Keyspace {
             self.touch(db, place);
         }
         let mark = self.effects.mark();
-        let Self { databases, hashing, effects, random, config, .. } = self;
+        let Self { databases, hashing, effects, random, config, notes, .. } = self;
         let database = &mut databases[usize::from(store)];
         let limits = Limits::of(config);
         let random = &**random;
         let done = match place {
             Some(place) => {
                 let done = database.change(place, |entry| {
-                    let done = work(&mut Edit { entry, effects, hashing, random, limits, store, key, fresh: false });
+                    let fresh = false;
+                    let done =
+                        work(&mut Edit { entry, effects, hashing, random, limits, store, key, fresh, db, notes });
                     (done, entry.is_empty_collection())
                 });
                 let Some((done, empty)) = done else { return Ok(None) };
@@ -427,8 +433,18 @@ impl Keyspace {
             None if missing == Missing::Skip => return Ok(None),
             None => {
                 let mut entry = Entry::packed(kind, key, &[], second);
-                let done =
-                    work(&mut Edit { entry: &mut entry, effects, hashing, random, limits, store, key, fresh: true });
+                let done = work(&mut Edit {
+                    entry: &mut entry,
+                    effects,
+                    hashing,
+                    random,
+                    limits,
+                    store,
+                    key,
+                    fresh: true,
+                    db,
+                    notes,
+                });
                 if done.is_err() || entry.is_empty_collection() || effects.mark() == mark {
                     effects.truncate(mark);
                 } else {

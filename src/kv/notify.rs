@@ -171,6 +171,16 @@ impl Notes {
         self.add(at, Class::Missed, "keymiss", db, key);
     }
 
+    /// A consumer of a group is there that was not, whichever command named it first.
+    pub fn new_consumer(&mut self, at: usize, db: u8, key: &[u8]) {
+        self.add(at, Class::Stream, "xgroup-createconsumer", db, key);
+    }
+
+    /// Fields of a string were written.
+    pub fn fields_written(&mut self, at: usize, db: u8, key: &[u8]) {
+        self.add(at, Class::String, "setbit", db, key);
+    }
+
     /// A key is there that was not; `at` is where its first effect begins.
     pub fn new_key(&mut self, at: usize, db: u8, key: &[u8]) {
         self.add(at, Class::New, "new", db, key);
@@ -305,6 +315,8 @@ fn event_of(effect: &Effect<'_>, by: &'static str, args: &[&[u8]]) -> Option<(Cl
             "move" => (Class::Generic, "move_from"),
             _ => (Class::Generic, "del"),
         },
+        // It writes field by field, and is announced once, by itself.
+        _ if by == "bitfield" => return None,
         Effect::Set { .. } => match by {
             "incr" | "decr" | "incrby" | "decrby" => (Class::String, "incrby"),
             "incrbyfloat" => (Class::String, "incrbyfloat"),
@@ -326,7 +338,7 @@ fn event_of(effect: &Effect<'_>, by: &'static str, args: &[&[u8]]) -> Option<(Cl
             "sunionstore" | "sinterstore" | "sdiffstore" => (Class::Set, by),
             "zunionstore" | "zinterstore" | "zdiffstore" | "zrangestore" | "geosearchstore" => (Class::ZSet, by),
             "georadius" | "georadiusbymember" => (Class::ZSet, "georadiusstore"),
-            "setbit" | "bitfield" | "pfadd" | "pfmerge" | "pfdebug" | "bitop" => written(by),
+            "setbit" | "pfadd" | "pfmerge" | "pfdebug" | "bitop" => written(by),
             _ => (Class::Generic, by),
         },
         Effect::Push { end: End::Head, .. } => (Class::List, "lpush"),
@@ -369,7 +381,6 @@ fn event_of_stream(change: &Change<'_>, args: &[&[u8]]) -> Option<&'static str> 
         Change::Group { .. } if asks_for(b"create") => "xgroup-create",
         Change::Group { .. } if asks_for(b"setid") => "xgroup-setid",
         Change::Destroy { .. } => "xgroup-destroy",
-        Change::Consumer { active: None, .. } if asks_for(b"createconsumer") => "xgroup-createconsumer",
         Change::Forget { .. } => "xgroup-delconsumer",
         Change::Group { .. } | Change::Consumer { .. } | Change::Give { .. } | Change::Acknowledge { .. } => {
             return None;
@@ -380,7 +391,7 @@ fn event_of_stream(change: &Change<'_>, args: &[&[u8]]) -> Option<&'static str> 
 /// The event of a command that writes a string whole or in place.
 fn written(by: &str) -> (Class, &'static str) {
     let name = match by {
-        "setbit" | "bitfield" => "setbit",
+        "setbit" => "setbit",
         "pfadd" | "pfmerge" | "pfdebug" => "pfadd",
         _ => "set",
     };

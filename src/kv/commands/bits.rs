@@ -374,10 +374,20 @@ fn field(call: &mut Call<'_>, read_only: bool) -> Result<(), Fault> {
         return Err(BAD_OFFSET);
     }
     let answers = call.keyspace.edit(call.client.db, call.args[1], Kind::String, Missing::Create, |edit| {
+        let before = edit.effects.mark();
         if edit.entry.text().len() < needed {
             edit.overwrite(needed - 1, &[0], most);
         }
-        Ok(operations.iter().map(|operation| operation.run(edit, most)).collect::<Vec<_>>())
+        let answers: Vec<Option<i64>> = operations.iter().map(|operation| operation.run(edit, most)).collect();
+        // A string that has only grown, since no number fits, is no event.
+        let wrote = operations
+            .iter()
+            .zip(&answers)
+            .any(|(operation, answer)| !matches!(operation.action, Action::Get) && answer.is_some());
+        if wrote && edit.effects.mark() != before {
+            edit.notes.fields_written(edit.effects.mark(), edit.db, edit.key);
+        }
+        Ok(answers)
     })?;
     let answers = answers.unwrap_or_default();
     call.reply.array(answers.len());

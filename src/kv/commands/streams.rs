@@ -85,6 +85,12 @@ pub(super) fn item_value(item: Item<'_>) -> Value {
 impl Edit<'_> {
     /// Makes a change and records it where it met something; returns how much.
     pub(super) fn change_stream(&mut self, change: &Change<'_>) -> usize {
+        if let Change::Consumer { group, name, .. } = change
+            && let Some(group) = self.entry.stream().and_then(|stream| stream.group(group))
+            && group.consumer(name).is_none()
+        {
+            self.notes.new_consumer(self.effects.mark(), self.db, self.key);
+        }
         let met = self.entry.stream_mut().map_or(0, |stream| stream.apply(change));
         let always = matches!(change, Change::Group { .. });
         if met > 0 || always {

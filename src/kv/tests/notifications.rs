@@ -89,3 +89,17 @@ fn sharded_channels_are_a_world_of_their_own() {
     session.disconnect(1);
     session.expect(&[("PUBSUB SHARDCHANNELS", "[]")]);
 }
+
+/// Redis does so since 7.2, so the comparison with an older one leaves it out.
+#[test]
+fn a_consumer_that_finds_nothing_to_read_is_there_from_then_on() {
+    let mut session = listening(KvConfig::default());
+    session.run("XGROUP CREATE stream group $ MKSTREAM");
+    heard(&mut session);
+    session.run("XREADGROUP GROUP group me STREAMS stream >");
+    assert_eq!(heard(&mut session), ["xgroup-createconsumer stream"]);
+    session.run("XREADGROUP GROUP group me STREAMS stream >");
+    assert!(heard(&mut session).is_empty());
+    assert_eq!(session.run_as(2, "XREADGROUP GROUP group you BLOCK 0 STREAMS stream >"), None);
+    assert_eq!(heard(&mut session), ["xgroup-createconsumer stream"]);
+}
