@@ -20,6 +20,8 @@ pub struct Connect {
     pub edge_https: Option<SocketAddr>,
     /// The Redis door.
     pub redis: Option<SocketAddr>,
+    /// The Redis door's listener for TLS.
+    pub redis_tls: Option<SocketAddr>,
     /// The Redis door's Unix socket.
     pub redis_socket: Option<PathBuf>,
     /// Whether the Redis door takes clients without a password.
@@ -46,6 +48,7 @@ impl Connect {
             edge_http: fixed(config.edge.http),
             edge_https: fixed(config.edge.https),
             redis: fixed(config.redis.listen),
+            redis_tls: fixed(config.redis.tls_listen),
             s3: fixed(config.s3.listen),
             console: fixed(config.console.listen),
             smtp: fixed(config.smtp.listen),
@@ -98,8 +101,18 @@ impl Connect {
         if let Some(address) = self.redis.map(reachable) {
             out.push(("REDIS_URL", format!("redis://{login}{address}")));
         }
-        if let Some(address) =
-            self.console.map(reachable).filter(|_| self.redis.is_some() || self.redis_socket.is_some())
+        if let Some(address) = self.redis_tls {
+            // A certificate is for a name, where the domain is one that others know.
+            let host = match (address.ip().is_loopback(), self.domain.as_str()) {
+                (true, _) | (_, "" | "localhost") => reachable(address).to_string(),
+                (false, domain) => format!("{domain}:{}", address.port()),
+            };
+            out.push(("REDIS_TLS_URL", format!("rediss://{login}{host}")));
+        }
+        if let Some(address) = self
+            .console
+            .map(reachable)
+            .filter(|_| self.redis.or(self.redis_tls).is_some() || self.redis_socket.is_some())
         {
             out.push(("UPSTASH_REDIS_REST_URL", format!("http://{address}/redis")));
             out.push(("UPSTASH_REDIS_REST_TOKEN", password.expose().clone()));
@@ -181,6 +194,7 @@ mod tests {
             edge_http: Some("127.0.0.1:8080".parse().unwrap()),
             edge_https: None,
             redis: Some("0.0.0.0:6379".parse().unwrap()),
+            redis_tls: Some("0.0.0.0:6380".parse().unwrap()),
             redis_socket: Some(PathBuf::from("/data/redis.sock")),
             s3: Some("127.0.0.1:9000".parse().unwrap()),
             console: Some("[::]:8000".parse().unwrap()),
@@ -196,6 +210,7 @@ mod tests {
             connect.lines(&keys, Some(&token)).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         for line in [
             &format!("REDIS_URL=redis://:{}@127.0.0.1:6379", password.expose()),
+            &format!("REDIS_TLS_URL=rediss://:{}@example.com:6380", password.expose()),
             &format!("REDIS_SOCKET_URL=unix://:{}@/data/redis.sock", password.expose()),
             "MINIO_ENDPOINT=127.0.0.1",
             "MINIO_PORT=9000",

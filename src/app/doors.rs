@@ -36,6 +36,9 @@ pub const S3: Door = Door { key: "s3.listen", name: "s3" };
 /// The Redis protocol.
 pub const REDIS: Door = Door { key: "redis.listen", name: "redis" };
 
+/// The Redis protocol over TLS.
+pub const REDIS_TLS: Door = Door { key: "redis.tls_listen", name: "redis-tls" };
+
 /// Message submission.
 pub const SMTP: Door = Door { key: "smtp.listen", name: "smtp" };
 
@@ -62,6 +65,7 @@ impl Doors {
             (CONSOLE.key, config.console.listen),
             (S3.key, config.s3.listen),
             (REDIS.key, config.redis.listen),
+            (REDIS_TLS.key, config.redis.tls_listen),
             (SMTP.key, config.smtp.listen),
         ];
         let sockets = Sockets::bind(&wanted, inherited)?;
@@ -83,6 +87,7 @@ impl Doors {
             console: sockets.address(CONSOLE.key),
             s3: sockets.address(S3.key),
             redis: sockets.address(REDIS.key),
+            redis_tls: sockets.address(REDIS_TLS.key),
             smtp: sockets.address(SMTP.key),
             ..connect
         };
@@ -101,7 +106,8 @@ impl Doors {
 
     /// Hands over the listeners of the Redis door.
     pub fn take_redis(&mut self) -> resp::Doors {
-        resp::Doors { tcp: self.take(REDIS).into_iter().collect(), unix: self.redis_socket.take() }
+        let (tcp, tls) = (self.take(REDIS).into_iter().collect(), self.take(REDIS_TLS));
+        resp::Doors { tcp, unix: self.redis_socket.take(), tls }
     }
 
     /// Lets `handler` answer at `door`, if it is on.
@@ -138,19 +144,37 @@ impl Doors {
         let Some(listeners) = self.edge.take().filter(|edge| edge.http().or(edge.https()).is_some()) else {
             return Ok(None);
         };
-        let world = edge::World {
-            clock: Arc::clone(&plan.clock),
-            random: Arc::clone(&plan.random),
-            disk: Arc::clone(&plan.disk),
-            data_dir: ground.folder.path().to_owned(),
-            store: ground.state.clone(),
-            bans,
-            metrics: plan.metrics.clone(),
-            supervisor: plan.supervisor.clone(),
-            runtime: runtime.clone(),
-        };
+        let world = edge_world(plan, ground, bans, runtime);
         let edge = runtime.block_on(Edge::start(&plan.config.edge, listeners, doors, world))?;
         Ok(Some(Arc::new(edge)))
+    }
+}
+
+/// Keeps certificates while the edge is off. Blocks.
+///
+/// # Errors
+/// [`StartError::Edge`].
+pub fn keep_certificates(
+    plan: &Plan,
+    ground: &Ground,
+    bans: Bans,
+    runtime: &Handle,
+) -> Result<Arc<edge::Keeper>, StartError> {
+    let world = edge_world(plan, ground, bans, runtime);
+    Ok(runtime.block_on(edge::keep_certificates(&plan.config.edge, world))?)
+}
+
+fn edge_world(plan: &Plan, ground: &Ground, bans: Bans, runtime: &Handle) -> edge::World {
+    edge::World {
+        clock: Arc::clone(&plan.clock),
+        random: Arc::clone(&plan.random),
+        disk: Arc::clone(&plan.disk),
+        data_dir: ground.folder.path().to_owned(),
+        store: ground.state.clone(),
+        bans,
+        metrics: plan.metrics.clone(),
+        supervisor: plan.supervisor.clone(),
+        runtime: runtime.clone(),
     }
 }
 
@@ -174,6 +198,7 @@ pub fn table(connect: &Connect) -> Vec<DoorStatus> {
         ("smtp.listen", connect.smtp, "SMTP submission"),
         ("s3.listen", connect.s3, "S3"),
         ("redis.listen", connect.redis, "Redis"),
+        ("redis.tls_listen", connect.redis_tls, "Redis over TLS"),
     ];
     let unix = connect.redis_socket.as_ref().map(|path| DoorStatus::new("redis.socket", path.display(), "Redis"));
     let tcp = tcp.into_iter().filter_map(|(key, address, speaks)| Some(DoorStatus::new(key, address?, speaks)));

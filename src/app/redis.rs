@@ -26,6 +26,8 @@ pub struct Served {
     pub handle: Handle,
     /// Its files.
     pub live: Live,
+    /// Its listener for TLS, which waits for certificates.
+    pub tls: Option<resp::TlsGate>,
 }
 
 /// Where the keyspace's files are.
@@ -48,7 +50,7 @@ pub fn place(plan: &Plan, ground: &Ground) -> Result<Place, StartError> {
 /// # Errors
 /// [`StartError::Keyspace`], [`StartError::Redis`], [`StartError::Keyring`].
 pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<Served>, StartError> {
-    if doors.tcp.is_empty() && doors.unix.is_none() {
+    if doors.tcp.is_empty() && doors.unix.is_none() && doors.tls.is_none() {
         return Ok(None);
     }
     let config = &plan.config.kv;
@@ -87,8 +89,8 @@ pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<
         shutdown: plan.supervisor.shutdown().clone(),
         loaded: report,
     };
-    let handle = resp::start(doors, parts, &plan.supervisor, &plan.metrics)?;
-    Ok(Some(Served { handle, live }))
+    let resp::Opened { handle, tls } = resp::start(doors, parts, &plan.supervisor, &plan.metrics)?;
+    Ok(Some(Served { handle, live, tls }))
 }
 
 /// Whether the keyspace's thread answers.

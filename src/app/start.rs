@@ -106,8 +106,10 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let ground = open_ground(plan, folder)?;
     admin::claim(plan, &ground.users)?;
     let services = open_services(plan, &ground)?;
-    let keyspace = redis::start(plan, &ground, doors.take_redis())?;
-    let (keyspace, live) = keyspace.map(|served| (served.handle, served.live)).unzip();
+    let (keyspace, live, redis_tls) = match redis::start(plan, &ground, doors.take_redis())? {
+        Some(served) => (Some(served.handle), Some(served.live), served.tls),
+        None => (None, None, None),
+    };
     let backups = backups::new(plan, &ground, &services, live, Runtime::current())?;
     let connect = doors.connect();
     let checks = Checks::new(parts(&ground, &services, keyspace.clone()), plan.supervisor.shutdown().clone());
@@ -164,7 +166,18 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
     let edge = doors.start_edge(plan, &ground, on_edge, bans.clone(), &Runtime::current())?;
-    if let Some(keeper) = edge.as_ref().map(|edge| Arc::clone(edge.keeper())) {
+    let keeper = match &edge {
+        Some(edge) => Some(Arc::clone(edge.keeper())),
+        None if redis_tls.is_some() => {
+            Some(doors::keep_certificates(plan, &ground, bans.clone(), &Runtime::current())?)
+        }
+        None => None,
+    };
+    if let Some((gate, keeper)) = redis_tls.zip(keeper.as_ref()) {
+        let tls = edge::tls_elsewhere(keeper, &plan.config.edge.domain)?;
+        gate.open(tls, &plan.supervisor, &plan.metrics)?;
+    }
+    if let Some(keeper) = keeper {
         let renewer = Arc::clone(&keeper);
         certificates.kept_by(move || keeper.view(), move |name| renewer.renew(name));
     }

@@ -29,8 +29,11 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
         };
         wrong(key, error.to_string(), "");
     }
-    if !config.redis.require_auth && !config.redis.listen.is_loopback() {
-        let what = format!("redis.require_auth = false, but others reach redis.listen = \"{}\"", config.redis.listen);
+    let redis = [("redis.listen", config.redis.listen), ("redis.tls_listen", config.redis.tls_listen)];
+    if let Some((key, listen)) = redis.into_iter().find(|(_, listen)| !listen.is_loopback())
+        && !config.redis.require_auth
+    {
+        let what = format!("redis.require_auth = false, but others reach {key} = \"{listen}\"");
         wrong("redis.require_auth", what, "ask for the password, or listen on 127.0.0.1 or the Unix socket alone");
     }
     if let Err(error) = crate::limits::policy::policies(&config.limits) {
@@ -77,6 +80,7 @@ pub fn doors(config: &Config) -> Vec<(&'static str, Listen)> {
         ("console.listen", config.console.listen),
         ("s3.listen", config.s3.listen),
         ("redis.listen", config.redis.listen),
+        ("redis.tls_listen", config.redis.tls_listen),
         ("smtp.listen", config.smtp.listen),
     ]
 }

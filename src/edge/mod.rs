@@ -276,6 +276,28 @@ impl Edge {
     }
 }
 
+/// Keeps certificates for other doors while the edge itself is off: those in files, and the server's own. No authority is
+/// asked, since none could reach this server. Call it on the general runtime.
+///
+/// # Errors
+/// As [`Keeper::open`].
+pub async fn keep_certificates(config: &EdgeConfig, world: World) -> Result<Arc<Keeper>, EdgeError> {
+    config.validate()?;
+    let supervisor = world.supervisor.clone();
+    let keeper = Keeper::open(config, Names::default(), (false, false), world).await?;
+    supervisor.task("edge certificates", Role::Critical, Arc::clone(&keeper).run());
+    Ok(keeper)
+}
+
+/// TLS for a door that speaks another protocol than HTTP, with the certificates of `keeper`; who names no server is shown that
+/// of `domain`.
+///
+/// # Errors
+/// The kernel's generator gives no ticket key.
+pub fn tls_elsewhere(keeper: &Keeper, domain: &str) -> Result<Arc<rustls::ServerConfig>, EdgeError> {
+    Ok(tls::config_elsewhere(keeper.certificates(), domain)?)
+}
+
 fn worker_runtime() -> Result<Runtime, EdgeError> {
     Builder::new_current_thread()
         .enable_all()

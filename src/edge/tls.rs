@@ -78,6 +78,22 @@ impl fmt::Debug for Certificates {
     }
 }
 
+/// The certificates for a door of another protocol: by name as for HTTPS, and for clients that name no server the one
+/// of `domain`. Authorities ask at HTTPS alone.
+#[derive(Debug)]
+struct Elsewhere {
+    certificates: Arc<Certificates>,
+    domain: String,
+}
+
+impl ResolvesServerCert for Elsewhere {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let set = self.certificates.set.load();
+        let found = set.find(hello.server_name().unwrap_or(&self.domain));
+        Some(Arc::clone(found.unwrap_or(&set.fallback)))
+    }
+}
+
 /// The configuration every worker shares, so that a session begun at one is resumed at another.
 ///
 /// TLS 1.2 and 1.3, X25519MLKEM768 first (rustls feature `prefer-post-quantum`), tickets instead of a session table, no
@@ -86,15 +102,29 @@ impl fmt::Debug for Certificates {
 /// # Errors
 /// The kernel's generator gives no ticket key.
 pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = config(certificates)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The configuration of a door that speaks another protocol and announces none, with the same certificates.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn config_elsewhere(certificates: Arc<Certificates>, domain: &str) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let certificates = Arc::new(Elsewhere { certificates, domain: domain.to_owned() });
+    Ok(Arc::new(config(certificates)?))
+}
+
+fn config(certificates: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 #[cfg(test)]

@@ -111,6 +111,7 @@ impl Server {
             }
         }
         self.script.events = Some(events);
+        self.take_arrivals();
         if self.scratch.len() < READ {
             // The request under way holds the usual one.
             self.scratch = vec![0; READ];

@@ -7,6 +7,7 @@ use mio::Token;
 use super::connection::{Cold, Connection, KEEP};
 use super::listen::Stream;
 use super::server::{FIRST, Server};
+use super::tls::TlsStream;
 use crate::kv::Client;
 
 /// Connections accepted from one listener in one turn.
@@ -33,10 +34,24 @@ impl Server {
         self.stats.accept_again = true;
     }
 
+    /// Takes the clients from the TLS listener.
+    pub(super) fn take_arrivals(&mut self) {
+        for arrival in self.arrivals.take() {
+            let stream = TlsStream::new(arrival.socket, arrival.session);
+            self.admit(Stream::Tls(Box::new(stream)), arrival.addresses);
+        }
+    }
+
+    /// Tells the TLS listener how many more clients there may be.
+    pub(super) fn show_places(&self) {
+        self.arrivals.set_places((self.config.max_clients as usize).saturating_sub(self.by_id.len()));
+    }
+
     fn admit(&mut self, mut stream: Stream, addresses: (String, String)) {
         if self.by_id.len() >= self.config.max_clients as usize {
             // A courtesy that must not block: a fresh socket has room for it.
             let _ = stream.write(b"-ERR max number of clients reached\r\n");
+            stream.close(self.poll.registry());
             self.stats.rejected.inc();
             return;
         }
@@ -60,6 +75,7 @@ impl Server {
         self.by_id.insert(id, slot);
         self.ready.push_back(slot);
         self.stats.accepted(self.by_id.len());
+        self.show_places();
     }
 
     pub(super) fn drop_connection(&mut self, slot: usize, mut connection: Box<Connection>) {
@@ -77,6 +93,7 @@ impl Server {
         }
         self.free.push(slot);
         self.stats.closed(self.by_id.len());
+        self.show_places();
     }
 
     /// Once a second: clients that idle too long, or leave too much unread for too long.

@@ -7,13 +7,18 @@ crate::settings! {
     pub struct RedisConfig {
         /// Address of the TCP listener. Nothing turns it off.
         pub listen: Listen = Listen::loopback(6379),
+        /// Address of the TCP listener for TLS (`rediss://`); off by default. Its certificates are the edge's, by the name the
+        /// client asks for; who names none gets that of `edge.domain`. Nothing turns it off.
+        pub tls_listen: Listen = Listen::OFF,
+        /// Longest time a TLS handshake may take.
+        pub tls_handshake: Span = Span::secs(10),
         /// Path of the Unix socket, relative to the data folder; the cheapest way for apps on the same machine. Nothing
         /// turns it off.
         pub socket: String = "redis.sock".to_owned(),
         /// Permissions of the Unix socket, octal.
         pub socket_mode: String = "600".to_owned(),
         /// Whether clients must give the password (`AUTH`, or `redis://default:…@…`). May be off only where the TCP
-        /// listener is loopback.
+        /// listeners are loopback.
         pub require_auth: bool = true,
         /// Most clients at once; the next one is told `ERR max number of clients reached`.
         pub max_clients: u32 = 10_000,

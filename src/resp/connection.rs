@@ -190,8 +190,8 @@ impl Connection {
     }
 
     /// Bytes of replies that wait.
-    pub const fn pending(&self) -> usize {
-        self.out.len() - self.sent
+    pub fn pending(&self) -> usize {
+        self.out.len() - self.sent + usize::from(self.stream.holds())
     }
 
     /// Bytes held for this client.
@@ -206,7 +206,7 @@ impl Connection {
             Ok(count) => {
                 // Less than asked for: the socket is empty, and the loop will hear of more. A peer that has closed
                 // announces nothing any more, so its end has to be read.
-                self.readable = count == target.len() || self.ended;
+                self.readable = count == target.len() || self.ended || self.stream.has_more();
                 Received::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -249,7 +249,7 @@ impl Connection {
     /// Sends what the socket takes, in one call.
     pub fn send(&mut self, registry: &Registry) -> Sent {
         let rest = self.out.get(self.sent..).unwrap_or_default();
-        if rest.is_empty() {
+        if rest.is_empty() && !self.stream.holds() {
             return Sent::All;
         }
         match self.stream.write(rest) {

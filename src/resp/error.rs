@@ -25,9 +25,14 @@ pub enum RespError {
     SocketMode(String),
     /// Authentication is off on an address others can reach.
     #[error(
-        "redis.require_auth is off, but redis.listen is {0}, which other machines can reach: turn it on, or listen on 127.0.0.1"
+        "redis.require_auth is off, but {setting} is {address}, which other machines can reach: turn it on, or listen on 127.0.0.1"
     )]
-    Open(std::net::SocketAddr),
+    Open {
+        /// The setting that says so.
+        setting: &'static str,
+        /// Where the door would listen.
+        address: std::net::SocketAddr,
+    },
     /// The operating system refuses what an event loop needs.
     #[error("cannot start the Redis door: {0}")]
     Loop(#[source] io::Error),

@@ -13,6 +13,7 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use super::error::RespError;
+use super::tls::TlsStream;
 use crate::base::Disk;
 
 /// Idle time after which the kernel begins to ask whether a TCP peer still lives, and between two questions.
@@ -41,6 +42,15 @@ pub enum Stream {
     Tcp(TcpStream),
     /// The Unix socket.
     Unix(UnixStream),
+    /// TCP with TLS.
+    Tls(Box<TlsStream>),
+}
+
+/// Has the kernel find out when the peer of `stream` is gone.
+pub fn keep_alive(stream: &impl std::os::fd::AsFd) {
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    // A refusal costs only that.
+    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 impl Listener {
@@ -96,8 +106,7 @@ impl Listener {
                 let (stream, peer) = listener.accept()?;
                 // Refusals only cost speed; the connection itself is good.
                 let _ = stream.set_nodelay(true);
-                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                keep_alive(&stream);
                 let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
                 Ok((Stream::Tcp(stream), peer.to_string(), local))
             }
@@ -147,7 +156,18 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Unix(stream) => stream,
+            Self::Tls(stream) => &mut stream.socket,
         }
+    }
+
+    /// Whether another read may bring something without news from the kernel.
+    pub fn has_more(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.has_more())
+    }
+
+    /// Whether something that was written waits here for room in the socket.
+    pub fn holds(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.holds())
     }
 
     /// Lets the loop know when there is something to read.
@@ -173,6 +193,10 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tls(stream) => {
+                stream.say_goodbye();
+                stream.socket.shutdown(Shutdown::Both)
+            }
         };
     }
 }
@@ -182,6 +206,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(stream) => stream.read(target),
             Self::Unix(stream) => stream.read(target),
+            Self::Tls(stream) => stream.read(target),
         }
     }
 }
@@ -191,6 +216,7 @@ impl Write for Stream {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
         }
     }
 

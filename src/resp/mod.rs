@@ -8,7 +8,7 @@
 //!
 //! Start reading at [`server`] (a turn of the loop), then [`dispatch`] (one request) and [`commands`] (those the door
 //! runs itself; the others are in [`kv::commands`](crate::kv::commands)). [`busy`] is what happens while a script takes
-//! long. [`protocol`] and [`encoder`] are the wire.
+//! long. [`protocol`] and [`encoder`] are the wire, [`handshake`] and [`tls`] what TLS puts around it.
 
 pub mod busy;
 pub mod clients;
@@ -20,6 +20,7 @@ pub mod dispatch;
 pub mod encoder;
 pub mod error;
 mod figures;
+pub mod handshake;
 pub mod inline;
 pub mod listen;
 mod monitor;
@@ -27,6 +28,7 @@ pub mod protocol;
 pub mod server;
 pub mod stats;
 mod timing;
+pub mod tls;
 
 #[cfg(test)]
 mod protocol_tests;
@@ -41,6 +43,7 @@ use mio::{Poll, Waker};
 pub use commands::acl::load as load_users;
 pub use config::RedisConfig;
 pub use error::RespError;
+pub use handshake::TlsGate;
 pub use server::Parts;
 
 use crate::base::Supervisor;
@@ -60,6 +63,17 @@ pub struct Doors {
     pub tcp: Vec<std::net::TcpListener>,
     /// The Unix socket.
     pub unix: Option<UnixDoor>,
+    /// The bound listener for TLS, which answers once its [`TlsGate`] is opened.
+    pub tls: Option<std::net::TcpListener>,
+}
+
+/// A door that is open.
+#[derive(Debug)]
+pub struct Opened {
+    /// Reaches the keyspace from elsewhere.
+    pub handle: Handle,
+    /// Its listener for TLS, to be opened when there are certificates.
+    pub tls: Option<TlsGate>,
 }
 
 /// The Unix socket: ours to make, or made by a service manager.
@@ -71,19 +85,18 @@ pub enum UnixDoor {
     Adopt(std::os::unix::net::UnixListener),
 }
 
-/// Opens the door: starts the thread `keyspace`, which ends when the supervisor's stop signal comes. The handle reaches
-/// the keyspace from elsewhere.
+/// Opens the door: starts the thread `keyspace`, which ends when the supervisor's stop signal comes.
 ///
 /// # Errors
 /// [`RespError`]; nothing runs then.
-pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metrics) -> Result<Handle, RespError> {
+pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metrics) -> Result<Opened, RespError> {
     let mut listeners = Vec::new();
     for listener in doors.tcp {
-        let address = listener.local_addr().map_err(RespError::Loop)?;
-        if parts.password.is_none() && !address.ip().is_loopback() {
-            return Err(RespError::Open(address));
-        }
+        refuse_open("redis.listen", &listener, &parts)?;
         listeners.push(Listener::tcp(listener).map_err(RespError::Loop)?);
+    }
+    if let Some(listener) = &doors.tls {
+        refuse_open("redis.tls_listen", listener, &parts)?;
     }
     match doors.unix {
         Some(UnixDoor::Make(path)) => listeners.push(Listener::unix(&parts.disk, &path, &parts.config.socket_mode)?),
@@ -98,13 +111,25 @@ pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metr
         move || drop(waker.wake())
     };
     parts.shutdown.on_change(wake.clone());
+    let limit = parts.config.tls_handshake.duration();
     let loader = Loader::start(supervisor, wake.clone()).map_err(RespError::Loop)?;
-    let (handle, mailbox) = mailbox(wake);
+    let (handle, mailbox) = mailbox(wake.clone());
     let stats = Stats::new(metrics, parts.clock.monotonic(), parts.clock.now().seconds());
     for listener in &listeners {
         tracing::info!(address = %listener, "the Redis door is open");
     }
     let server = Server::new(parts, poll, waker, mailbox, loader, listeners, stats).map_err(RespError::Loop)?;
+    let arrivals = server.arrivals();
+    let tls = doors.tls.map(|listener| TlsGate { listener, arrivals, wake: Arc::new(wake), limit });
     supervisor.thread("keyspace", Role::Critical, Priority::Normal, move || server.run()).map_err(RespError::Loop)?;
-    Ok(handle)
+    Ok(Opened { handle, tls })
+}
+
+/// Refuses a listener that others reach while nobody is asked for a password.
+fn refuse_open(setting: &'static str, listener: &std::net::TcpListener, parts: &Parts) -> Result<(), RespError> {
+    let address = listener.local_addr().map_err(RespError::Loop)?;
+    if parts.password.is_none() && !address.ip().is_loopback() {
+        return Err(RespError::Open { setting, address });
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ use super::commands::acl::AclLog;
 use super::config::RedisConfig;
 use super::connection::{Cold, Connection, READ, Received, Sent};
 use super::figures::Figures;
+use super::handshake::Arrivals;
 use super::listen::Listener;
 use super::stats::Stats;
 use super::timing::Timing;
@@ -89,6 +90,8 @@ pub struct Server {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shutdown: Shutdown,
     pub(super) mailbox: Mailbox,
+    /// Clients from the TLS listener.
+    pub(super) arrivals: Arc<Arrivals>,
     /// Reads values that are on disk only.
     pub(super) loader: Loader,
     pub(super) stats: Stats,
@@ -182,6 +185,7 @@ impl Server {
             disk: parts.disk,
             shutdown: parts.shutdown,
             mailbox,
+            arrivals: Arc::default(),
             loader,
             stats,
             loaded: parts.loaded,
@@ -199,6 +203,12 @@ impl Server {
             pool: Vec::new(),
             next_tick: now,
         })
+    }
+
+    /// Where clients from the TLS listener are put.
+    pub(super) fn arrivals(&self) -> Arc<Arrivals> {
+        self.show_places();
+        Arc::clone(&self.arrivals)
     }
 
     /// Serves until the stop signal, then finishes what has arrived and syncs the journal.
@@ -237,6 +247,7 @@ impl Server {
                 Token(token) => self.notice(token - FIRST, event.is_read_closed(), event.is_writable()),
             }
         }
+        self.take_arrivals();
         if self.mailbox.run(&mut self.keyspace, self.refusal.as_ref()) {
             // More may wait: look again without sleeping.
             let _ = self.waker.wake();
@@ -532,6 +543,7 @@ impl Server {
         if std::mem::take(&mut self.stats.accept_again) {
             (0..self.listeners.len()).for_each(|index| self.accept(index));
         }
+        self.show_places();
         if self.stats.second(self.now, &self.keyspace, &self.persistence) {
             self.look_at_clients();
         }

@@ -31,6 +31,7 @@ struct Setup {
     config: RedisConfig,
     address: &'static str,
     unix: Option<UnixDoor>,
+    tls: Option<TcpListener>,
 }
 
 impl Default for Setup {
@@ -42,6 +43,7 @@ impl Default for Setup {
             config: RedisConfig::default(),
             address: "127.0.0.1:0",
             unix: None,
+            tls: None,
         }
     }
 }
@@ -79,8 +81,8 @@ impl Setup {
             loaded,
         };
         let metrics = Metrics::new();
-        let doors = Doors { tcp: vec![listener], unix: self.unix };
-        let handle = start(doors, parts, &supervisor, &metrics)?;
+        let doors = Doors { tcp: vec![listener], unix: self.unix, tls: self.tls };
+        let handle = start(doors, parts, &supervisor, &metrics)?.handle;
         Ok(TestServer { address, disk: self.disk, supervisor, handle, metrics })
     }
 }
@@ -196,7 +198,7 @@ fn what_took_long_is_logged_and_what_is_sent_is_shown_to_who_watches() {
 #[test]
 fn without_a_password_other_machines_are_not_let_in() {
     let refused = Setup { address: "0.0.0.0:0", ..Setup::default() }.start();
-    assert!(matches!(refused, Err(RespError::Open(_))));
+    assert!(matches!(refused, Err(RespError::Open { .. })));
     assert!(RedisConfig::default().listen.is_loopback() && Listen::OFF.is_loopback());
 }
 

@@ -72,12 +72,14 @@ fn values(server: &Server, db: u8) -> Vec<(&'static str, String)> {
         ("maxmemory", keyspace.memory_limit().to_string()),
         ("maxmemory-policy", keyspace.policy(db).name().to_owned()),
         ("notify-keyspace-events", keyspace.events().to_string()),
+        ("port", server.port().to_string()),
         ("proto-max-bulk-len", config.max_bulk.bytes().to_string()),
         ("save", String::new()),
         ("slowlog-log-slower-than", server.timing.slower_than.to_string()),
         ("slowlog-max-len", server.timing.most.to_string()),
         ("latency-monitor-threshold", server.timing.spike.to_string()),
         ("tcp-keepalive", "300".to_owned()),
+        ("tls-port", config.tls_listen.address().map_or(0, |address| address.port()).to_string()),
         ("timeout", config.timeout.duration().as_secs().to_string()),
     ]);
     out.sort_unstable();
