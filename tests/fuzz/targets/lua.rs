@@ -30,8 +30,9 @@ const MSGPACK: &[u8] = b"
     local values = { cmsgpack.unpack(ARGV[1]) }
     pcall(cmsgpack.unpack_one, ARGV[1], #ARGV[2])
     pcall(cmsgpack.unpack_limit, ARGV[1], #ARGV[2], #ARGV[2] % 7)
-    local once = cmsgpack.pack(cmsgpack.unpack_one(cmsgpack.pack(values)))
-    local twice = cmsgpack.pack(select(2, cmsgpack.unpack_one(once)))
+    local function again(packed) return cmsgpack.pack(select(2, cmsgpack.unpack_one(packed))) end
+    local once = again(cmsgpack.pack(values))
+    local twice = again(once)
     if #once ~= #twice then redis.call('SET', 'lost', once .. ' became ' .. twice) end
     return values";
 
