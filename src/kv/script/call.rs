@@ -45,6 +45,9 @@ pub enum Told {
 
 /// Asks the door now and then whether the script may go on: `Some` when not.
 pub fn is_over(session: &mut Session, lent: &mut Lent<'_>) -> Option<Told> {
+    if session.ended.is_some() {
+        return Some(Told::Ended);
+    }
     if !session.is_call_due() {
         return None;
     }

@@ -18,7 +18,7 @@ use mlua::{Function, Lua, LuaString, Result, Table, Value, ffi};
 use super::call::{self, NO_ARGUMENTS, NO_KEYSPACE, Told};
 use super::desk::{Desk, Lent};
 use super::engine::Slot;
-use super::raise::Raised;
+use super::raise::{Ended, Raised};
 use super::session::Session;
 use super::tape::{Buffers, Frame, Kind, Step, Tape};
 
@@ -274,7 +274,9 @@ fn serve(state: *mut ffi::lua_State, desk: &Desk) -> Told {
         }));
         served.unwrap_or_else(|panic| {
             lent.panic = Some(panic);
-            Told::Text("ERR an internal error")
+            // Nothing more may run on what the panic left, whatever the script would catch.
+            desk.session().ended = Some(Ended::Killed);
+            Told::Ended
         })
     });
     told.unwrap_or(Told::Text(NO_KEYSPACE))

@@ -145,3 +145,28 @@ fn many_arguments_reach_a_command() {
     let script = "local t = {} for i = 1, 7000 do t[i] = i end return redis.call('RPUSH', KEYS[1], unpack(t))";
     assert_eq!(eval(&mut session, script), "7000");
 }
+
+/// A door that panics when a script runs its first command that asks it.
+struct Broken;
+
+impl Host for Broken {
+    fn pulse(&mut self, _script: Progress) -> Verdict {
+        panic!("a fault of the door");
+    }
+}
+
+#[test]
+fn a_panic_ends_the_script_and_goes_on_behind_it() {
+    let mut session = Session::new(KvConfig::default());
+    let script = "while true do pcall(redis.call, 'INCR', 'n') end";
+    let command = commands::lookup(b"eval").unwrap();
+    let request = [&b"EVAL"[..], script.as_bytes(), b"0"];
+    let mut recorder = Collector::new(false);
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        session.keyspace.execute_under(command, &mut Client::new(9), &request, &mut recorder, &mut Broken);
+    }));
+    let said = ran.expect_err("the panic goes on");
+    assert_eq!(said.downcast_ref::<&str>(), Some(&"a fault of the door"));
+    // It came with the thirty-second command, and nothing ran after it.
+    assert_eq!(text(&session.say(0, &[b"GET", b"n"]).unwrap()), "\"31\"");
+}
