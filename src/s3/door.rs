@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, Version, header};
 
 use super::access::{Allowed, Judge, holds_one};
 use super::address::Address;
@@ -77,6 +77,7 @@ impl S3Door {
         let id = ids::hex(&random::bytes::<8>(self.random.as_ref())).to_ascii_uppercase();
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         let origin = parts.headers.get(header::ORIGIN).cloned();
+        let unasked = waits_in_vain(&parts, &body);
         let outcome = match self.cors.preflight(&parts) {
             Some(outcome) => outcome,
             None => self.serve(parts, body, peer).await,
@@ -89,6 +90,9 @@ impl S3Door {
         respond::set(headers, HeaderName::from_static("x-amz-request-id"), &id);
         headers.insert(header::SERVER, HeaderValue::from_static("Mainstay"));
         self.cors.decorate(origin.as_ref(), headers);
+        if unasked {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 
@@ -128,6 +132,13 @@ impl S3Door {
             }
         }
     }
+}
+
+/// Whether the client waits to be asked for a body that has no bytes: nobody will ask. The AWS CLI and boto3 do so for
+/// empty files, and on a connection where the answer came unasked they misread the next one, so it has to be the last.
+fn waits_in_vain(parts: &Parts, body: &Body) -> bool {
+    let waits = parts.version == Version::HTTP_11 && parts.headers.contains_key(header::EXPECT);
+    waits && http_body::Body::is_end_stream(body)
 }
 
 impl Handler for S3Door {
