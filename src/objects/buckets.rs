@@ -9,7 +9,7 @@ use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
 use crate::base::{Id128, Timestamp};
-use crate::store::{Direction, after_prefix, record};
+use crate::store::{Direction, WriteTx, after_prefix, record};
 
 /// Rows read at once when buckets are listed.
 const PAGE: usize = 1000;
@@ -118,7 +118,7 @@ impl Objects {
     /// Dropped before its end, the bucket may be as it was or as asked.
     pub async fn set_versioning(&self, name: &BucketName, keep: bool) -> Result<(), ObjectError> {
         let key = name.as_str().as_bytes().to_vec();
-        let change = move |tx: &mut dyn crate::store::WriteTx| {
+        let change = move |tx: &mut dyn WriteTx| {
             let mut bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
             bucket.versioning = if keep { Versioning::Enabled } else { Versioning::Suspended };
             Ok(tx.put(BUCKETS, &key, &record::encode(&bucket))?)
@@ -136,25 +136,20 @@ impl Objects {
     pub async fn delete_bucket(&self, name: &BucketName) -> Result<(), ObjectError> {
         let key = name.as_str().as_bytes().to_vec();
         let this = self.clone();
-        let deleted = self
-            .0
-            .store
-            .write(move |tx| {
-                let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
-                let all = bucket.id.as_bytes().as_slice();
-                let end = after_prefix(all);
-                for table in [CURRENT, VERSIONS] {
-                    let to = end.as_ref().map(Vec::as_slice);
-                    if !tx.scan(table, Bound::Included(all), to, Direction::Forward, 1)?.is_empty() {
-                        return Err(ObjectError::BucketNotEmpty);
-                    }
+        let delete = move |tx: &mut dyn WriteTx| {
+            let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+            let all = bucket.id.as_bytes().as_slice();
+            let end = after_prefix(all);
+            for table in [CURRENT, VERSIONS] {
+                let to = end.as_ref().map(Vec::as_slice);
+                if !tx.scan(table, Bound::Included(all), to, Direction::Forward, 1)?.is_empty() {
+                    return Err(ObjectError::BucketNotEmpty);
                 }
-                tx.delete(BUCKETS, &key)?;
-                tx.delete(SETTINGS, bucket.id.as_bytes())?;
-                this.discard(tx, &[Garbage::Bucket(bucket.id)])
-            })
-            .await;
-        self.0.keys.forget(name);
-        deleted
+            }
+            tx.delete(BUCKETS, &key)?;
+            tx.delete(SETTINGS, bucket.id.as_bytes())?;
+            this.discard(tx, &[Garbage::Bucket(bucket.id)])
+        };
+        self.write_and_forget(name, delete).await
     }
 }

@@ -16,7 +16,7 @@ use super::space::Room;
 use crate::base::{Clock, Disk, Id128, Random};
 use crate::crypto::Keyring;
 use crate::jobs::Jobs;
-use crate::store::Store;
+use crate::store::{Store, WriteTx};
 use crate::telemetry::Metrics;
 
 /// Buckets and objects. Clones are the same service.
@@ -115,6 +115,22 @@ impl Objects {
         });
         let (found, settings) = found.await?;
         Ok(self.0.keys.learn(name, &found, settings, moment)?)
+    }
+
+    /// Commits `op` and lets go of the open bucket called `name`, both also when the caller goes away in between: what is
+    /// in memory would not be what is stored.
+    pub(super) async fn write_and_forget<T: Send + 'static>(
+        &self,
+        name: &BucketName,
+        op: impl Fn(&mut dyn WriteTx) -> Result<T, ObjectError> + Send + Sync + 'static,
+    ) -> Result<T, ObjectError> {
+        let (this, name) = (self.clone(), name.clone());
+        blocking(move || {
+            let written = this.0.store.write_blocking(op);
+            this.0.keys.forget(&name);
+            written
+        })
+        .await
     }
 
     /// Looks twice at a bucket that turned out not to be what it was: it may have been deleted and made again.

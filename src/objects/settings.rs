@@ -63,7 +63,7 @@ impl Objects {
     /// [`ObjectError::NoSuchBucket`].
     ///
     /// # Cancel safety
-    /// Dropped before its end, the settings may be as they were or as asked.
+    /// Dropped before its end, the settings may be as they were or as asked, in the store and in force alike.
     pub async fn change_bucket_settings<T: Send + 'static>(
         &self,
         name: &BucketName,
@@ -81,9 +81,7 @@ impl Objects {
             }
             Ok::<_, ObjectError>(out)
         };
-        let written = self.0.store.write(write).await;
-        self.0.keys.forget(name);
-        written
+        self.write_and_forget(name, write).await
     }
 }
 

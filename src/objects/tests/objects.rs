@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use futures_util::FutureExt as _;
 use md5::{Digest, Md5};
 use proptest::prelude::*;
 
@@ -286,4 +287,16 @@ async fn below_the_reserve_uploads_stop_while_the_rest_goes_on() {
     world.disk.limit_space(None);
     world.clock.advance(Duration::from_secs(2));
     world.put("new", b"x").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_set_for_a_bucket_is_in_force_though_who_set_it_has_gone() {
+    let world = World::new().await;
+    assert_eq!(world.objects.bucket_settings(&bucket()).await.unwrap().policy, None);
+    let set = |settings: &mut BucketSettings| settings.policy = Some("{}".to_owned());
+    // Begun, and dropped before its end.
+    let _ = world.objects.change_bucket_settings(&bucket(), set).now_or_never();
+    while world.objects.bucket_settings(&bucket()).await.unwrap().policy.is_none() {
+        tokio::task::yield_now().await;
+    }
 }
