@@ -11,6 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::config::AuthorityConfig;
 use super::failure::Failure;
+use super::order::NONCE_ROUNDS;
 use super::rows::{self, AccountRow, Issued};
 use super::transport::Transport;
 use super::x509;
@@ -106,16 +107,23 @@ impl Authority {
     ) -> Result<Account, Failure> {
         let _one_at_a_time = lock.lock().await;
         let stored = |error: crate::store::StoreError| Failure::told(format!("the account cannot be kept: {error}"));
-        let builder = Account::builder_with_http(Box::new(transport.clone()));
+        let builder = || Account::builder_with_http(Box::new(transport.clone()));
         if let Some(row) = rows::account(store, &self.directory).await.map_err(stored)? {
             let credentials: AccountCredentials = serde_json::from_str(&row.credentials)
                 .map_err(|_secret| Failure::told("the account kept for this authority cannot be read"))?;
-            return Ok(builder.from_credentials(credentials).await?);
+            return Ok(builder().from_credentials(credentials).await?);
         }
         let contact: Vec<&str> = self.contact.as_deref().into_iter().collect();
         let wanted = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let key = self.binding.as_ref().map(|(id, key)| ExternalAccountKey::new(id.clone(), key.expose()));
-        let (account, credentials) = builder.create(&wanted, self.directory.clone(), key.as_ref()).await?;
+        let mut rounds = 0;
+        let (account, credentials) = loop {
+            let made = builder().create(&wanted, self.directory.clone(), key.as_ref()).await;
+            match made.map_err(Failure::from) {
+                Err(failure) if failure.is("badNonce") && rounds < NONCE_ROUNDS => rounds += 1,
+                made => break made?,
+            }
+        };
         let credentials =
             serde_json::to_string(&credentials).map_err(|_secret| Failure::told("the account cannot be written"))?;
         rows::put_account(store, &self.directory, Some(&AccountRow { credentials })).await.map_err(stored)?;

@@ -20,8 +20,9 @@ use super::rows::{self, Issued, NameRow, OrderRow};
 use super::x509::{self, Certificate};
 use crate::store::Store;
 
-/// How often an order is gone on with after a nonce was refused, beyond what each call does itself.
-const NONCE_ROUNDS: u32 = 6;
+/// How often an order is gone on with, or an account asked for again, after a nonce was refused, beyond what each call
+/// does itself.
+pub const NONCE_ROUNDS: u32 = 6;
 /// How long the authority may take to look, and to sign.
 const POLLING: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(90));
 

@@ -89,7 +89,8 @@ async fn is_signed(edge: &Edge, name: &str) -> bool {
 #[tokio::test]
 async fn names_get_certificates_by_http_01_and_a_blocked_one_holds_up_nobody() {
     let tasks = supervisor();
-    let authority = Authority::start(&tasks, Mood { refused_nonces: Some(3), ..Mood::default() }).await;
+    let authority =
+        Authority::start(&tasks, Mood { refused_nonces: Some(3), first_refused: 7, ..Mood::default() }).await;
     let acme = "names = [\"blocked.example.com\", \"www.example.com\"]";
     let orders = Orders::new("", acme, &[(&authority, "")]);
     let edge = orders.start(&tasks).await;

@@ -21,6 +21,8 @@ use super::*;
 pub struct Mood {
     /// Every so many signed requests one nonce is refused.
     pub refused_nonces: Option<usize>,
+    /// So many of the first signed requests are refused for their nonce.
+    pub first_refused: usize,
     /// New orders are refused for so many seconds.
     pub limited: Option<u64>,
     /// Accounts must be bound.
@@ -147,7 +149,7 @@ impl Books {
         let payload = BASE64.decode(signed["payload"].as_str().unwrap()).unwrap();
         let payload: Value = serde_json::from_slice(&payload).unwrap_or(Value::Null);
         let post = self.posts.fetch_add(1, Ordering::SeqCst);
-        if mood.refused_nonces.is_some_and(|every| post.is_multiple_of(every)) {
+        if post < mood.first_refused || mood.refused_nonces.is_some_and(|every| post.is_multiple_of(every)) {
             return self.problem(400, "badNonce", "try another");
         }
         let parts: Vec<&str> = path.split('/').skip(1).collect();
