@@ -26,15 +26,15 @@ function tree(pid) {
 /** Microseconds of processor time `pid` and its children have used so far, threads included. */
 export function processorUs(pid) {
   return tree(pid).reduce((sum, one) => {
-    const fields = readFileSync(`/proc/${one}/stat`, 'utf8').replace(/^.*\) /, '').split(' ');
-    return sum + (Number(fields[11]) + Number(fields[12])) * TICK_US;
+    const fields = read(`/proc/${one}/stat`).replace(/^.*\) /, '').split(' ');
+    return sum + (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * TICK_US;
   }, 0);
 }
 
 /** Resident memory of `pid` and its children in MiB. */
 export function residentMib(pid) {
   return tree(pid).reduce((sum, one) => {
-    const [, kib] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${one}/status`, 'utf8'));
+    const [, kib] = /^VmRSS:\s+(\d+)/m.exec(read(`/proc/${one}/status`)) ?? [0, 0];
     return sum + Number(kib) / 1024;
   }, 0);
 }

@@ -14,6 +14,8 @@ import { measure, median, number, residentMib, table } from './measure.mjs';
 const { Redis } = createRequire(new URL('../clients/package.json', import.meta.url))('ioredis');
 
 const rounds = Number(process.argv[2] ?? 3);
+/** Part of a row's name: only such commands are measured then, and nothing else. */
+const only = process.argv[3];
 const steps = [];
 const scope = { after: (step) => steps.push(step) };
 
@@ -30,10 +32,12 @@ const COMMANDS = {
 try {
   const [ours, theirs] = [await startOurs(), await startTheirs()];
   await commands(ours, theirs);
-  await hashes(ours, theirs);
-  await written(ours, theirs);
-  await restarted();
-  await spilled();
+  if (!only) {
+    await hashes(ours, theirs);
+    await written(ours, theirs);
+    await restarted();
+    await spilled();
+  }
 } finally {
   for (const step of steps.reverse()) await step();
 }
@@ -82,7 +86,8 @@ async function commands(ours, theirs) {
     for (const pipeline of [1, 16]) {
       for (const name of [...Object.keys(COMMANDS), 'EVALSHA']) {
         const count = (pipeline === 1 ? 100_000 : 600_000) / (name === 'EVALSHA' ? 4 : 1);
-        rows.push({ name: `${name} -P ${pipeline} ${unix ? 'Unix' : 'TCP'}`, command: name, count, pipeline, unix });
+        const row = `${name} -P ${pipeline} ${unix ? 'Unix' : 'TCP'}`;
+        if (row.includes(only ?? '')) rows.push({ name: row, command: name, count, pipeline, unix });
       }
     }
   }
