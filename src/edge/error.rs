@@ -78,6 +78,9 @@ pub enum EdgeError {
     /// A file that a certificate authority's settings name.
     #[error("edge.acme.authorities: {0}")]
     Authority(String),
+    /// A file that the settings of a DNS provider name.
+    #[error("edge.acme.dns: {0}")]
+    Dns(String),
     /// The certificate could not be stored or loaded.
     #[error("the certificate cannot be stored")]
     Store(#[from] StoreError),

@@ -9,6 +9,11 @@ use http::{HeaderName, HeaderValue, Request, Version};
 use super::client::{Client, Network};
 use super::head::{check, for_upstream, is_websocket};
 
+/// Reads a DNS message.
+pub fn dns(bytes: &[u8]) {
+    let _ = super::acme::dns::wire::Answer::read(bytes);
+}
+
 /// Reads `METHOD target`, then lines `name: value`, as a head; judges it, and makes what an app would receive.
 ///
 /// # Panics

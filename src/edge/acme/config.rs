@@ -1,5 +1,6 @@
 //! The settings of certificates from an authority, and their check.
 
+pub use super::dns::config::DnsConfig;
 use crate::edge::error::ConfigError;
 use crate::edge::host::is_name;
 use crate::settings;
@@ -15,18 +16,20 @@ settings! {
     /// Certificates from an authority that speaks ACME (RFC 8555), such as Let's Encrypt.
     pub struct AcmeConfig {
         /// Get certificates, and agree to the terms of service of every authority below. Each name gets its own: the
-        /// server's domain with `console.` and `s3.`, and every host of `edge.sites` that is exact. The authority must
-        /// reach this server under that name, on port 80 or 443.
+        /// server's domain with `console.` and `s3.`, and every host of `edge.sites` that is exact, or that an entry of
+        /// `dns` has. The authority must reach this server under that name, on port 80 or 443, unless it is proven in the DNS.
         pub agree_terms: bool = false,
         /// Where the authority may write to.
         pub email: String = String::new(),
-        /// Further names to get certificates for.
+        /// Further names to get certificates for; `*.example.com`, which is good for one label, needs an entry of `dns`.
         pub names: Vec<String> = Vec::new(),
         /// Names to leave out, such as those without an address in the DNS.
         pub skip: Vec<String> = Vec::new(),
         /// How to prove that a name is this server's: `http-01` (needs port 80), `tls-alpn-01` (needs port 443). After a
-        /// failure the next one is tried.
+        /// failure the next one is tried. Names that an entry of `dns` has are proven by `dns-01` alone.
         pub challenges: Vec<String> = vec!["http-01".to_owned(), "tls-alpn-01".to_owned()],
+        /// Names that are proven in the DNS, which takes no port.
+        pub dns: Vec<DnsConfig> = Vec::new(),
         /// Authorities, in the order they are asked; a later one only when those before it fail.
         pub authorities: Vec<AuthorityConfig> = vec![AuthorityConfig::default()],
     }
@@ -88,6 +91,11 @@ impl AcmeConfig {
         self.challenges.iter().filter_map(|text| Proof::parse(text)).filter(open).collect()
     }
 
+    /// Whether `name` is proven in the DNS.
+    pub fn in_dns(&self, name: &str) -> bool {
+        self.dns.iter().any(|entry| entry.has(name).is_some())
+    }
+
     /// Checks what can be checked without reading a file.
     ///
     /// # Errors
@@ -97,15 +105,23 @@ impl AcmeConfig {
             if names.len() > MAX_NAMES {
                 return Err(wrong(key, &format!("{} names", names.len()), "at most 1000 names"));
             }
-            if let Some(name) = names.iter().find(|name| !is_name(name)) {
+            if let Some(name) = names.iter().find(|name| !is_name(name.strip_prefix("*.").unwrap_or(name))) {
                 return Err(wrong(key, name, "a host name such as www.example.com"));
             }
         }
+        if let Some(name) = self.names.iter().find(|name| name.starts_with("*.") && !self.in_dns(name)) {
+            return Err(wrong("edge.acme.names", name, "an entry of edge.acme.dns that has this domain"));
+        }
+        if self.dns.len() > MAX_LISTED {
+            return Err(wrong("edge.acme.dns", "a longer list", "at most 100"));
+        }
+        self.dns.iter().try_for_each(DnsConfig::validate)?;
         if let Some(text) = self.challenges.iter().find(|text| Proof::parse(text).is_none()) {
             return Err(wrong("edge.acme.challenges", text, "http-01 or tls-alpn-01"));
         }
-        if self.agree_terms && (self.challenges.is_empty() || self.authorities.is_empty()) {
-            let key = if self.challenges.is_empty() { "edge.acme.challenges" } else { "edge.acme.authorities" };
+        let unproven = self.challenges.is_empty() && self.dns.is_empty();
+        if self.agree_terms && (unproven || self.authorities.is_empty()) {
+            let key = if unproven { "edge.acme.challenges" } else { "edge.acme.authorities" };
             return Err(wrong(key, "[]", "at least one"));
         }
         if self.authorities.len() > MAX_LISTED {

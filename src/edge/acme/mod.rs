@@ -5,11 +5,12 @@
 //! else: a failed renewal, a broken file or an authority that is down leave it where it is.
 //!
 //! Start reading at `keeper.rs`, which holds everything; `order.rs` is one order from end to end, `rows.rs` what the
-//! store keeps, `schedule.rs` when what is due.
+//! store keeps, `schedule.rs` when what is due, `dns/` the proof for wildcards.
 
 mod authority;
 pub mod challenges;
 pub mod config;
+pub mod dns;
 mod failure;
 mod files;
 mod keeper;

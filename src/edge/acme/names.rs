@@ -17,7 +17,8 @@ impl Names {
         self.0
     }
 
-    /// The names of `config` that an authority could know, with those of the doors of `labels`.
+    /// The names of `config` that an authority could know, with those of the doors of `labels`. What a wildcard among them
+    /// has is left to it, unless it is asked for by name.
     pub fn of(config: &EdgeConfig, labels: &[&str]) -> Self {
         let acme = &config.acme;
         if !acme.agree_terms {
@@ -26,6 +27,7 @@ impl Names {
         let doors = labels.iter().map(|label| format!("{label}.{}", config.domain));
         let hosts = config.sites.iter().flat_map(|site| &site.hosts).filter_map(|host| match host.parse() {
             Ok(Pattern::Exact(name)) => Some(name),
+            Ok(Pattern::Below(suffix)) => Some(format!("*{suffix}")).filter(|name| acme.in_dns(name)),
             _ => None,
         });
         let all = std::iter::once(config.domain.clone()).chain(doors).chain(hosts).chain(acme.names.iter().cloned());
@@ -37,7 +39,14 @@ impl Names {
                 && name.parse::<IpAddr>().is_err()
         };
         let all = all.map(|name| name.to_ascii_lowercase()).filter(|name| known(name) && !skipped(name));
-        Self(all.take(MAX_NAMES).collect())
+        let mut all: BTreeSet<String> = all.take(MAX_NAMES).collect();
+        let wild: BTreeSet<String> = all.iter().filter(|name| name.starts_with("*.")).cloned().collect();
+        let asked_for = |name: &str| acme.names.iter().any(|named| named.eq_ignore_ascii_case(name));
+        all.retain(|name| {
+            let has = name.split_once('.').is_some_and(|(_, parent)| wild.contains(&format!("*.{parent}")));
+            !has || wild.contains(name) || asked_for(name)
+        });
+        Self(all)
     }
 }
 
@@ -58,5 +67,15 @@ mod tests {
         assert_eq!(names(&all), ["b.example", "example.com", "shop.example"]);
         assert!(names(&all.replace("true", "false")).is_empty());
         assert!(names("[acme]\nagree_terms = true").is_empty());
+    }
+
+    #[test]
+    fn a_wildcard_needs_the_dns_and_has_what_is_below_it() {
+        let sites =
+            "[[sites]]\nhosts = [\"a.example.com\", \"*.example.com\", \"*.example.org\", \"b.a.example.com\"]\n";
+        let acme = "[acme]\nagree_terms = true\nnames = [\"x.example.com\"]\n";
+        let dns = "[[acme.dns]]\ndomains = [\"example.com\"]\n";
+        let all = format!("domain = \"example.com\"\n{sites}{acme}{dns}");
+        assert_eq!(names(&all), ["*.example.com", "b.a.example.com", "example.com", "x.example.com"]);
     }
 }

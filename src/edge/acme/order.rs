@@ -14,10 +14,11 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::challenges::{Answering, Challenges};
-use super::config::Proof;
+use super::dns::{Entry, Standing};
 use super::failure::Failure;
 use super::rows::{self, Issued, NameRow, OrderRow};
 use super::x509::{self, Certificate};
+use crate::edge::World;
 use crate::store::Store;
 
 /// How often an order is gone on with, or an account asked for again, after a nonce was refused, beyond what each call
@@ -25,6 +26,25 @@ use crate::store::Store;
 pub const NONCE_ROUNDS: u32 = 6;
 /// How long the authority may take to look, and to sign.
 const POLLING: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(90));
+
+/// How a name is proven, and what that takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// By a file under `/.well-known/acme-challenge/` (RFC 8555 section 8.3).
+    Http(&'a Arc<Challenges>),
+    /// By a certificate with the answer in it (RFC 8737).
+    TlsAlpn(&'a Arc<Challenges>),
+    /// By a record in the DNS (RFC 8555 section 8.4).
+    Dns(&'a Arc<Entry>, &'a World),
+}
+
+/// An answer that is up until this is dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what they do when they are dropped")]
+enum Up {
+    Here(Answering),
+    Dns(Standing),
+}
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +56,7 @@ pub struct Wanted<'a> {
     /// The kind of certificate; empty for the authority's choice.
     pub profile: &'a str,
     /// How to prove the name.
-    pub proof: Proof,
+    pub proof: Way<'a>,
     /// The certificate this one follows, at the same authority.
     pub replaces: Option<&'a Issued>,
 }
@@ -52,12 +72,11 @@ pub async fn obtain(
     account: &Account,
     wanted: Wanted<'_>,
     order: &mut Option<OrderRow>,
-    challenges: &Arc<Challenges>,
     keep: &Keep<'_>,
 ) -> Result<Certified, Failure> {
     let mut rounds = 0;
     loop {
-        let tried = round(account, wanted, order, challenges, keep).await;
+        let tried = round(account, wanted, order, keep).await;
         match tried {
             Err(failure) if failure.is("badNonce") && rounds < NONCE_ROUNDS => rounds += 1,
             tried => return tried,
@@ -95,7 +114,6 @@ async fn round(
     account: &Account,
     wanted: Wanted<'_>,
     kept: &mut Option<OrderRow>,
-    challenges: &Arc<Challenges>,
     keep: &Keep<'_>,
 ) -> Result<Certified, Failure> {
     let mut order = if let Some(order) = resumed(account, wanted.directory, kept).await? {
@@ -110,7 +128,7 @@ async fn round(
         order
     };
     let Some(row) = kept.clone() else { return Err(Failure::told("the order was lost")) };
-    let done = fulfil(&mut order, wanted, &row, challenges).await;
+    let done = fulfil(&mut order, wanted, &row).await;
     if let Err(failure) = &done
         && !failure.is("badNonce")
         && order.state().status == OrderStatus::Invalid
@@ -171,14 +189,9 @@ fn is_about_limits(problem: &instant_acme::Problem) -> bool {
     failure.is("rateLimited") || failure.is("badNonce")
 }
 
-async fn fulfil(
-    order: &mut Order,
-    wanted: Wanted<'_>,
-    row: &OrderRow,
-    challenges: &Arc<Challenges>,
-) -> Result<Certified, Failure> {
+async fn fulfil(order: &mut Order, wanted: Wanted<'_>, row: &OrderRow) -> Result<Certified, Failure> {
     if order.state().status == OrderStatus::Pending {
-        let _answering = answer(order, wanted, challenges).await?;
+        let _answering = answer(order, wanted).await?;
         match order.poll_ready(&POLLING).await {
             Ok(OrderStatus::Ready) => {}
             Ok(_) => return Err(why(order).await.unwrap_or_else(|| Failure::told("the authority refused the order"))),
@@ -213,16 +226,13 @@ async fn fulfil(
 }
 
 /// Puts up the answers and tells the authority to look. They stay up until the returned values are dropped.
-async fn answer(
-    order: &mut Order,
-    wanted: Wanted<'_>,
-    challenges: &Arc<Challenges>,
-) -> Result<Vec<Answering>, Failure> {
-    let kind = match wanted.proof {
-        Proof::Http => ChallengeType::Http01,
-        Proof::TlsAlpn => ChallengeType::TlsAlpn01,
+async fn answer(order: &mut Order, wanted: Wanted<'_>) -> Result<Vec<Up>, Failure> {
+    let (kind, label) = match wanted.proof {
+        Way::Http(_) => (ChallengeType::Http01, "http-01"),
+        Way::TlsAlpn(_) => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        Way::Dns(..) => (ChallengeType::Dns01, "dns-01"),
     };
-    let mut answering = Vec::new();
+    let mut up = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(next) = authorizations.next().await {
         let mut authorization = next?;
@@ -232,23 +242,17 @@ async fn answer(
             status => return Err(Failure::told(format!("the authorization is {status:?}").to_lowercase())),
         }
         let Some(mut challenge) = authorization.challenge(kind.clone()) else {
-            return Err(Failure::told(format!("the authority offers no {} for this name", label(wanted.proof))));
+            return Err(Failure::told(format!("the authority offers no {label} for this name")));
         };
         let authorized = challenge.key_authorization();
-        answering.push(match wanted.proof {
-            Proof::Http => challenges.answer_file(&challenge.token, authorized.as_str()),
-            Proof::TlsAlpn => challenges.answer_tls(wanted.name, authorized.digest().as_ref())?,
+        up.push(match wanted.proof {
+            Way::Http(challenges) => Up::Here(challenges.answer_file(&challenge.token, authorized.as_str())),
+            Way::TlsAlpn(challenges) => Up::Here(challenges.answer_tls(wanted.name, authorized.digest().as_ref())?),
+            Way::Dns(entry, world) => Up::Dns(entry.present(wanted.name, &authorized.dns_value(), world).await?),
         });
         challenge.set_ready().await?;
     }
-    Ok(answering)
-}
-
-const fn label(proof: Proof) -> &'static str {
-    match proof {
-        Proof::Http => "http-01",
-        Proof::TlsAlpn => "tls-alpn-01",
-    }
+    Ok(up)
 }
 
 /// What the authority says about the challenge that failed.

@@ -1,27 +1,27 @@
-//! The keeper of all certificates: what is in use, what is due, and what became of every attempt.
+//! The keeper of all certificates: what is in use, and how each name stands. What is due is ordered in `attempt.rs`.
+
+mod attempt;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use super::authority::Authority;
-use super::challenges::Challenges;
-use super::config::{CertificateConfig, Proof};
-use super::failure::Failure;
-use super::files::Loaded;
-use super::names::Names;
-use super::order::{self, Keep, Wanted};
-use super::rows::{self, Issued, NameRow};
-use super::schedule;
-use super::x509::Certificate;
 use crate::base::{Disk, Timestamp};
 use crate::edge::World;
+use crate::edge::acme::authority::Authority;
+use crate::edge::acme::challenges::Challenges;
+use crate::edge::acme::config::{CertificateConfig, Proof};
+use crate::edge::acme::dns::Dns;
+use crate::edge::acme::failure::Failure;
+use crate::edge::acme::files::Loaded;
+use crate::edge::acme::names::Names;
+use crate::edge::acme::rows::{self, Issued, NameRow};
+use crate::edge::acme::x509::Certificate;
 use crate::edge::certificate::{self, SelfSigned};
 use crate::edge::config::EdgeConfig;
 use crate::edge::error::EdgeError;
@@ -34,13 +34,6 @@ use crate::telemetry::Counter;
 const LOOK: Duration = Duration::from_secs(10);
 /// How often the self-signed certificate's age is looked at.
 const OWN_LOOK: Duration = Duration::from_hours(12);
-/// Orders under way at once. One that hangs holds up its own place alone.
-const AT_ONCE: usize = 4;
-/// Longest time of one attempt.
-const ATTEMPT: Duration = Duration::from_mins(5);
-/// How often an authority is asked when to renew, unless it says otherwise; and the least and most it can say.
-const ASK: (Duration, Duration, Duration) =
-    (Duration::from_hours(12), Duration::from_hours(1), Duration::from_hours(24));
 
 /// Keeps certificates; shared.
 #[derive(Debug)]
@@ -64,6 +57,7 @@ pub struct Keeper {
 #[derive(Debug)]
 struct Settings {
     proofs: Vec<Proof>,
+    dns: Dns,
     authorities: Vec<Authority>,
 }
 
@@ -75,7 +69,8 @@ impl Settings {
                 authorities.push(Authority::open(authority, &config.acme.email, disk).await?);
             }
         }
-        Ok(Self { proofs: config.acme.proofs(listening.0, listening.1), authorities })
+        let dns = Dns::open(&config.acme.dns, disk).await?;
+        Ok(Self { proofs: config.acme.proofs(listening.0, listening.1), dns, authorities })
     }
 }
 
@@ -84,6 +79,8 @@ struct State {
     own: SelfSigned,
     own_looked: Timestamp,
     names: BTreeMap<String, Name>,
+    /// Certificates for names that none is ordered for any more, used where nothing else is good for them.
+    spare: Vec<(String, Certificate)>,
     /// Each pair of files of the settings, as it was read last.
     files: Vec<(CertificateConfig, Loaded)>,
     /// Until when an authority does not want to hear of a name.
@@ -91,6 +88,32 @@ struct State {
 }
 
 impl State {
+    /// What answers which name. A name that is found exactly is found before a wildcard, so none is put in for which a better
+    /// certificate is good.
+    fn set(&self, own: &Arc<CertifiedKey>, now_ms: u64) -> Set {
+        let mut set = Set::new(Arc::clone(own));
+        for certificate in self.in_files() {
+            set = set.with(&certificate.names, &certificate.key);
+        }
+        let issued = || self.names.iter().filter_map(|(name, known)| Some((name, &known.used.as_ref()?.1)));
+        let better = |name: &String, by: &dyn Fn(&Certificate) -> bool| {
+            self.in_files().any(|one| one.covers(name)) || issued().any(|(_, one)| by(one))
+        };
+        for (name, certificate) in issued().filter(|(name, _)| !better(name, &|_| false)) {
+            set = set.with(std::slice::from_ref(name), &certificate.key);
+        }
+        let spare = self.spare.iter().filter(|(_, one)| one.not_after_ms > now_ms);
+        for (name, certificate) in spare.filter(|(name, _)| !better(name, &|one| one.covers(name))) {
+            set = set.with(std::slice::from_ref(name), &certificate.key);
+        }
+        let own_names: Vec<String> = self.own.names();
+        let free = own_names.into_iter().filter(|name| {
+            !better(name, &|one| one.covers(name))
+                && !self.spare.iter().any(|(spare, one)| spare == name && one.not_after_ms > now_ms)
+        });
+        set.with(&free.collect::<Vec<_>>(), own)
+    }
+
     /// The certificates in files that can be used.
     fn in_files(&self) -> impl Iterator<Item = &Certificate> {
         self.files.iter().filter_map(|(_, loaded)| loaded.certificate.as_ref())
@@ -119,6 +142,7 @@ impl Keeper {
         let own = certificate::ensure(&world.store, &world.disk, &world.data_dir, &config.domain, now).await?;
         let settings = Settings::read(config, listening, &world.disk).await?;
         let (all, left) = standing(&world.store, names).await?;
+        let spare = spare(&left);
         for (name, row) in left {
             // No longer wanted. It stays as long as it is good: the settings may come back.
             if row.not_after_ms < now.millis() {
@@ -143,6 +167,7 @@ impl Keeper {
                 own,
                 own_looked: now,
                 names: all,
+                spare,
                 files: config.certificates.iter().map(|one| (one.clone(), Loaded::default())).collect(),
                 holds: HashMap::new(),
             }),
@@ -176,7 +201,7 @@ impl Keeper {
             }
             files.extend(looked);
         }
-        let (kept, _) = standing(&self.world.store, names).await?;
+        let (kept, left) = standing(&self.world.store, names).await?;
         {
             let mut state = self.state();
             let mut before = std::mem::take(&mut state.names);
@@ -185,6 +210,7 @@ impl Keeper {
                 (name, same.unwrap_or(row))
             });
             state.names = with_what_is_in_use.collect();
+            state.spare = spare(&left);
             state.files = files;
         }
         self.settings.store(Arc::new(settings));
@@ -316,215 +342,12 @@ impl Keeper {
         changed
     }
 
-    async fn order_around(&self) {
-        loop {
-            if !self.settings.load().proofs.is_empty() {
-                let due = self.due();
-                stream::iter(due).for_each_concurrent(AT_ONCE, |name| async move { self.attempt(&name).await }).await;
-                self.ask_when_to_renew().await;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = self.wake.notified() => {}
-            }
-        }
-    }
-
-    /// Names to order for now.
-    fn due(&self) -> Vec<String> {
-        let now = self.world.clock.now().millis();
-        let state = self.state();
-        let in_files = |name: &str| state.in_files().any(|one| one.covers(name));
-        let due = |(name, known): &(&String, &Name)| {
-            known.row.next_attempt_ms <= now
-                && known.used.as_ref().is_none_or(|(issued, _)| issued.renew_at_ms <= now)
-                && !in_files(name)
-        };
-        state.names.iter().filter(due).map(|(name, _)| name.clone()).collect()
-    }
-
-    /// One attempt for `name`, at each authority until one gives a certificate.
-    async fn attempt(&self, name: &str) {
-        let now = self.world.clock.now();
-        let (mut row, old) = {
-            let mut state = self.state();
-            let Some(known) = state.names.get_mut(name) else { return };
-            known.ordering = true;
-            known.row.last_attempt_ms = now.millis();
-            (known.row.clone(), known.used.as_ref().map(|(issued, _)| issued.clone()))
-        };
-        let settings = self.settings.load_full();
-        let mut failures = Vec::new();
-        let mut asked: Option<Duration> = None;
-        let mut obtained = None;
-        for authority in &settings.authorities {
-            let place = (authority.directory().to_owned(), name.to_owned());
-            let hold = self.state().holds.get(&place).copied();
-            if let Some(until) = hold.filter(|until| now < *until) {
-                let left = until.since(now);
-                asked = Some(asked.map_or(left, |asked| asked.min(left)));
-                failures.push(format!("{}: asked not to be called before {until}", authority.directory()));
-                continue;
-            }
-            let ordered = self.order(authority, &settings.proofs, name, &mut row, old.as_ref());
-            let late = |_elapsed| Failure::told("the order took longer than five minutes");
-            match tokio::time::timeout(ATTEMPT, ordered).await.map_err(late).flatten() {
-                Ok(certified) => {
-                    obtained = Some(certified);
-                    break;
-                }
-                Err(failure) => {
-                    tracing::warn!(name, authority = authority.directory(), %failure, "no certificate");
-                    let wait = failure.retry_after.unwrap_or_default();
-                    asked = Some(asked.map_or(wait, |asked| asked.min(wait)));
-                    let mut state = self.state();
-                    state.holds.retain(|_, until| now < *until);
-                    if wait > Duration::ZERO {
-                        state.holds.insert(place, now.after(wait));
-                    }
-                    failures.push(match settings.authorities.len() {
-                        1 => failure.text,
-                        _ => format!("{}: {}", authority.directory(), failure.text),
-                    });
-                }
-            }
-        }
-        let now = self.world.clock.now();
-        if let Some(order::Certified { mut issued, certificate }) = obtained {
-            issued.renew_at_ms =
-                schedule::renewal(issued.not_before_ms, issued.not_after_ms, self.world.random.as_ref());
-            row = NameRow { last_attempt_ms: row.last_attempt_ms, ..NameRow::default() };
-            if let Err(error) = rows::put_name(&self.world.store, name, &row, Some(&issued)).await {
-                tracing::error!(name, %error, "a new certificate cannot be kept; it is used until the next start");
-            }
-            tracing::info!(name, authority = issued.directory, expires = %Timestamp(issued.not_after_ms), "got a certificate");
-            self.obtained.inc();
-            if let Some(known) = self.state().names.get_mut(name) {
-                *known = Name { row, used: Some((issued, certificate)), ordering: false };
-            }
-            self.publish();
-        } else {
-            self.failed.inc();
-            row.failures = row.failures.saturating_add(1);
-            row.error = failures.join("; ");
-            row.next_attempt_ms = schedule::next_attempt(now, row.failures, asked, self.world.random.as_ref()).millis();
-            if let Err(error) = rows::put_name(&self.world.store, name, &row, None).await {
-                tracing::error!(name, %error, "a failed order cannot be kept");
-            }
-            if let Some(known) = self.state().names.get_mut(name) {
-                known.row = row;
-                known.ordering = false;
-            }
-        }
-    }
-
-    async fn order(
-        &self,
-        authority: &Authority,
-        proofs: &[Proof],
-        name: &str,
-        row: &mut NameRow,
-        old: Option<&Issued>,
-    ) -> Result<order::Certified, Failure> {
-        let transport = authority.transport(self.world.clock.now());
-        let failures = row.failures as usize;
-        let proof = proofs.get(failures.checked_rem(proofs.len()).unwrap_or(0)).copied();
-        let Some(proof) = proof else { return Err(Failure::told("no challenge can be answered")) };
-        let wanted = Wanted {
-            name,
-            directory: authority.directory(),
-            profile: authority.profile(),
-            proof,
-            replaces: old.filter(|issued| issued.directory == authority.directory()),
-        };
-        let work = async {
-            let account = authority.account(&self.world.store, &transport, &self.accounts).await?;
-            let keep = Keep { store: &self.world.store, row: NameRow { order: None, ..row.clone() } };
-            order::obtain(&account, wanted, &mut row.order, &self.challenges, &keep).await
-        };
-        let mut done = work.await;
-        if let Err(failure) = &mut done {
-            failure.retry_after = transport.retry_after();
-            if failure.is("accountDoesNotExist") {
-                // A test authority that began anew. The next attempt makes another account.
-                let _ = rows::put_account(&self.world.store, authority.directory(), None).await;
-            }
-        }
-        done
-    }
-
-    /// Asks authorities that have an opinion (RFC 9773) when their certificates should be renewed.
-    async fn ask_when_to_renew(&self) {
-        let now = self.world.clock.now();
-        let due: Vec<(String, Issued)> = {
-            let state = self.state();
-            let used = state.names.iter().filter_map(|(name, known)| Some((name, &known.used.as_ref()?.0)));
-            let due = used.filter(|(_, issued)| issued.ask_at_ms <= now.millis() && issued.renew_at_ms > now.millis());
-            due.map(|(name, issued)| (name.clone(), issued.clone())).collect()
-        };
-        stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |(name, issued)| async move {
-                let asked = tokio::time::timeout(ATTEMPT, self.ask(&issued)).await;
-                let answer = asked.unwrap_or_else(|_elapsed| Err(Failure::told("no answer")));
-                let (window, wait) = match answer {
-                    Ok((window, wait)) => (Some(window), wait.clamp(ASK.1, ASK.2)),
-                    Err(failure) => {
-                        tracing::debug!(name, %failure, "no renewal information");
-                        (None, ASK.0)
-                    }
-                };
-                let (row, issued) = {
-                    let mut state = self.state();
-                    let Some(known) = state.names.get_mut(&name) else { return };
-                    let Some((used, _)) = &mut known.used else { return };
-                    if used.chain != issued.chain || used.renew_at_ms != issued.renew_at_ms {
-                        // Meanwhile replaced, or wanted sooner: the answer is about something else.
-                        return;
-                    }
-                    used.ask_at_ms = now.after(wait).millis();
-                    if let Some((start, end)) = window
-                        && !(start..=end).contains(&used.renew_at_ms)
-                    {
-                        // With a tenth of the lifetime left it is time, whoever suggests to wait longer.
-                        let lifetime = used.not_after_ms.saturating_sub(used.not_before_ms);
-                        let latest = used.not_after_ms.saturating_sub(lifetime / 10);
-                        used.renew_at_ms = schedule::within(start, end, self.world.random.as_ref()).min(latest);
-                    }
-                    let used = used.clone();
-                    (known.row.clone(), used)
-                };
-                if let Err(error) = rows::put_name(&self.world.store, &name, &row, Some(&issued)).await {
-                    tracing::warn!(name, %error, "renewal information cannot be kept");
-                }
-            })
-            .await;
-    }
-
-    async fn ask(&self, issued: &Issued) -> Result<((u64, u64), Duration), Failure> {
-        let known = |authority: &&Authority| authority.directory() == issued.directory;
-        let settings = self.settings.load_full();
-        let Some(authority) = settings.authorities.iter().find(known) else {
-            return Err(Failure::told("its authority is no longer in the settings"));
-        };
-        let transport = authority.transport(self.world.clock.now());
-        let account = authority.account(&self.world.store, &transport, &self.accounts).await?;
-        authority.renewal_window(&account, issued).await
-    }
-
     /// Puts what is known into use.
     fn publish(&self) {
         let set = {
             let state = self.state();
-            let Ok(mut set) = own_set(&state.own) else { return };
-            for (name, known) in &state.names {
-                if let Some((_, certificate)) = &known.used {
-                    set = set.with(std::slice::from_ref(name), &certificate.key);
-                }
-            }
-            for certificate in state.in_files() {
-                set = set.with(&certificate.names, &certificate.key);
-            }
-            set
+            let Ok(key) = state.own.key() else { return };
+            state.set(&key, self.world.clock.now().millis())
         };
         self.certificates.replace(set);
         self.measure();
@@ -562,6 +385,11 @@ async fn standing(store: &Store, names: Names) -> Result<(BTreeMap<String, Name>
         all.insert(name, Name { row, used, ordering: false });
     }
     Ok((all, issued))
+}
+
+/// Those of `left` that can be used.
+fn spare(left: &HashMap<String, Issued>) -> Vec<(String, Certificate)> {
+    left.iter().filter_map(|(name, row)| Some((name.clone(), assembled(row).ok()?))).collect()
 }
 
 /// Reads `files` again, on a thread that may block; tells whether something changed.
