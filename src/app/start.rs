@@ -179,7 +179,12 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     }
     if let Some(keeper) = keeper {
         let renewer = Arc::clone(&keeper);
-        certificates.kept_by(move || keeper.view(), move |name| renewer.renew(name));
+        let authority = Arc::clone(&keeper);
+        certificates.kept_by(
+            move || keeper.view(),
+            move |name| renewer.renew(name),
+            move || authority.internal().map(|internal| internal.root()),
+        );
     }
     if let Some(edge) = edge.clone() {
         let told = (Arc::clone(&edge), Arc::clone(&edge));

@@ -85,6 +85,9 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// The internal authority: its root certificate, for devices to trust
+    #[command(subcommand)]
+    Ca(super::ca::CaCommand),
     /// Tell who is banned at the edge, ban and unban
     Bans {
         #[command(subcommand)]

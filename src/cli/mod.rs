@@ -9,6 +9,7 @@ mod backup;
 mod backup_arguments;
 mod backup_show;
 mod bans;
+mod ca;
 mod certs;
 mod import;
 mod import_nginx;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Reload => reload::run(&shell),
         Command::Bans { command, json } => bans::run(&shell, command.unwrap_or(bans::BansCommand::List), json),
         Command::Certs { command, json } => certs::run(&shell, command, json),
+        Command::Ca(command) => ca::run(&shell, &command),
         Command::Import(ImportCommand::Redis(wanted)) => import::redis(&shell, &wanted),
         Command::Import(ImportCommand::Nginx { path }) => import_nginx::run(&path),
         Command::Route(RouteCommand::Explain { url, with })

@@ -100,11 +100,6 @@ impl SelfSigned {
         Ok(Arc::new(CertifiedKey::new(vec![CertificateDer::from(self.certificate.clone())], signing)))
     }
 
-    /// The names it is good for.
-    pub fn names(&self) -> Vec<String> {
-        names(&self.domain)
-    }
-
     /// Last moment it is good for, in milliseconds since 1970.
     pub const fn expires_ms(&self) -> u64 {
         self.expires_ms
@@ -114,20 +109,25 @@ impl SelfSigned {
         self.domain == domain && now.after(RENEW_BEFORE.duration()).millis() < self.expires_ms
     }
 
-    /// The certificate without its key (RFC 7468).
+    /// The certificate without its key.
     fn pem(&self) -> String {
-        use base64::Engine as _;
-        let text = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
-        let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
-        for (index, letter) in text.chars().enumerate() {
-            if index > 0 && index % 64 == 0 {
-                out.push('\n');
-            }
-            out.push(letter);
-        }
-        out.push_str("\n-----END CERTIFICATE-----\n");
-        out
+        pem(&self.certificate)
     }
+}
+
+/// A certificate as text (RFC 7468).
+pub fn pem(certificate: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (index, letter) in text.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            out.push('\n');
+        }
+        out.push(letter);
+    }
+    out.push_str("\n-----END CERTIFICATE-----\n");
+    out
 }
 
 /// Where the public part lies in the data folder.
@@ -174,7 +174,11 @@ pub async fn ensure(
     Ok(certificate)
 }
 
-fn export(disk: &dyn Disk, path: &Path, pem: &[u8]) -> std::io::Result<()> {
+/// Writes `pem` to `path`, unless it is there. Blocks.
+///
+/// # Errors
+/// The disk's.
+pub fn export(disk: &dyn Disk, path: &Path, pem: &[u8]) -> std::io::Result<()> {
     if disk::read_file(disk, path, 1 << 20).ok().flatten().as_deref() == Some(pem) {
         return Ok(());
     }
@@ -196,7 +200,7 @@ fn names(domain: &str) -> Vec<String> {
 }
 
 /// Year, month and day (UTC) of `at`.
-fn date(at: Timestamp) -> (i32, u8, u8) {
+pub fn date(at: Timestamp) -> (i32, u8, u8) {
     let day = at.to_jiff().to_zoned(jiff::tz::TimeZone::UTC).date();
     (i32::from(day.year()), day.month().unsigned_abs(), day.day().unsigned_abs())
 }

@@ -6,6 +6,7 @@ use super::access::LineFormat;
 pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig};
 
 use super::acme::config::MAX_LISTED;
+pub use super::acme::internal::InternalCaConfig;
 use super::error::ConfigError;
 use super::guard::networks;
 pub use super::guard::zones::ZoneConfig;
@@ -69,6 +70,8 @@ settings! {
         pub certificates: Vec<CertificateConfig> = Vec::new(),
         /// Certificates from an authority.
         pub acme: AcmeConfig = AcmeConfig::default(),
+        /// Certificates from an authority of this server's own, for names at home.
+        pub internal_ca: InternalCaConfig = InternalCaConfig::default(),
         /// How much one client may ask for.
         pub limits: LimitsConfig = LimitsConfig::default(),
         /// How long each step may take.
@@ -201,6 +204,7 @@ impl EdgeConfig {
         }
         self.certificates.iter().try_for_each(CertificateConfig::validate)?;
         self.acme.validate()?;
+        self.internal_ca.validate()?;
         jails::validate(&self.bans)?;
         self.security.validate()?;
         self.limits.validate()?;

@@ -81,6 +81,9 @@ pub enum EdgeError {
     /// A file that the settings of a DNS provider name.
     #[error("edge.acme.dns: {0}")]
     Dns(String),
+    /// The internal authority.
+    #[error("edge.internal_ca: {0}")]
+    InternalCa(String),
     /// The certificate could not be stored or loaded.
     #[error("the certificate cannot be stored")]
     Store(#[from] StoreError),

@@ -69,6 +69,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 pub use self::acme::Keeper;
+pub use self::acme::internal::exported_path as internal_ca_path;
 pub use self::config::EdgeConfig;
 pub use self::doors::{Door, OnPlainHttp};
 pub use self::error::{ConfigError, EdgeError};

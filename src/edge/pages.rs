@@ -1,6 +1,8 @@
 //! The few pages the edge shows itself: errors, a missing app, the way to HTTPS.
 
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::head::Refusal;
@@ -85,6 +87,16 @@ pub fn challenge(authorization: String) -> Response<Body> {
     let mut response = Response::new(Body::from(authorization));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The root certificate of the internal authority, in PEM, as devices take it.
+pub fn root(pem: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(pem));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-x509-ca-cert"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"mainstay-ca.crt\""));
     response
 }
 

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::access::AccessLog;
 use super::acme::challenges::Challenges;
+use super::acme::internal::{self, Internal};
 use super::basic::REMOTE_USER;
 use super::body::{RequestBody, ResponseBody};
 use super::client::{Client, Network};
@@ -86,6 +87,8 @@ pub struct Rules {
     pub doors: Arc<Doors>,
     /// Answers to an authority's challenges.
     pub challenges: Arc<Challenges>,
+    /// The internal authority, whose root is given out.
+    pub internal: Option<Arc<Internal>>,
     /// Proxies in front that are believed.
     pub trusted: Vec<Network>,
     /// The port plain HTTP is sent on to; `None` serves it.
@@ -181,6 +184,12 @@ impl Proxy {
         }
         if !peer.secure && parts.uri.path().starts_with(CHALLENGES) {
             return pages::page(StatusCode::NOT_FOUND, "No challenge is under way.", form);
+        }
+        if !peer.secure
+            && parts.uri.path() == internal::PATH
+            && let Some(internal) = &rules.internal
+        {
+            return pages::root(internal.root().pem);
         }
         if rules.bans.is_banned(client.address.ip()) {
             passage.banned = true;

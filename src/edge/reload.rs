@@ -87,6 +87,7 @@ impl Edge {
             jails,
             doors: Arc::clone(&self.doors),
             challenges: self.keeper.challenges(),
+            internal: self.keeper.internal(),
             trusted: trusted(config),
             redirect_to: self.https.filter(|_| config.redirect_https).map(|address| address.port()),
             tunnel_idle: config.timeouts.upgrade.duration(),

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use super::acme::challenges::{ACME_TLS, Challenges};
+use super::acme::internal::Internal;
 
 /// The certificates in use. Handshakes read it without a lock; a new set replaces the old one whole.
 pub struct Certificates {
@@ -23,13 +24,14 @@ pub struct Certificates {
 #[derive(Debug)]
 pub struct Set {
     by_name: HashMap<String, Arc<CertifiedKey>>,
+    internal: Option<Arc<Internal>>,
     fallback: Arc<CertifiedKey>,
 }
 
 impl Set {
     /// `fallback` for names that no other certificate of the set has.
     pub fn new(fallback: Arc<CertifiedKey>) -> Self {
-        Self { by_name: HashMap::new(), fallback }
+        Self { by_name: HashMap::new(), internal: None, fallback }
     }
 
     /// Adds a certificate for `names`, each exact or `*.` with one label left open (RFC 9525 section 6.3).
@@ -39,12 +41,20 @@ impl Set {
         self
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    /// Names that no certificate of the set has are left to `internal`.
+    #[must_use]
+    pub fn then(mut self, internal: Option<Arc<Internal>>) -> Self {
+        self.internal = internal;
+        self
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
-        self.by_name.get(&name).or_else(|| {
+        let known = self.by_name.get(&name).or_else(|| {
             let (_, parent) = name.split_once('.')?;
             self.by_name.get(&format!("*.{parent}"))
-        })
+        });
+        known.cloned().or_else(|| self.internal.as_ref()?.certificate(&name))
     }
 }
 
@@ -68,7 +78,7 @@ impl ResolvesServerCert for Certificates {
         }
         let set = self.set.load();
         let named = hello.server_name().and_then(|name| set.find(name));
-        Some(Arc::clone(named.unwrap_or(&set.fallback)))
+        Some(named.unwrap_or_else(|| Arc::clone(&set.fallback)))
     }
 }
 
@@ -90,7 +100,7 @@ impl ResolvesServerCert for Elsewhere {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let set = self.certificates.set.load();
         let found = set.find(hello.server_name().unwrap_or(&self.domain));
-        Some(Arc::clone(found.unwrap_or(&set.fallback)))
+        Some(found.unwrap_or_else(|| Arc::clone(&set.fallback)))
     }
 }
 
@@ -138,7 +148,7 @@ mod tests {
         let key = |domain| SelfSigned::make(domain, now).unwrap().key().unwrap();
         let (exact, wild, fallback) = (key("a.example"), key("example"), key("localhost"));
         let set = Set::new(fallback).with(&["*.Example".to_owned()], &wild).with(&["a.example".to_owned()], &exact);
-        let found = |name| set.find(name).map(Arc::as_ptr);
+        let found = |name| set.find(name).as_ref().map(Arc::as_ptr);
         assert_eq!(found("A.example"), Some(Arc::as_ptr(&exact)));
         assert_eq!(found("b.example"), Some(Arc::as_ptr(&wild)));
         assert_eq!(found("c.b.example"), None);

@@ -13,6 +13,8 @@ pub enum Origin {
     File,
     /// From an authority.
     Authority,
+    /// From the server's internal authority, when a client asks for the name.
+    Internal,
     /// The server's own; browsers warn.
     SelfSigned,
 }
@@ -23,6 +25,7 @@ impl Origin {
         match self {
             Self::File => "from files",
             Self::Authority => "from an authority",
+            Self::Internal => "from the internal authority",
             Self::SelfSigned => "self-signed",
         }
     }
@@ -55,7 +58,25 @@ pub struct CertificateView {
     pub error: Option<String>,
 }
 
+/// The root of the internal authority, without its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootView {
+    /// What it calls itself.
+    pub subject: String,
+    /// SHA-256 of the certificate, as devices show it.
+    pub sha256: String,
+    /// The names it is for.
+    pub names: Vec<String>,
+    /// First moment it is good for, in milliseconds since 1970.
+    pub not_before_ms: u64,
+    /// Last moment it is good for.
+    pub not_after_ms: u64,
+    /// The certificate.
+    pub pem: String,
+}
+
 struct Keeper {
+    root: Box<dyn Fn() -> Option<RootView> + Send + Sync>,
     tell: Box<dyn Fn() -> Vec<CertificateView> + Send + Sync>,
     renew: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
@@ -65,19 +86,25 @@ struct Keeper {
 pub struct Certificates(Arc<OnceLock<Keeper>>);
 
 impl Certificates {
-    /// From now on `tell` says how they stand, and `renew` orders one, if it is for a name that one is ordered for; the
-    /// first to be named stay.
+    /// From now on `tell` says how they stand, and `renew` orders one, if it is for a name that one is ordered for;
+    /// `root` is the internal authority's. The first to be named stay.
     pub fn kept_by(
         &self,
         tell: impl Fn() -> Vec<CertificateView> + Send + Sync + 'static,
         renew: impl Fn(&str) -> bool + Send + Sync + 'static,
+        root: impl Fn() -> Option<RootView> + Send + Sync + 'static,
     ) {
-        let _first_stays = self.0.set(Keeper { tell: Box::new(tell), renew: Box::new(renew) });
+        let _first_stays = self.0.set(Keeper { root: Box::new(root), tell: Box::new(tell), renew: Box::new(renew) });
     }
 
     /// Orders a certificate for `name` now; whether that is a name one is ordered for.
     pub fn renew(&self, name: &str) -> bool {
         self.0.get().is_some_and(|keeper| (keeper.renew)(name))
+    }
+
+    /// The root of the internal authority, when there is one.
+    pub fn root(&self) -> Option<RootView> {
+        self.0.get().and_then(|keeper| (keeper.root)())
     }
 
     /// How each stands; none while nobody keeps any.

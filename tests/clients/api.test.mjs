@@ -1,6 +1,7 @@
 // The administration interface as a script uses it: plain fetch, a token, and the OpenAPI document as the contract.
 
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
@@ -335,6 +336,20 @@ test('certificates by name, and how they stand', async () => {
   const [self] = (await ask('GET', '/certificates')).value.items;
   assert.deepEqual([self.name, self.origin, self.can_renew], ['localhost', 'self-signed', false]);
   assert.equal((await ask('POST', '/certificates/localhost/renew')).status, 404);
+});
+
+test('the root of the internal authority', async () => {
+  assert.equal((await ask('GET', '/internal-ca')).status, 404);
+  const settings = join(folder(file), 'mainstay.toml');
+  writeFileSync(settings, '[edge.internal_ca]\nnames = ["*.home.arpa"]\n');
+  const other = await startMainstay({ data: folder(file), flags: ['--config', settings] });
+  undo(file, () => other.stop());
+  const own = base;
+  base = other.env.MAINSTAY_URL;
+  const { value } = await ask('GET', '/internal-ca', { token: other.env.MAINSTAY_API_TOKEN });
+  base = own;
+  const root = new X509Certificate(value.pem);
+  assert.deepEqual([root.ca, root.fingerprint256, value.names], [true, value.sha256, ['*.home.arpa']]);
 });
 
 test('a certificate is ordered when asked for', async () => {

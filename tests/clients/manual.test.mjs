@@ -22,6 +22,7 @@ const ELSEWHERE = [
   [/^ssh /m, 'another machine'],
   [/^mainstay import redis/m, 'import-redis.test.mjs'],
   [/^mainstay certs renew/m, 'certificates.test.mjs'],
+  [/^mainstay ca /m, 'internal-ca.test.mjs'],
 ];
 
 /** The blocks of `chapter` in these languages. */

@@ -373,7 +373,7 @@ fn server() -> Value {
         "Part": sent([("name", text()), ("ready", truth()), ("reason", text())], &["name", "ready"]),
         "Certificate": object([
             ("name", text()),
-            ("origin", json!({"enum": ["file", "authority", "self-signed"]})),
+            ("origin", json!({"enum": ["file", "authority", "internal", "self-signed"]})),
             ("authority", maybe(text())),
             ("expires_at", maybe(moment())),
             ("renew_at", maybe(moment())),
@@ -383,6 +383,14 @@ fn server() -> Value {
             ("failures", number()),
             ("next_attempt_at", maybe(moment())),
             ("error", maybe(text())),
+        ]),
+        "InternalAuthority": object([
+            ("subject", text()),
+            ("sha256", text()),
+            ("names", list(text())),
+            ("not_before", moment()),
+            ("not_after", moment()),
+            ("pem", text()),
         ]),
         "Upstream": object([
             ("upstream", text()),

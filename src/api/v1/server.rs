@@ -55,6 +55,21 @@ pub async fn renew(api: V1, call: Call) -> Result<Reply, Problem> {
     Reply::accepted(&view.map(certificate))
 }
 
+/// `GET /v1/internal-ca`.
+pub fn internal_authority(api: &V1) -> Result<Reply, Problem> {
+    let none =
+        || Problem::new(StatusCode::NOT_FOUND, "there is no internal authority: edge.internal_ca.names is empty");
+    let root = api.certificates().root().ok_or_else(none)?;
+    Reply::ok(&json!({
+        "subject": root.subject,
+        "sha256": root.sha256,
+        "names": root.names,
+        "not_before": Timestamp(root.not_before_ms).to_string(),
+        "not_after": Timestamp(root.not_after_ms).to_string(),
+        "pem": root.pem,
+    }))
+}
+
 /// `GET /v1/upstreams`.
 pub fn upstreams(api: &V1) -> Result<Reply, Problem> {
     let moment = |millis: Option<u64>| millis.map(|millis| Timestamp(millis).to_string());

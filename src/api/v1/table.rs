@@ -176,6 +176,13 @@ pub static ROUTES: &[Route] = &[
         )
     },
     get(
+        "/internal-ca",
+        "getInternalAuthority",
+        "The root certificate of the internal authority (`edge.internal_ca`), for devices to trust.",
+        Answer::Json("InternalAuthority"),
+        |api, _call| Box::pin(ready(server::internal_authority(&api))),
+    ),
+    get(
         "/upstreams",
         "listUpstreams",
         "Every copy of every app behind the edge, and how it does.",

@@ -86,6 +86,7 @@ fn door() -> Door {
             }]
         },
         |name| name == "example.com",
+        || None,
     );
     let world = World {
         users: users.clone(),

@@ -4,8 +4,10 @@ use askama::Template;
 use axum::extract::State;
 
 use crate::base::Timestamp;
-use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
+use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, foreign, format, page};
+use crate::http::Body;
 use crate::monitor::CertificateView;
+use crate::monitor::certificates::RootView;
 
 /// Names shown, those that failed first.
 const SHOWN: usize = 200;
@@ -16,6 +18,7 @@ struct CertificatesPage {
     frame: Frame,
     certificates: Vec<CertificateView>,
     more: usize,
+    root: Option<RootView>,
     now: Timestamp,
 }
 
@@ -27,7 +30,14 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     let more = certificates.len().saturating_sub(SHOWN);
     certificates.truncate(SHOWN);
     let (frame, now) = (page.frame("Certificates", Section::Edge), world.clock.now());
-    page::show(&CertificatesPage { frame, certificates, more, now })
+    let root = world.certificates.root();
+    page::show(&CertificatesPage { frame, certificates, more, root, now })
+}
+
+/// `GET /certificates/root`: the internal authority's root, to be saved.
+pub async fn root(State(console): State<Console>, _page: Page) -> Answer {
+    let root = console.world().certificates.root().ok_or_else(|| Fault::not_found("internal authority"))?;
+    Ok(foreign::download("mainstay-ca.crt", Body::from(root.pem)))
 }
 
 /// `POST /certificates/renew`.

@@ -90,6 +90,7 @@ pub fn router(console: &Console) -> Router {
         .route("/keys/tokens/{id}/revoke", get(keys::ask_revoke_token).post(keys::revoke_token))
         .route("/backups", get(backups::show))
         .route("/certificates", get(certificates::show))
+        .route("/certificates/root", get(certificates::root))
         .route("/certificates/renew", post(certificates::renew))
         .route("/sites", get(sites::list))
         .route("/sites/show", get(sites::show))

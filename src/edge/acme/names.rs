@@ -37,6 +37,7 @@ impl Names {
                 && !name.ends_with(".localhost")
                 && !name.contains('_')
                 && name.parse::<IpAddr>().is_err()
+                && !config.internal_ca.has(name)
         };
         let all = all.map(|name| name.to_ascii_lowercase()).filter(|name| known(name) && !skipped(name));
         let mut all: BTreeSet<String> = all.take(MAX_NAMES).collect();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
@@ -19,6 +19,7 @@ use crate::edge::acme::config::{CertificateConfig, Proof};
 use crate::edge::acme::dns::Dns;
 use crate::edge::acme::failure::Failure;
 use crate::edge::acme::files::Loaded;
+use crate::edge::acme::internal::Internal;
 use crate::edge::acme::names::Names;
 use crate::edge::acme::rows::{self, Issued, NameRow};
 use crate::edge::acme::x509::Certificate;
@@ -42,6 +43,7 @@ pub struct Keeper {
     /// Whether plain HTTP and HTTPS are listened for.
     listening: (bool, bool),
     settings: ArcSwap<Settings>,
+    internal: ArcSwapOption<Internal>,
     world: World,
     challenges: Arc<Challenges>,
     certificates: Arc<Certificates>,
@@ -88,7 +90,7 @@ struct State {
 }
 
 impl State {
-    /// What answers which name. A name that is found exactly is found before a wildcard, so none is put in for which a better
+    /// What answers which name; the server's own answers the rest. A name that is found exactly is found before a wildcard, so none is put in for which a better
     /// certificate is good.
     fn set(&self, own: &Arc<CertifiedKey>, now_ms: u64) -> Set {
         let mut set = Set::new(Arc::clone(own));
@@ -106,12 +108,7 @@ impl State {
         for (name, certificate) in spare.filter(|(name, _)| !better(name, &|one| one.covers(name))) {
             set = set.with(std::slice::from_ref(name), &certificate.key);
         }
-        let own_names: Vec<String> = self.own.names();
-        let free = own_names.into_iter().filter(|name| {
-            !better(name, &|one| one.covers(name))
-                && !self.spare.iter().any(|(spare, one)| spare == name && one.not_after_ms > now_ms)
-        });
-        set.with(&free.collect::<Vec<_>>(), own)
+        set
     }
 
     /// The certificates in files that can be used.
@@ -141,6 +138,7 @@ impl Keeper {
         let now = world.clock.now();
         let own = certificate::ensure(&world.store, &world.disk, &world.data_dir, &config.domain, now).await?;
         let settings = Settings::read(config, listening, &world.disk).await?;
+        let internal = internal(config, &world).await?;
         let (all, left) = standing(&world.store, names).await?;
         let spare = spare(&left);
         for (name, row) in left {
@@ -154,11 +152,12 @@ impl Keeper {
             world.metrics.counter("mainstay_edge_certificate_orders_total", help, &[("result", result)])
         };
         let challenges = Arc::<Challenges>::default();
-        let certificates = Certificates::new(own_set(&own)?, Arc::clone(&challenges));
+        let certificates = Certificates::new(Set::new(own.key()?), Arc::clone(&challenges));
         let keeper = Arc::new(Self {
             domain: config.domain.clone(),
             listening,
             settings: ArcSwap::from_pointee(settings),
+            internal: ArcSwapOption::new(internal),
             obtained: attempts("obtained"),
             failed: attempts("failed"),
             challenges,
@@ -201,6 +200,7 @@ impl Keeper {
             }
             files.extend(looked);
         }
+        let internal = internal(config, &self.world).await?;
         let (kept, left) = standing(&self.world.store, names).await?;
         {
             let mut state = self.state();
@@ -214,6 +214,7 @@ impl Keeper {
             state.files = files;
         }
         self.settings.store(Arc::new(settings));
+        self.internal.store(internal);
         self.look_at_files().await;
         self.publish();
         self.wake.notify_one();
@@ -228,6 +229,11 @@ impl Keeper {
     /// What challenges are answered with.
     pub fn challenges(&self) -> Arc<Challenges> {
         Arc::clone(&self.challenges)
+    }
+
+    /// The internal authority, when there is one.
+    pub fn internal(&self) -> Option<Arc<Internal>> {
+        self.internal.load_full()
     }
 
     /// How every name stands.
@@ -272,6 +278,10 @@ impl Keeper {
                 error: (!known.row.error.is_empty()).then(|| known.row.error.clone()),
                 ..blank(name, origin, Some(expires))
             });
+        }
+        if let Some(internal) = self.internal() {
+            let (names, until) = internal.names();
+            out.extend(names.iter().map(|name| blank(name, Origin::Internal, Some(until))));
         }
         if out.is_empty() {
             out.push(blank(&self.domain, Origin::SelfSigned, Some(state.own.expires_ms())));
@@ -347,7 +357,7 @@ impl Keeper {
         let set = {
             let state = self.state();
             let Ok(key) = state.own.key() else { return };
-            state.set(&key, self.world.clock.now().millis())
+            state.set(&key, self.world.clock.now().millis()).then(self.internal())
         };
         self.certificates.replace(set);
         self.measure();
@@ -387,6 +397,12 @@ async fn standing(store: &Store, names: Names) -> Result<(BTreeMap<String, Name>
     Ok((all, issued))
 }
 
+/// The authority `config` asks for.
+async fn internal(config: &EdgeConfig, world: &World) -> Result<Option<Arc<Internal>>, EdgeError> {
+    let World { store, disk, data_dir, clock, .. } = world;
+    Internal::open(&config.internal_ca, &config.domain, store, disk, data_dir, clock).await
+}
+
 /// Those of `left` that can be used.
 fn spare(left: &HashMap<String, Issued>) -> Vec<(String, Certificate)> {
     left.iter().filter_map(|(name, row)| Some((name.clone(), assembled(row).ok()?))).collect()
@@ -413,11 +429,6 @@ async fn look(
         (files, changed)
     });
     looked.await.unwrap_or((before, false))
-}
-
-fn own_set(own: &SelfSigned) -> Result<Set, EdgeError> {
-    let key = own.key()?;
-    Ok(Set::new(Arc::clone(&key)).with(&own.names(), &key))
 }
 
 fn assembled(issued: &Issued) -> Result<Certificate, Failure> {
