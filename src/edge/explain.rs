@@ -76,6 +76,10 @@ pub fn explain(config: &EdgeConfig, doors: &[&str], asking: &Asking) -> Result<V
     if let Some(gate) = &site.gate {
         out.extend(gate.explain(asking.from));
     }
+    if let Some(auth) = &site.client {
+        let without = if auth.is_required() { "400 without" } else { "the app is told when there is none" };
+        out.push(format!("client certificate: asked for, {without} (edge.sites.client_ca_file)"));
+    }
     if let Some(maintenance) = &site.maintenance {
         let shut = asking.from.is_none_or(|from| maintenance.shuts_out(from)) && maintenance.is_on();
         out.push(format!("maintenance: {}", if shut { "on, answered 503" } else { "off, or not for this address" }));

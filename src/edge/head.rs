@@ -52,8 +52,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const WRITTEN_HERE: [HeaderName; 3] = [CONTENT_LENGTH, EXPECT, X_REAL_IP];
 
 /// Names that begin like this are dropped: the first are this server's to write, the second a proxy's own
-/// (and `Proxy` alone becomes the variable `HTTP_PROXY` in CGI).
-const DROPPED_PREFIXES: [&str; 2] = ["x-forwarded-", "proxy"];
+/// (and `Proxy` alone becomes the variable `HTTP_PROXY` in CGI), the others tell of a certificate that was checked here.
+const DROPPED_PREFIXES: [&str; 4] = ["x-forwarded-", "proxy", "client-cert", "x-client-cert"];
 
 /// What this server calls itself in `Via`.
 const PSEUDONYM: &str = "mainstay";

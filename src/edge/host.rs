@@ -39,10 +39,12 @@ impl Host {
 
     /// Whether this is an IP address or `localhost`, where promises about a domain make no sense.
     pub fn is_local(&self) -> bool {
-        self.name.starts_with('[')
-            || self.name.parse::<IpAddr>().is_ok()
-            || self.name == "localhost"
-            || self.name.ends_with(".localhost")
+        self.is_address() || self.name == "localhost" || self.name.ends_with(".localhost")
+    }
+
+    /// Whether this is an IP address.
+    pub fn is_address(&self) -> bool {
+        self.name.starts_with('[') || self.name.parse::<IpAddr>().is_ok()
     }
 
     /// Whether both name the same host and port.

@@ -7,7 +7,7 @@
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
-//! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
+//! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `mutual.rs` (clients' certificates), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
 //! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `doors.rs`
 //! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
@@ -36,6 +36,7 @@ mod host;
 mod jails;
 mod listen;
 mod metrics;
+mod mutual;
 pub mod nginx;
 pub mod nginx_parse;
 mod pages;
@@ -65,7 +66,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 pub use self::acme::Keeper;
@@ -184,7 +184,10 @@ impl Edge {
         let names = Names::of(config, &labels);
         let listening = (listeners.http().is_some(), listeners.https().is_some());
         let keeper = Keeper::open(config, names, listening, world).await?;
-        let tls = TlsAcceptor::from(tls::server_config(keeper.certificates())?);
+        let tls = worker::Tls {
+            plain: tls::server_config(keeper.certificates())?,
+            asking: tls::asking_config(keeper.certificates())?,
+        };
         let trusted = reload::trusted(config);
         let mut edge = Self {
             http: listeners.http(),

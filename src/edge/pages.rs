@@ -6,6 +6,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::head::Refusal;
+use super::mutual::Unproven;
 use crate::http::Body;
 
 /// What the answer's form depends on; taken from the request before it is passed on.
@@ -98,6 +99,18 @@ pub fn root(pem: String) -> Response<Body> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"mainstay-ca.crt\""));
     response
+}
+
+/// Why a request is not served that asks for a client's certificate.
+pub fn unproven(unproven: Unproven, form: Form) -> Response<Body> {
+    let (status, text) = match unproven {
+        Unproven::Misdirected => {
+            (StatusCode::MISDIRECTED_REQUEST, "This connection was made for another site. Please make another one.")
+        }
+        Unproven::Missing => (StatusCode::BAD_REQUEST, "This site asks for a certificate of yours, and none was sent."),
+        Unproven::Wrong => (StatusCode::BAD_REQUEST, "The certificate you sent is not one that this site takes."),
+    };
+    page(status, text, form)
 }
 
 /// A small page with `status` and `text`.

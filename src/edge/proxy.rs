@@ -26,6 +26,7 @@ use super::head::{self, Refusal};
 use super::host::Host;
 use super::jails::Jails;
 use super::metrics::EdgeMetrics;
+use super::mutual::{self, Secured, Unproven};
 use super::pages::{self, Form};
 use super::passage::{Asked, Passage};
 use super::pool::{Answered, Failure, Lease, Pools};
@@ -53,6 +54,10 @@ struct Question {
     host: Host,
     client: Client,
     form: Form,
+    /// Its connection, where clients are asked for certificates.
+    secured: Option<Arc<Secured>>,
+    /// Whether its connection is encrypted.
+    encrypted: bool,
 }
 
 /// What another service says about a request.
@@ -154,6 +159,16 @@ impl Proxy {
         current.rules.bans.is_banned(address) && !current.rules.challenges.expects_handshakes()
     }
 
+    /// Whether any site asks clients for certificates.
+    pub fn asks_clients(&self) -> bool {
+        self.current.load().rules.sites.ask_clients()
+    }
+
+    /// Whether who names `name` in the handshake is asked for a certificate.
+    pub fn asks_clients_of(&self, name: &str) -> bool {
+        self.current.load().rules.sites.ask_clients_of(name)
+    }
+
     async fn answer(
         &self,
         current: &Current,
@@ -196,6 +211,10 @@ impl Proxy {
             self.metrics.banned.inc();
             return pages::banned(form, client.proxied);
         }
+        let secured = parts.extensions.get::<Arc<Secured>>().cloned();
+        if let Err(unproven) = mutual::direct(secured.as_ref(), &host) {
+            return self.unproven(unproven, form);
+        }
         let door = rules.doors.find(&host);
         let stays = door.is_some_and(|door| door.plain == OnPlainHttp::Serve);
         if let Some(port) = rules.redirect_to
@@ -218,7 +237,7 @@ impl Proxy {
             Err(Miss::Unknown) => return pages::no_site(!rules.sites.is_empty(), form),
         };
         passage.site = rules.traffic.counts(site.number).map(Arc::clone);
-        let asked = Question { parts, body, host, client, form };
+        let asked = Question { parts, body, host, client, form, secured, encrypted: peer.secure };
         let (response, whose) = self.serve(current, site, asked, passage).await;
         match &site.shape {
             Some(shape) => shape.page(response, whose == Whose::App),
@@ -234,7 +253,7 @@ impl Proxy {
         asked: Question,
         passage: &mut Passage,
     ) -> (Response<Body>, Whose) {
-        let Question { mut parts, body, host, client, form } = asked;
+        let Question { mut parts, body, host, client, form, secured, encrypted } = asked;
         let own = |response| (response, Whose::Own);
 
         // 4. Who may come in.
@@ -242,6 +261,13 @@ impl Proxy {
             && let Err(barred) = gate.admit(client.address.ip(), &parts.headers, self.clock.monotonic())
         {
             return own(self.barred(barred, form));
+        }
+        let mut certificate = None;
+        if let Some(auth) = &site.client {
+            match mutual::admit(auth, secured.as_ref(), &host, encrypted, self.clock.now()) {
+                Ok(told) => certificate = Some(told),
+                Err(unproven) => return own(self.unproven(unproven, form)),
+            }
         }
         if let Some(maintenance) = &site.maintenance
             && maintenance.shuts_out(client.address.ip())
@@ -309,6 +335,8 @@ impl Proxy {
         if let Some(host) = &app.host {
             parts.headers.insert(HOST, host.clone());
         }
+        // The client's own are gone.
+        parts.headers.extend(certificate.into_iter().flatten());
         if site.basic.is_some() {
             parts.headers.remove(REMOTE_USER);
         }
@@ -424,6 +452,11 @@ impl Proxy {
             Barred::Rate { .. } => self.metrics.limited.inc(),
         }
         barred.answer(form)
+    }
+
+    fn unproven(&self, unproven: Unproven, form: Form) -> Response<Body> {
+        self.metrics.refused.inc();
+        pages::unproven(unproven, form)
     }
 
     fn refused(&self, refusal: Refusal, form: Form) -> Response<Body> {

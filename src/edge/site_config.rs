@@ -2,6 +2,7 @@
 
 use super::balance::Balance;
 use super::compress::Compress;
+use super::mutual::ClientCert;
 use super::peer::Verify;
 use super::security::Preset;
 use crate::base::{ByteSize, Span};
@@ -108,6 +109,13 @@ settings! {
         pub error_pages: Vec<String> = Vec::new(),
         /// Show `error_pages` in place of the app's own errors too.
         pub intercept_errors: bool = false,
+        /// A file with the certificates (PEM) of authorities: clients are asked for a certificate of one of them. The app is
+        /// told of it in `Client-Cert` (RFC 9440), `X-Client-Cert-Subject`, `X-Client-Cert-Sha256` and
+        /// `X-Client-Cert-Verified`. Read at the start and by a reload.
+        pub client_ca_file: String = String::new(),
+        /// Who shows no good certificate: `require`, they get 400; `request`, the app is told `none` or `failed` in
+        /// `X-Client-Cert-Verified`.
+        pub client_cert: ClientCert = ClientCert::Require,
         /// People who enter with a name and a password (HTTP Basic), `name:hash` each; a hash is bcrypt (`htpasswd -nB
         /// ada`) or argon2id. The app is told who it is in `Remote-User`, and not the password.
         pub basic_auth: Vec<String> = Vec::new(),

@@ -19,6 +19,7 @@ use super::guard::table::RateTable;
 use super::guard::zones::{Zone, zones};
 use super::health::Watched;
 use super::host::{Host, Pattern};
+use super::mutual::ClientAuth;
 use super::peer::{Peer, PeerRules};
 use super::security::{Override, Preset, SecurityHeaders, overrides};
 use super::shape::Shape;
@@ -60,6 +61,8 @@ pub struct Site {
     pub gate: Option<Box<Gate>>,
     /// What it changes of requests and answers.
     pub shape: Option<Arc<Shape>>,
+    /// Whose certificate clients must show.
+    pub client: Option<Arc<ClientAuth>>,
     /// Who enters with a password.
     pub basic: Option<Arc<BasicAuth>>,
     /// Who says whether a request goes on.
@@ -137,6 +140,20 @@ impl Sites {
     /// Whether there is no site at all.
     pub fn is_empty(&self) -> bool {
         self.sites.is_empty()
+    }
+
+    /// Whether any site asks clients for certificates.
+    pub fn ask_clients(&self) -> bool {
+        self.sites.iter().any(|site| site.client.is_some())
+    }
+
+    /// Whether a site that a handshake for `name` (empty: for none) may be meant for asks clients for certificates.
+    pub fn ask_clients_of(&self, name: &str) -> bool {
+        let ask = |routes: &Vec<Route>| {
+            routes.iter().filter_map(|route| self.sites.get(route.site)).any(|site| site.client.is_some())
+        };
+        let below = self.below.iter().filter(|(end, _)| name.len() > end.len() && name.ends_with(end.as_str()));
+        self.exact.get(name).is_some_and(ask) || below.map(|(_, routes)| routes).any(ask) || ask(&self.any)
     }
 
     /// The copies of all apps, each once, by their numbers.
@@ -278,6 +295,7 @@ impl<'a> Maker<'a> {
             headers: overrides("edge.sites.headers", &entry.headers)?,
             gate: Gate::of(entry, &self.config.deny, &self.zones, &self.counters)?,
             shape: Shape::of(entry)?.map(Arc::from),
+            client: ClientAuth::of(entry)?,
             basic: BasicAuth::of(entry)?,
             forward: forward.map(Arc::from),
         })

@@ -13,6 +13,10 @@ use rustls::version::{TLS12, TLS13};
 
 use super::acme::challenges::{ACME_TLS, Challenges};
 use super::acme::internal::Internal;
+use super::mutual::AnyCertificate;
+
+/// What is spoken over TLS; the last is an authority's way to look at a certificate.
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", ACME_TLS];
 
 /// The certificates in use. Handshakes read it without a lock; a new set replaces the old one whole.
 pub struct Certificates {
@@ -113,7 +117,23 @@ impl ResolvesServerCert for Elsewhere {
 /// The kernel's generator gives no ticket key.
 pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut config = config(certificates)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(Arc::new(config))
+}
+
+/// The configuration for names whose sites ask clients for certificates, which [`super::mutual`] judges. It has ticket keys
+/// of its own: a session begun without being asked is not gone on with here.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn asking_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_client_cert_verifier(Arc::new(AnyCertificate::new(provider)))
+        .with_cert_resolver(certificates);
+    let mut config = with_tickets(config)?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(Arc::new(config))
 }
 
@@ -128,10 +148,14 @@ pub fn config_elsewhere(certificates: Arc<Certificates>, domain: &str) -> Result
 
 fn config(certificates: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
+    with_tickets(config)
+}
+
+fn with_tickets(mut config: ServerConfig) -> Result<ServerConfig, rustls::Error> {
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)

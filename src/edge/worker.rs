@@ -9,15 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::task::TaskTracker;
 
 use super::acme::challenges::ACME_TLS;
 use super::client::Network;
 use super::listen::WorkerListeners;
 use super::metrics::EdgeMetrics;
+use super::mutual::Secured;
 use super::proxy::Proxy;
 use crate::base::Supervisor;
 use crate::base::network::counted_as;
@@ -37,7 +41,7 @@ pub struct Worker {
     /// Its sockets.
     pub listeners: WorkerListeners,
     /// What TLS is spoken with.
-    pub tls: TlsAcceptor,
+    pub tls: Tls,
     /// How new connections are served.
     pub serving: Arc<ArcSwap<Serving>>,
     /// Answers requests; also the server's handler.
@@ -50,6 +54,35 @@ pub struct Worker {
     pub supervisor: Supervisor,
     /// What is counted.
     pub metrics: EdgeMetrics,
+}
+
+/// What TLS is spoken with.
+#[derive(Clone)]
+pub struct Tls {
+    /// With most.
+    pub plain: Arc<ServerConfig>,
+    /// With who is asked for a certificate.
+    pub asking: Arc<ServerConfig>,
+}
+
+impl Tls {
+    /// The handshake, and what is to be known of it where `proxy` asks for certificates.
+    async fn accept(
+        &self,
+        stream: TcpStream,
+        proxy: &Proxy,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<Arc<Secured>>)> {
+        if !proxy.asks_clients() {
+            let stream = TlsAcceptor::from(Arc::clone(&self.plain)).accept(stream).await?;
+            return Ok((stream, None));
+        }
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let name = begun.client_hello().server_name().unwrap_or_default().to_ascii_lowercase();
+        let asked = proxy.asks_clients_of(&name);
+        let stream = begun.into_stream(Arc::clone(if asked { &self.asking } else { &self.plain })).await?;
+        let secured = Secured::of(stream.get_ref().1, asked);
+        Ok((stream, Some(Arc::new(secured))))
+    }
 }
 
 /// How connections are served. A connection stays with what it began with.
@@ -193,18 +226,19 @@ impl Worker {
         let serving = self.serving.load();
         let server = Arc::clone(&serving.server);
         let (tls, limit, metrics) = (self.tls.clone(), serving.tls_timeout, self.metrics.clone());
+        let proxy = Arc::clone(&self.proxy);
         let connection = async move {
             if !secure {
                 return server.connection(stream, peer, place).await;
             }
-            match timeout(limit, tls.accept(stream)).await {
-                Ok(Ok(stream)) => {
+            match timeout(limit, tls.accept(stream, &proxy)).await {
+                Ok(Ok((stream, secured))) => {
                     metrics.tls_handshakes.inc();
                     if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
                         // An authority has seen what it wanted (RFC 8737 section 3); nothing is served on it.
                         return;
                     }
-                    server.connection(stream, peer, place).await;
+                    server.connection_of(stream, peer, place, secured).await;
                 }
                 Ok(Err(error)) => {
                     metrics.tls_errors.inc();

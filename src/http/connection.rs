@@ -148,11 +148,27 @@ impl Server {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         P: Unpin + Send + 'static,
     {
+        self.connection_of::<I, P, ()>(io, peer, place, None).await;
+    }
+
+    /// As [`Self::connection`]; every request has `known`, which is about the connection, among its extensions.
+    ///
+    /// # Cancel safety
+    /// As for [`Self::connection`].
+    pub async fn connection_of<I, P, K>(self: Arc<Self>, io: I, peer: Peer, place: P, known: Option<Arc<K>>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Unpin + Send + 'static,
+        K: Send + Sync + 'static,
+    {
         let io = TokioIo::new(PatientIo::new(io, self.config.write_timeout.duration(), place));
         let load = Arc::new(Load::new());
         let service = {
             let (server, load) = (Arc::clone(&self), Arc::clone(&load));
-            service_fn(move |request| {
+            service_fn(move |mut request: Request<Incoming>| {
+                if let Some(known) = &known {
+                    request.extensions_mut().insert(Arc::clone(known));
+                }
                 let (server, flight) = (Arc::clone(&server), load.begin());
                 async move { Ok::<_, Infallible>(server.answer(request, peer, flight).await) }
             })

@@ -127,10 +127,14 @@ test('what a reader restored is served', async (t) => {
 test('every piece of settings is taken as it stands', async (t) => {
   const here = folder(t);
   let pieces = 0;
+  const own = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=people -days 2';
+  await output('openssl', ['req', '-x509', ...own.split(' ')], { cwd: here });
   for (const chapter of readdirSync(chapters).map((name) => name.replace('.md', ''))) {
     for (const { block } of blocks(chapter, 'toml')) {
       writeFileSync(join(here, 'secret'), 'secret\n');
-      writeFileSync(join(here, 'mainstay.toml'), block.replace(/"\/etc\/mainstay\/\w+\.\w+"/g, `"${join(here, 'secret')}"`));
+      const authorities = block.replace(/"\/etc\/mainstay\/[\w-]+\.pem"/g, `"${join(here, 'ca.pem')}"`);
+      const settled = authorities.replace(/"\/etc\/mainstay\/\w+\.\w+"/g, `"${join(here, 'secret')}"`);
+      writeFileSync(join(here, 'mainstay.toml'), settled);
       const checked = await output(mainstay, ['--config', join(here, 'mainstay.toml'), 'config', 'check'], {
         env: { PATH: process.env.PATH, MAINSTAY_DATA: join(here, 'data') },
       });

@@ -20,7 +20,7 @@ mod order;
 mod rows;
 mod schedule;
 mod transport;
-mod x509;
+pub mod x509;
 
 pub use self::keeper::Keeper;
 pub use self::names::Names;

@@ -13,6 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams
 use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 

@@ -1,0 +1,287 @@
+//! Clients that show a certificate (mutual TLS).
+//!
+//! The handshake asks for one when a site with that name wants any, and takes whatever is shown, as long as the client has
+//! its key; whether it is good for the site is judged with each request, by the site's own authorities. So a bad certificate
+//! gets a page that says so instead of a broken handshake, a reload is in force for connections that are open, and a name in
+//! the handshake that is not the request's opens nothing.
+
+use std::fmt::{self, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConnection, SignatureScheme};
+use serde::{Deserialize, Serialize};
+use x509_parser::parse_x509_certificate;
+
+use super::acme::x509::chain_of;
+use super::error::ConfigError;
+use super::host::Host;
+use super::site_config::SiteConfig;
+use crate::base::{LocalDisk, Timestamp, disk};
+
+/// Largest file of authorities read.
+const LARGEST: u64 = 1 << 20;
+/// Longest subject passed on, in bytes.
+const LONGEST_SUBJECT: usize = 1_024;
+
+/// The certificate, in base64 between colons (RFC 9440 section 2.2).
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// `success`, `none` or `failed`.
+const VERIFIED: HeaderName = HeaderName::from_static("x-client-cert-verified");
+/// Whose it is.
+const SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
+/// SHA-256 of the certificate in hexadecimal.
+const SHA256: HeaderName = HeaderName::from_static("x-client-cert-sha256");
+
+/// What a site does with clients that show no good certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCert {
+    /// They get 400.
+    #[default]
+    Require,
+    /// The app is told.
+    Request,
+}
+
+/// Whose certificates a site takes.
+pub struct ClientAuth {
+    authorities: Arc<dyn ClientCertVerifier>,
+    mode: ClientCert,
+}
+
+/// What is known of a client's TLS connection.
+pub struct Secured {
+    /// The name in the handshake.
+    name: Option<String>,
+    /// Whether it was asked for a certificate.
+    asked: bool,
+    /// What it showed, its own first.
+    chain: Vec<CertificateDer<'static>>,
+    /// The last judgement, and by which authorities. It ends after a while, as certificates do.
+    judged: Mutex<Option<(Arc<ClientAuth>, Timestamp, bool)>>,
+}
+
+/// How long a judgement holds.
+const JUDGED: Duration = Duration::from_mins(1);
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unproven {
+    /// The handshake was for another name, or before the site wanted certificates (RFC 9110 section 15.5.20).
+    Misdirected,
+    /// No certificate was shown.
+    Missing,
+    /// It is not one that the site takes.
+    Wrong,
+}
+
+impl ClientAuth {
+    /// What `site` wants; `None` when it asks for no certificates. Reads a file.
+    ///
+    /// # Errors
+    /// The file.
+    pub fn of(site: &SiteConfig) -> Result<Option<Arc<Self>>, ConfigError> {
+        let path = site.client_ca_file.as_str();
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |what: String| ConfigError::Value {
+            key: "edge.sites.client_ca_file",
+            value: path.to_owned(),
+            allowed: format!("a file with certificates of authorities in PEM ({what})"),
+        };
+        let pem = disk::read_file(&LocalDisk, Path::new(path), LARGEST).map_err(|error| wrong(error.to_string()))?;
+        let pem = pem.ok_or_else(|| wrong("there is no such file".to_owned()))?;
+        let chain = chain_of(&pem).map_err(|failure| wrong(failure.text))?;
+        let mut roots = RootCertStore::empty();
+        for certificate in chain {
+            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        }
+        let built =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()));
+        let authorities = built.build().map_err(|error| wrong(error.to_string()))?;
+        Ok(Some(Arc::new(Self { authorities, mode: site.client_cert })))
+    }
+
+    /// Whether clients without a good certificate are refused.
+    pub fn is_required(&self) -> bool {
+        self.mode == ClientCert::Require
+    }
+
+    fn takes(self: &Arc<Self>, secured: &Secured, now: Timestamp) -> bool {
+        let mut judged = secured.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((by, at, good)) = judged.as_ref()
+            && Arc::ptr_eq(by, self)
+            && now.since(*at) < JUDGED
+        {
+            return *good;
+        }
+        let time = UnixTime::since_unix_epoch(Duration::from_millis(now.millis()));
+        let good = secured
+            .chain
+            .split_first()
+            .is_some_and(|(own, others)| self.authorities.verify_client_cert(own, others, time).is_ok());
+        *judged = Some((Arc::clone(self), now, good));
+        good
+    }
+}
+
+impl Secured {
+    /// What `connection` came to, which was asked for a certificate or not.
+    pub fn of(connection: &ServerConnection, asked: bool) -> Self {
+        Self {
+            name: connection.server_name().map(str::to_ascii_lowercase),
+            asked,
+            chain: connection.peer_certificates().map(<[_]>::to_vec).unwrap_or_default(),
+            judged: Mutex::new(None),
+        }
+    }
+
+    /// Whether the handshake was for `host`. Clients name no address.
+    fn is_for(&self, host: &Host) -> bool {
+        match &self.name {
+            Some(name) => name == host.name(),
+            None => host.is_address(),
+        }
+    }
+}
+
+/// Whether a request for `host` may come over this connection at all: where a certificate was asked for, only what the
+/// handshake named is served.
+///
+/// # Errors
+/// [`Unproven::Misdirected`].
+pub fn direct(secured: Option<&Arc<Secured>>, host: &Host) -> Result<(), Unproven> {
+    match secured {
+        Some(secured) if secured.asked && !secured.is_for(host) => Err(Unproven::Misdirected),
+        _ => Ok(()),
+    }
+}
+
+/// What the app is to be told of the client's certificate, once `auth` lets it in.
+///
+/// # Errors
+/// [`Unproven`].
+pub fn admit(
+    auth: &Arc<ClientAuth>,
+    secured: Option<&Arc<Secured>>,
+    host: &Host,
+    encrypted: bool,
+    now: Timestamp,
+) -> Result<HeaderMap, Unproven> {
+    let mut told = HeaderMap::new();
+    let verified = |told: &mut HeaderMap, how| told.insert(VERIFIED, HeaderValue::from_static(how));
+    let secured = match secured {
+        Some(secured) if secured.asked && secured.is_for(host) => secured,
+        _ if encrypted => return Err(Unproven::Misdirected),
+        _ if auth.is_required() => return Err(Unproven::Missing),
+        _ => {
+            verified(&mut told, "none");
+            return Ok(told);
+        }
+    };
+    let Some(own) = secured.chain.first() else {
+        verified(&mut told, "none");
+        return if auth.is_required() { Err(Unproven::Missing) } else { Ok(told) };
+    };
+    if !auth.takes(secured, now) {
+        verified(&mut told, "failed");
+        return if auth.is_required() { Err(Unproven::Wrong) } else { Ok(told) };
+    }
+    verified(&mut told, "success");
+    let hash = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, own);
+    let hex = hash.as_ref().iter().fold(String::new(), |mut out, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    });
+    for (name, text) in
+        [(SHA256, hex), (SUBJECT, subject(own)), (CLIENT_CERT, format!(":{}:", BASE64_STANDARD.encode(own)))]
+    {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            told.insert(name, value);
+        }
+    }
+    Ok(told)
+}
+
+/// The subject as text, of which whatever is no plain ASCII becomes `?`.
+fn subject(certificate: &[u8]) -> String {
+    let Ok((_, parsed)) = parse_x509_certificate(certificate) else { return String::new() };
+    let text = parsed.subject().to_string();
+    text.chars().take(LONGEST_SUBJECT).map(|letter| if matches!(letter, ' '..='~') { letter } else { '?' }).collect()
+}
+
+/// Asks for a certificate and takes any, or none: [`admit`] judges. The client must have its key.
+#[derive(Debug)]
+pub struct AnyCertificate(Arc<CryptoProvider>);
+
+impl AnyCertificate {
+    /// One for `provider`'s algorithms.
+    pub const fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self(provider)
+    }
+}
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _own: &CertificateDer<'_>,
+        _others: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientAuth").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secured").field("name", &self.name).field("asked", &self.asked).finish_non_exhaustive()
+    }
+}
