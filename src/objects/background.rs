@@ -9,6 +9,7 @@ use super::error::ObjectError;
 use super::expire;
 use super::garbage::{self, Collected};
 use super::service::{Inner, Objects, blocking};
+use super::usage;
 use crate::base::Supervisor;
 use crate::base::supervise::{Priority, Role};
 use crate::jobs::{Job, JobOutcome};
@@ -19,7 +20,12 @@ const SWEEP: &str = "objects.sweep";
 impl Objects {
     /// Lets the jobs of this room be done by `jobs`.
     pub(super) fn register_jobs(&self) {
-        for (kind, work) in [(garbage::KIND, Work::Garbage), (SWEEP, Work::Sweep), (expire::KIND, Work::Lifecycle)] {
+        for (kind, work) in [
+            (garbage::KIND, Work::Garbage),
+            (SWEEP, Work::Sweep),
+            (expire::KIND, Work::Lifecycle),
+            (usage::KIND, Work::Count),
+        ] {
             // Weak: the service holds the jobs, so the jobs must not hold the service.
             let task = Task { objects: Arc::downgrade(&self.0), work };
             self.0.jobs.register(kind, Arc::new(task));
@@ -34,9 +40,14 @@ impl Objects {
         self.0.jobs.every(SWEEP, self.0.config.sweep_every);
         self.0.jobs.every(expire::KIND, self.0.config.lifecycle_every);
         let this = self.clone();
-        supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || match this.sweep() {
-            Ok(swept) => tracing::info!(?swept, "leftovers of the last run are swept"),
-            Err(error) => tracing::error!(%error, "the first sweep failed; the next one looks again"),
+        supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || {
+            if let Err(error) = this.count_usage() {
+                tracing::error!(%error, "what buckets with a quota hold could not be counted; the next start goes on");
+            }
+            match this.sweep() {
+                Ok(swept) => tracing::info!(?swept, "leftovers of the last run are swept"),
+                Err(error) => tracing::error!(%error, "the first sweep failed; the next one looks again"),
+            }
         })
     }
 }
@@ -46,6 +57,7 @@ enum Work {
     Garbage,
     Sweep,
     Lifecycle,
+    Count,
 }
 
 struct Task {
@@ -66,6 +78,7 @@ impl Job for Task {
                     tracing::info!(?swept, "leftovers are swept");
                     Collected::Gone
                 }),
+                Work::Count => objects.count_usage().map(|()| Collected::Gone),
                 Work::Lifecycle => objects.expire_on(&payload).map(|()| Collected::Gone),
             })
             .await;

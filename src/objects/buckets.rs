@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::error::ObjectError;
 use super::garbage::Garbage;
-use super::index::{BUCKETS, BucketRow, CURRENT, SETTINGS, VERSIONS, decode, malformed_key, row};
+use super::index::{BUCKETS, BucketRow, CURRENT, SETTINGS, USAGE, VERSIONS, decode, malformed_key, row};
 use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
@@ -148,6 +148,7 @@ impl Objects {
             }
             tx.delete(BUCKETS, &key)?;
             tx.delete(SETTINGS, bucket.id.as_bytes())?;
+            tx.delete(USAGE, bucket.id.as_bytes())?;
             this.discard(tx, &[Garbage::Bucket(bucket.id)])
         };
         self.write_and_forget(name, delete).await

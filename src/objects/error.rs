@@ -129,6 +129,14 @@ pub enum ObjectError {
     /// The body's stream ended with an error.
     #[error("the body ended early: {0}")]
     Body(#[source] BodyError),
+    /// The bucket would hold more than its quota says. Reading and deleting go on.
+    #[error("the bucket's quota of {limit} {what} is exceeded")]
+    QuotaExceeded {
+        /// Of what: `bytes` or `objects`.
+        what: &'static str,
+        /// The most.
+        limit: u64,
+    },
     /// The disk is down to its reserve. Reading and deleting go on.
     #[error("the disk is full: {available} bytes are left, {reserve} are kept in reserve")]
     Full {

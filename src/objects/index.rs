@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `objects.buckets` | bucket name | [`BucketRow`] |
 //! | `objects.settings` | bucket id | [`BucketSettings`](super::settings::BucketSettings), when anything is set |
+//! | `objects.usage` | bucket id | [`UsageRow`](super::usage::UsageRow), when it has a quota |
 //! | `objects.current` | bucket id ‖ object key | [`ObjectRow`] |
 //! | `objects.versions` | bucket id ‖ object key, escaped ‖ 00 01 ‖ inverted sequence (8) | [`VersionRow`]: older versions, and delete markers |
 //! | `objects.nulls` | bucket id ‖ object key | sequence (8) of the key's `null` version, while it is in `objects.versions` |
@@ -39,6 +40,7 @@ use crate::store::{ReadTx, Record, StoreError, Table, record};
 
 pub(super) const BUCKETS: Table = Table::new("objects.buckets");
 pub(super) const SETTINGS: Table = Table::new("objects.settings");
+pub(super) const USAGE: Table = Table::new("objects.usage");
 pub(super) const CURRENT: Table = Table::new("objects.current");
 pub(super) const VERSIONS: Table = Table::new("objects.versions");
 pub(super) const NULLS: Table = Table::new("objects.nulls");

@@ -20,7 +20,7 @@
 //! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
 //! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
 //! looking whether all is there `check.rs`, what is set for a bucket `settings.rs`,
-//! what ends by itself `lifecycle.rs` and `expire.rs`.
+//! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`.
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
@@ -61,6 +61,7 @@ pub mod sweep;
 pub(crate) mod tests;
 pub mod types;
 mod uploads;
+pub mod usage;
 mod versions;
 mod walk;
 

@@ -1,4 +1,4 @@
-//! What is set for a bucket beside versions: policy, tags, lifecycle.
+//! What is set for a bucket beside versions: policy, tags, lifecycle, quota.
 //!
 //! One row a bucket, in `objects.settings` under the bucket's id, and none while nothing is set. Every request may need
 //! them, so an open bucket holds them in memory; a change lets go of the open bucket.
@@ -12,6 +12,7 @@ use super::index::{BUCKETS, BucketRow, SETTINGS, row};
 use super::lifecycle::LifecycleRule;
 use super::names::BucketName;
 use super::service::Objects;
+use super::usage::Quota;
 use crate::base::Id128;
 use crate::store::{ReadTx, Record, WriteTx, record};
 
@@ -24,6 +25,23 @@ pub struct BucketSettings {
     pub tags: Vec<(String, String)>,
     /// What ends by itself.
     pub lifecycle: Vec<LifecycleRule>,
+    /// The most it may hold; changed by [`Objects::set_quota`] alone, which counts along.
+    pub(super) quota: Quota,
+}
+
+impl BucketSettings {
+    /// The most the bucket may hold.
+    pub const fn quota(&self) -> Quota {
+        self.quota
+    }
+}
+
+/// Version 2, which had no quota.
+#[derive(Serialize, Deserialize)]
+struct Settings2 {
+    policy: Option<String>,
+    tags: Vec<(String, String)>,
+    lifecycle: Vec<LifecycleRule>,
 }
 
 /// Version 1, which had no lifecycle.
@@ -34,17 +52,36 @@ struct Settings1 {
 }
 
 impl Record for BucketSettings {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
-        let old: Settings1 = (version == 1).then(|| postcard::from_bytes(bytes).ok())??;
-        Some(Self { policy: old.policy, tags: old.tags, lifecycle: Vec::new() })
+        match version {
+            1 => {
+                let Settings1 { policy, tags } = postcard::from_bytes(bytes).ok()?;
+                Some(Self { policy, tags, ..Self::default() })
+            }
+            2 => {
+                let Settings2 { policy, tags, lifecycle } = postcard::from_bytes(bytes).ok()?;
+                Some(Self { policy, tags, lifecycle, ..Self::default() })
+            }
+            _ => None,
+        }
     }
 }
 
 /// What is set for the bucket with the id `bucket`.
 pub(super) fn settings_row(tx: &dyn ReadTx, bucket: Id128) -> Result<BucketSettings, ObjectError> {
     Ok(row(tx, SETTINGS, bucket.as_bytes())?.unwrap_or_default())
+}
+
+/// Puts what is set for the bucket with the id `bucket` in place of what was.
+pub(super) fn put_settings(tx: &mut dyn WriteTx, bucket: Id128, settings: &BucketSettings) -> Result<(), ObjectError> {
+    if *settings == BucketSettings::default() {
+        tx.delete(SETTINGS, bucket.as_bytes())?;
+    } else {
+        tx.put(SETTINGS, bucket.as_bytes(), &record::encode(settings))?;
+    }
+    Ok(())
 }
 
 impl Objects {
@@ -74,11 +111,7 @@ impl Objects {
             let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
             let mut settings = settings_row(tx, bucket.id)?;
             let out = change(&mut settings);
-            if settings == BucketSettings::default() {
-                tx.delete(SETTINGS, bucket.id.as_bytes())?;
-            } else {
-                tx.put(SETTINGS, bucket.id.as_bytes(), &record::encode(&settings))?;
-            }
+            put_settings(tx, bucket.id, &settings)?;
             Ok::<_, ObjectError>(out)
         };
         self.write_and_forget(name, write).await
@@ -94,7 +127,7 @@ mod tests {
         let row = [1, 1, 2, b'{', b'}', 1, 1, b'a', 1, b'b'];
         let settings: BucketSettings = record::decode(&row).unwrap();
         let tags = vec![("a".to_owned(), "b".to_owned())];
-        assert_eq!(settings, BucketSettings { policy: Some("{}".to_owned()), tags, lifecycle: Vec::new() });
+        assert_eq!(settings, BucketSettings { policy: Some("{}".to_owned()), tags, ..BucketSettings::default() });
         assert_eq!(record::decode(&record::encode(&settings)), Ok(settings));
     }
 }

@@ -19,6 +19,7 @@ use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, VersionId};
 use super::service::Objects;
 use super::types::{Condition, Deleted, ObjectInfo, Target, Versioning};
+use super::usage::{Before, Step, moved};
 use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, ReadTx, WriteTx, after_prefix, record};
 
@@ -78,19 +79,38 @@ impl<'a> Slot<'a> {
 
     fn push(&self, tx: &mut dyn WriteTx, version: &VersionRow) -> Result<(), ObjectError> {
         let VersionTag { sequence, null, .. } = version.version();
-        tx.put(VERSIONS, &version_key(self.bucket, self.key, sequence), &record::encode(version))?;
+        let at = version_key(self.bucket, self.key, sequence);
+        tx.put(VERSIONS, &at, &record::encode(version))?;
+        if let VersionRow::Object(object) = version {
+            moved(tx, self.bucket, (VERSIONS, &at), Step::Comes(object.size))?;
+        }
         if null {
             tx.put(NULLS, &self.at, &sequence.to_be_bytes())?;
         }
         Ok(())
     }
 
-    fn pull(&self, tx: &mut dyn WriteTx, version: VersionTag) -> Result<(), ObjectError> {
-        tx.delete(VERSIONS, &version_key(self.bucket, self.key, version.sequence))?;
+    fn pull(&self, tx: &mut dyn WriteTx, row: &VersionRow) -> Result<(), ObjectError> {
+        let version = row.version();
+        let at = version_key(self.bucket, self.key, version.sequence);
+        tx.delete(VERSIONS, &at)?;
+        if let VersionRow::Object(object) = row {
+            moved(tx, self.bucket, (VERSIONS, &at), Step::Goes(object.size))?;
+        }
         if version.null {
             tx.delete(NULLS, &self.at)?;
         }
         Ok(())
+    }
+
+    fn put_current(&self, tx: &mut dyn WriteTx, object: &ObjectRow) -> Result<(), ObjectError> {
+        tx.put(CURRENT, &self.at, &record::encode(object))?;
+        moved(tx, self.bucket, (CURRENT, &self.at), Step::Comes(object.size))
+    }
+
+    fn delete_current(&self, tx: &mut dyn WriteTx, object: &ObjectRow) -> Result<(), ObjectError> {
+        tx.delete(CURRENT, &self.at)?;
+        moved(tx, self.bucket, (CURRENT, &self.at), Step::Goes(object.size))
     }
 
     /// Makes the newest version current again, if it is an object and nothing is current.
@@ -98,9 +118,11 @@ impl<'a> Slot<'a> {
         if tx.get(CURRENT, &self.at)?.is_some() {
             return Ok(());
         }
-        if let Some(VersionRow::Object(object)) = self.top(tx)? {
-            self.pull(tx, object.version)?;
-            tx.put(CURRENT, &self.at, &record::encode(&object))?;
+        if let Some(top @ VersionRow::Object(_)) = self.top(tx)? {
+            self.pull(tx, &top)?;
+            if let VersionRow::Object(object) = &top {
+                self.put_current(tx, object)?;
+            }
         }
         Ok(())
     }
@@ -176,11 +198,12 @@ impl Objects {
         condition: Condition,
     ) -> Result<ObjectRow, ObjectError> {
         let slot = Slot::new(bucket.id, key);
-        let current = slot.current(tx)?;
+        let (current, before) = (slot.current(tx)?, Before::take(tx, bucket.id)?);
         check(condition, current.as_ref())?;
         let (Content::Inline(id) | Content::Blob(id) | Content::Parts(id)) = object.content;
         object.version = self.make_way(tx, bucket.versioning, &slot, current, nonce(id))?;
-        tx.put(CURRENT, &slot.at, &record::encode(&object))?;
+        slot.put_current(tx, &object)?;
+        before.check(tx, bucket.id)?;
         Ok(object)
     }
 
@@ -199,8 +222,8 @@ impl Objects {
             None if versioning == Versioning::Off => None,
             None => slot.top(tx)?.map(|top| top.version().sequence),
         };
-        if current.is_some() {
-            tx.delete(CURRENT, &slot.at)?;
+        if let Some(current) = &current {
+            slot.delete_current(tx, current)?;
         }
         let null = versioning != Versioning::Enabled;
         match current {
@@ -229,7 +252,7 @@ impl Objects {
     }
 
     fn drop_older(&self, tx: &mut dyn WriteTx, slot: &Slot<'_>, version: VersionRow) -> Result<(), ObjectError> {
-        slot.pull(tx, version.version())?;
+        slot.pull(tx, &version)?;
         match version {
             VersionRow::Object(object) => self.discard_content(tx, object.content),
             VersionRow::Marker { .. } => Ok(()),
@@ -275,7 +298,7 @@ impl Objects {
         let changed = found.is_some();
         match found {
             Some((Place::Current, VersionRow::Object(object))) => {
-                tx.delete(CURRENT, &slot.at)?;
+                slot.delete_current(tx, &object)?;
                 self.discard_content(tx, object.content)?;
             }
             Some((_, version)) => self.drop_older(tx, &slot, version)?,
@@ -310,7 +333,10 @@ impl Objects {
             object.metadata.tags.clone_from(&tags);
             let slot = Slot::new(open.id, &target.key);
             match slot.find(tx, object.version.id())? {
-                Some((Place::Older(_), _)) => slot.push(tx, &VersionRow::Object(object.clone()))?,
+                Some((Place::Older(sequence), _)) => {
+                    let at = version_key(slot.bucket, slot.key, sequence);
+                    tx.put(VERSIONS, &at, &record::encode(&VersionRow::Object(object.clone())))?;
+                }
                 _ => tx.put(CURRENT, &slot.at, &record::encode(&object))?,
             }
             Ok(object.info())

@@ -103,6 +103,7 @@ codes! {
     StorageFull = 507, "the server's disk is full";
     TooManyBuckets = 400, "there are too many buckets";
     XAmzContentSHA256Mismatch = 400, "the body does not have the sha256 that was signed";
+    XMinioAdminBucketQuotaExceeded = 400, "Bucket quota exceeded";
 }
 
 /// An error on its way to a client.
@@ -149,6 +150,7 @@ impl From<ObjectError> for S3Error {
             E::NoSuchBucket => Code::NoSuchBucket,
             E::BucketNotEmpty => Code::BucketNotEmpty,
             E::TooManyBuckets { .. } => Code::TooManyBuckets,
+            E::QuotaExceeded { .. } => Code::XMinioAdminBucketQuotaExceeded,
             E::NoSuchKey => Code::NoSuchKey,
             E::NoSuchVersion => Code::NoSuchVersion,
             E::DeleteMarker { version, modified, named } => {

@@ -1,0 +1,252 @@
+//! How much a bucket holds, and its quota: the most it may hold.
+//!
+//! A bucket with a quota has a row in `objects.usage`: bytes of plaintext and number of all its objects, older versions
+//! too. Every transaction that puts or removes a row of an object changes it along ([`moved`]), so that it is exact at every
+//! commit, however many write at once, and an upload that would go beyond is refused by the commit itself.
+//!
+//! What a bucket holds when it gets its first quota is counted by a job, a page of rows in a transaction. The row says how
+//! far that is ([`UsageRow::counted`]); a row of an object beyond that place is not counted along, since the job comes
+//! there yet. Until it is through, the bucket seems to hold less than it does. A bucket without a quota has no such row and
+//! pays nothing.
+//!
+//! Parts of uploads in progress count when the upload is completed.
+
+use std::ops::Bound;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ObjectError;
+use super::index::{BUCKETS, BucketRow, CURRENT, ObjectRow, USAGE, VERSIONS, VersionRow, decode, row};
+use super::names::BucketName;
+use super::service::Objects;
+use super::settings::{BucketSettings, put_settings, settings_row};
+use crate::base::Id128;
+use crate::store::{Direction, ReadTx, Record, Table, WriteTx, after_prefix, record};
+
+/// The kind of the job that counts. Part of the stored format.
+pub(super) const KIND: &str = "objects.count";
+
+/// Rows counted in one transaction; few in tests, so that every count crosses pages.
+const PAGE: usize = if cfg!(test) { 3 } else { 500 };
+
+/// The most a bucket may hold; `None` for no limit. Part of the stored format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Bytes of plaintext, of all versions.
+    pub max_bytes: Option<u64>,
+    /// Objects, each version one.
+    pub max_objects: Option<u64>,
+}
+
+impl Quota {
+    /// Whether there is no limit at all.
+    pub const fn is_none(&self) -> bool {
+        self.max_bytes.is_none() && self.max_objects.is_none()
+    }
+}
+
+/// What a bucket with a quota holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of plaintext, of all versions.
+    pub bytes: u64,
+    /// Objects, each version one.
+    pub objects: u64,
+    /// Whether what was there before the quota is still being counted, so that there is more.
+    pub counting: bool,
+}
+
+/// How far a count is. Part of the stored format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Counted {
+    /// The rows of `objects.current` up to and with this one; none when it is empty.
+    Current(Vec<u8>),
+    /// All of those, and the rows of `objects.versions` up to and with this one.
+    Versions(Vec<u8>),
+    /// Everything.
+    All,
+}
+
+/// A row of `objects.usage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UsageRow {
+    bytes: u64,
+    objects: u64,
+    counted: Counted,
+}
+
+impl Record for UsageRow {
+    const VERSION: u8 = 1;
+}
+
+impl UsageRow {
+    /// Before anything was counted.
+    pub const fn fresh() -> Self {
+        Self { bytes: 0, objects: 0, counted: Counted::Current(Vec::new()) }
+    }
+
+    fn holds(&self, table: Table, at: &[u8]) -> bool {
+        match &self.counted {
+            Counted::Current(last) => table == CURRENT && at <= last.as_slice(),
+            Counted::Versions(last) => table == CURRENT || at <= last.as_slice(),
+            Counted::All => true,
+        }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.objects = self.objects.saturating_add(1);
+    }
+
+    fn exceeds(&self, before: &Self, quota: Quota) -> Option<ObjectError> {
+        let beyond = |now: u64, was: u64, most: Option<u64>| most.filter(|most| now > *most && now > was);
+        if let Some(limit) = beyond(self.bytes, before.bytes, quota.max_bytes) {
+            return Some(ObjectError::QuotaExceeded { what: "bytes", limit });
+        }
+        let limit = beyond(self.objects, before.objects, quota.max_objects)?;
+        Some(ObjectError::QuotaExceeded { what: "objects", limit })
+    }
+}
+
+/// Keeps count of a row of an object that comes (with so many bytes) to `at` in `table`, or goes.
+pub(super) fn moved(
+    tx: &mut dyn WriteTx,
+    bucket: Id128,
+    (table, at): (Table, &[u8]),
+    step: Step,
+) -> Result<(), ObjectError> {
+    let Some(mut usage) = row::<UsageRow>(tx, USAGE, bucket.as_bytes())? else { return Ok(()) };
+    if !usage.holds(table, at) {
+        return Ok(());
+    }
+    match step {
+        Step::Comes(bytes) => usage.add(bytes),
+        Step::Goes(bytes) => {
+            usage.bytes = usage.bytes.saturating_sub(bytes);
+            usage.objects = usage.objects.saturating_sub(1);
+        }
+    }
+    Ok(tx.put(USAGE, bucket.as_bytes(), &record::encode(&usage))?)
+}
+
+/// What happens to the row of an object of so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Comes(u64),
+    Goes(u64),
+}
+
+/// What a bucket held before a change that must not go beyond its quota; `None` without one.
+pub(super) struct Before(Option<UsageRow>);
+
+impl Before {
+    /// To be taken before the first row is changed.
+    pub fn take(tx: &dyn ReadTx, bucket: Id128) -> Result<Self, ObjectError> {
+        Ok(Self(row(tx, USAGE, bucket.as_bytes())?))
+    }
+
+    /// After the last: an error when the bucket grew, and beyond its quota. The transaction must end with it.
+    pub fn check(self, tx: &dyn ReadTx, bucket: Id128) -> Result<(), ObjectError> {
+        let Some(before) = self.0 else { return Ok(()) };
+        let Some(now) = row::<UsageRow>(tx, USAGE, bucket.as_bytes())? else { return Ok(()) };
+        now.exceeds(&before, settings_row(tx, bucket)?.quota).map_or(Ok(()), Err)
+    }
+}
+
+impl Objects {
+    /// What the bucket holds, when it has a quota. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    pub async fn usage(&self, name: &BucketName) -> Result<Option<Usage>, ObjectError> {
+        let key = name.as_str().as_bytes().to_vec();
+        let read = self.0.store.read(move |tx| {
+            let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+            row::<UsageRow>(tx, USAGE, bucket.id.as_bytes())
+        });
+        let found = read.await?;
+        Ok(found.map(|UsageRow { bytes, objects, counted }| Usage {
+            bytes,
+            objects,
+            counting: counted != Counted::All,
+        }))
+    }
+
+    /// Sets the most the bucket may hold; returns once that would survive power loss and is in force. What it holds by then
+    /// is counted meanwhile, when it had no quota before. What is there already stays, even beyond the quota.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the quota may be as it was or as asked.
+    pub async fn set_quota(&self, name: &BucketName, quota: Quota) -> Result<(), ObjectError> {
+        let (this, key) = (self.clone(), name.as_str().as_bytes().to_vec());
+        let write = move |tx: &mut dyn WriteTx| {
+            let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+            let settings = BucketSettings { quota, ..settings_row(tx, bucket.id)? };
+            put_settings(tx, bucket.id, &settings)?;
+            if quota.is_none() {
+                tx.delete(USAGE, bucket.id.as_bytes())?;
+            } else if tx.get(USAGE, bucket.id.as_bytes())?.is_none() {
+                tx.put(USAGE, bucket.id.as_bytes(), &record::encode(&UsageRow::fresh()))?;
+                this.0.jobs.enqueue(tx, KIND, &[], this.0.clock.now(), Some("all"))?;
+            }
+            Ok::<_, ObjectError>(())
+        };
+        let written = self.0.store.write(write).await;
+        self.0.keys.forget(name);
+        self.0.jobs.wake();
+        written
+    }
+
+    /// Counts what buckets with a quota hold, where that is not known yet. Blocks.
+    pub(super) fn count_usage(&self) -> Result<(), ObjectError> {
+        let rows = self
+            .0
+            .store
+            .read_blocking(|tx| tx.scan(USAGE, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX));
+        for (id, value) in rows.map_err(ObjectError::Store)? {
+            if decode::<UsageRow>(USAGE, &value)?.counted == Counted::All {
+                continue;
+            }
+            loop {
+                let id = id.clone();
+                let more = self.0.store.write_blocking(move |tx: &mut dyn WriteTx| count_page(tx, &id))?;
+                if !more {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts the next page of rows of the bucket with the id `id`; whether there is more.
+fn count_page(tx: &mut dyn WriteTx, id: &[u8]) -> Result<bool, ObjectError> {
+    let Some(mut usage) = row::<UsageRow>(tx, USAGE, id)? else { return Ok(false) };
+    let (table, last) = match &usage.counted {
+        Counted::Current(last) => (CURRENT, last.clone()),
+        Counted::Versions(last) => (VERSIONS, last.clone()),
+        Counted::All => return Ok(false),
+    };
+    let from = if last.is_empty() { Bound::Included(id) } else { Bound::Excluded(last.as_slice()) };
+    let end = after_prefix(id);
+    let rows = tx.scan(table, from, end.as_ref().map(Vec::as_slice), Direction::Forward, PAGE)?;
+    for (_, value) in &rows {
+        if table == CURRENT {
+            usage.add(decode::<ObjectRow>(table, value)?.size);
+        } else if let VersionRow::Object(object) = decode(table, value)? {
+            usage.add(object.size);
+        }
+    }
+    let last = rows.last().filter(|_| rows.len() == PAGE).map(|(at, _)| at.clone());
+    usage.counted = match (table == CURRENT, last) {
+        (true, Some(last)) => Counted::Current(last),
+        (true, None) => Counted::Versions(Vec::new()),
+        (false, Some(last)) => Counted::Versions(last),
+        (false, None) => Counted::All,
+    };
+    tx.put(USAGE, id, &record::encode(&usage))?;
+    Ok(usage.counted != Counted::All)
+}
