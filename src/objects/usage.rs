@@ -200,6 +200,18 @@ impl Objects {
         written
     }
 
+    /// Counts one page of each bucket with a quota.
+    #[cfg(test)]
+    pub(super) fn count_usage_once(&self) -> Result<(), ObjectError> {
+        let rows = self.0.store.read_blocking(|tx| {
+            tx.scan(USAGE, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX)
+        });
+        for (id, _) in rows.map_err(ObjectError::Store)? {
+            self.0.store.write_blocking(move |tx: &mut dyn WriteTx| count_page(tx, &id))?;
+        }
+        Ok(())
+    }
+
     /// Counts what buckets with a quota hold, where that is not known yet. Blocks.
     pub(super) fn count_usage(&self) -> Result<(), ObjectError> {
         let rows = self

@@ -8,6 +8,7 @@ mod integrity;
 mod memory;
 mod multipart;
 mod objects;
+mod quota;
 mod sweeping;
 mod versions;
 
