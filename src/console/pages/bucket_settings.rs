@@ -5,11 +5,12 @@ use axum::extract::{Path, State};
 
 use super::buckets::{bucket_name, fault};
 use super::mail::sentence;
-use crate::base::Timestamp;
+use crate::base::{ByteSize, Timestamp};
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
 use crate::objects::lifecycle::{Expiration, LifecycleRule, Noncurrent};
 use crate::objects::policy::Policy;
 use crate::objects::public::{self, Listing};
+use crate::objects::usage::{Quota, Usage};
 use crate::objects::{BucketName, BucketSettings};
 
 /// Most bytes of a prefix: as many as an object's key has.
@@ -21,6 +22,8 @@ struct Settings {
     frame: Frame,
     bucket: BucketName,
     opened: Vec<Opened>,
+    quota: Quota,
+    usage: Option<Usage>,
     rules: Vec<Rule>,
     tags: Vec<(String, String)>,
 }
@@ -82,13 +85,40 @@ fn rule(rule: &LifecycleRule) -> Rule {
 pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path<String>) -> Answer {
     let bucket = bucket_name(&bucket)?;
     let settings = console.world().objects.bucket_settings(&bucket).await.map_err(fault)?;
+    let usage = console.world().objects.usage(&bucket).await.map_err(fault)?;
     page::show(&Settings {
+        quota: settings.quota(),
+        usage,
         frame: page.frame(format!("Settings of {bucket}"), Section::Buckets),
         opened: opened(&settings, &bucket),
         rules: settings.lifecycle.iter().map(rule).collect(),
         tags: settings.tags.clone(),
         bucket,
     })
+}
+
+/// `POST /buckets/{bucket}/quota`: the most it may hold; an empty field is no limit.
+pub async fn limit(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
+    let bucket = bucket_name(&bucket)?;
+    let there = format!("/buckets/{bucket}/settings");
+    let size = form.fields.trimmed("max-bytes");
+    let max_bytes = match size.parse::<ByteSize>() {
+        Ok(size) => Some(size.bytes()),
+        Err(_) if size.is_empty() => None,
+        Err(error) => return form.page.redirect_saying(&there, &Flash::bad(sentence(&error))),
+    };
+    let count = form.fields.trimmed("max-objects");
+    let max_objects = match count.parse::<u64>() {
+        Ok(count) => Some(count),
+        Err(_) if count.is_empty() => None,
+        Err(_) => return form.page.redirect_saying(&there, &Flash::bad("A number of objects is a whole number.")),
+    };
+    let quota = Quota { max_bytes, max_objects };
+    console.world().objects.set_quota(&bucket, quota).await.map_err(fault)?;
+    let noted = console.world().users.note(&form.page.by(), "bucket.limited", bucket.as_str()).await;
+    noted.map_err(|error| Fault::refused(&error))?;
+    let text = if quota.is_none() { "The bucket may hold anything." } else { "The quota is set." };
+    form.page.redirect_saying(&there, &Flash::good(text))
 }
 
 /// `POST /buckets/{bucket}/public`: opens a prefix for reading.

@@ -50,6 +50,7 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets/{bucket}/delete", get(buckets::ask_delete).post(buckets::delete))
         .route("/buckets/{bucket}/settings", get(bucket_settings::show))
         .route("/buckets/{bucket}/public", post(bucket_settings::open))
+        .route("/buckets/{bucket}/quota", post(bucket_settings::limit))
         .route("/buckets/{bucket}/close", post(bucket_settings::close))
         .route("/buckets/{bucket}/upload", post(objects::upload))
         .route("/buckets/{bucket}/object", get(objects::show))

@@ -71,7 +71,7 @@ async fn an_upload_in_parts_is_held_to_the_quota_when_it_is_completed() {
     let expect = PutExpect::default();
     let part = world.objects.put_part(&bucket(), &key("m"), upload, number(1), expect, None, body(&bytes(1, 9_000)));
     let etag = part.await.unwrap().etag;
-    let choice = vec![PartChoice { number: number(1), etag: Some(etag) }];
+    let choice = vec![PartChoice { number: number(1), etag }];
     let done = world.objects.complete_upload(&bucket(), &key("m"), upload, choice, None, Condition::Any).await;
     assert!(exceeded(done));
     assert!(matches!(world.read("m").await, Err(ObjectError::NoSuchKey)));
