@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use super::access::{Action, Need};
 use super::door::Services;
 use super::error::{Code, S3Error};
+use super::lifecycle;
 use super::read;
 use super::request::Request;
 use super::respond;
@@ -158,8 +159,10 @@ impl CopyObject {
         xml.leaf("LastModified", info.modified).leaf("ETag", format_args!("\"{}\"", info.etag));
         respond::write_checksum(&mut xml, info.metadata.checksum.as_ref());
         let mut response = respond::document(xml);
-        respond::set_version(response.headers_mut(), &info);
-        set_source_version(response.headers_mut(), source_version);
+        let headers = response.headers_mut();
+        respond::set_version(headers, &info);
+        set_source_version(headers, source_version);
+        lifecycle::describe(headers, services, &self.bucket, self.key.as_str(), &info).await?;
         Ok(response)
     }
 }

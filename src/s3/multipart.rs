@@ -7,6 +7,7 @@ use super::checksum::Algorithm;
 use super::composite::{self, PartSum};
 use super::door::Services;
 use super::error::{Code, S3Error};
+use super::lifecycle;
 use super::listing::Encoding;
 use super::payload::SealedBody;
 use super::read::part_number;
@@ -171,6 +172,7 @@ impl CompleteMultipartUpload {
         xml.maybe("ChecksumType", info.metadata.checksum.as_ref().map(respond::checksum_type));
         let mut response = respond::document(xml);
         respond::set_version(response.headers_mut(), &info);
+        lifecycle::describe(response.headers_mut(), services, bucket, key.as_str(), &info).await?;
         Ok(response)
     }
 

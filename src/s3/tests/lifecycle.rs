@@ -93,6 +93,15 @@ async fn an_object_tells_when_it_ends() {
     let told = "expiry-date=\"Sat, 03 Jan 2026 00:00:00 GMT\", rule-id=\"r\"";
     assert_eq!(world.put("/photos/tmp/a", "x").await.header("x-amz-expiration"), told);
     assert_eq!(world.get("/photos/tmp/a").await.header("x-amz-expiration"), told);
+    let copy = world.send(Ask::new("PUT", "/photos/tmp/b").header("x-amz-copy-source", "/photos/tmp/a")).await;
+    assert_eq!(copy.header("x-amz-expiration"), told);
+    let upload = world.send(Ask::new("POST", "/photos/tmp/c?uploads")).await.all("UploadId")[0].to_owned();
+    let etag = world.put(&format!("/photos/tmp/c?partNumber=1&uploadId={upload}"), "x").await.header("etag").to_owned();
+    let parts = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    );
+    let complete = world.send(Ask::new("POST", &format!("/photos/tmp/c?uploadId={upload}")).body(parts)).await;
+    assert_eq!(complete.header("x-amz-expiration"), told);
     world.put("/photos/b", "x").await;
     assert!(!world.get("/photos/b").await.headers.contains_key("x-amz-expiration"));
 }
