@@ -9,7 +9,6 @@ use super::error::ObjectError;
 use super::expire;
 use super::garbage::{self, Collected};
 use super::service::{Inner, Objects, blocking};
-use super::usage;
 use crate::base::Supervisor;
 use crate::base::supervise::{Priority, Role};
 use crate::jobs::{Job, JobOutcome};
@@ -20,12 +19,7 @@ const SWEEP: &str = "objects.sweep";
 impl Objects {
     /// Lets the jobs of this room be done by `jobs`.
     pub(super) fn register_jobs(&self) {
-        for (kind, work) in [
-            (garbage::KIND, Work::Garbage),
-            (SWEEP, Work::Sweep),
-            (expire::KIND, Work::Lifecycle),
-            (usage::KIND, Work::Count),
-        ] {
+        for (kind, work) in [(garbage::KIND, Work::Garbage), (SWEEP, Work::Sweep), (expire::KIND, Work::Lifecycle)] {
             // Weak: the service holds the jobs, so the jobs must not hold the service.
             let task = Task { objects: Arc::downgrade(&self.0), work };
             self.0.jobs.register(kind, Arc::new(task));
@@ -42,7 +36,7 @@ impl Objects {
         let this = self.clone();
         supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || {
             if let Err(error) = this.count_usage() {
-                tracing::error!(%error, "what buckets with a quota hold could not be counted; the next start goes on");
+                tracing::error!(%error, "what buckets hold could not be counted; the next sweep goes on");
             }
             match this.sweep() {
                 Ok(swept) => tracing::info!(?swept, "leftovers of the last run are swept"),
@@ -57,7 +51,6 @@ enum Work {
     Garbage,
     Sweep,
     Lifecycle,
-    Count,
 }
 
 struct Task {
@@ -74,11 +67,10 @@ impl Job for Task {
             let (work, payload) = (self.work, payload.to_vec());
             let done: Result<Collected, ObjectError> = blocking(move || match work {
                 Work::Garbage => objects.collect_garbage(),
-                Work::Sweep => objects.sweep().map(|swept| {
+                Work::Sweep => objects.count_usage().and_then(|()| objects.sweep()).map(|swept| {
                     tracing::info!(?swept, "leftovers are swept");
                     Collected::Gone
                 }),
-                Work::Count => objects.count_usage().map(|()| Collected::Gone),
                 Work::Lifecycle => objects.expire_on(&payload).map(|()| Collected::Gone),
             })
             .await;

@@ -8,6 +8,7 @@ use super::index::{BUCKETS, BucketRow, CURRENT, SETTINGS, USAGE, VERSIONS, decod
 use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
+use super::usage::UsageRow;
 use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, WriteTx, after_prefix, record};
 
@@ -52,6 +53,7 @@ impl Objects {
                     return Err(ObjectError::TooManyBuckets { limit });
                 }
                 tx.put(BUCKETS, &key, &value)?;
+                tx.put(USAGE, id.as_bytes(), &record::encode(&UsageRow::empty()))?;
                 Ok(Created::New)
             })
             .await;

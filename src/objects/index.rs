@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `objects.buckets` | bucket name | [`BucketRow`] |
 //! | `objects.settings` | bucket id | [`BucketSettings`](super::settings::BucketSettings), when anything is set |
-//! | `objects.usage` | bucket id | [`UsageRow`](super::usage::UsageRow), when it has a quota |
+//! | `objects.usage` | bucket id | [`UsageRow`](super::usage::UsageRow) |
 //! | `objects.current` | bucket id ‖ object key | [`ObjectRow`] |
 //! | `objects.versions` | bucket id ‖ object key, escaped ‖ 00 01 ‖ inverted sequence (8) | [`VersionRow`]: older versions, and delete markers |
 //! | `objects.nulls` | bucket id ‖ object key | sequence (8) of the key's `null` version, while it is in `objects.versions` |

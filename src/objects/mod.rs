@@ -32,6 +32,7 @@ mod buckets;
 pub mod check;
 pub mod config;
 mod copy;
+pub mod details;
 pub mod error;
 mod expire;
 #[cfg(any(test, feature = "testing"))]
@@ -67,6 +68,7 @@ mod walk;
 
 pub use body::ObjectBody;
 pub use config::ObjectsConfig;
+pub use details::{BucketDetail, BucketSet};
 pub use error::{BodyError, ObjectError};
 pub use names::{BucketName, NameError, ObjectKey, PartNumber, UploadId, VersionId};
 pub use parts::PART_LEAST;

@@ -64,6 +64,10 @@ impl Objects {
         if announced > most {
             return Err(ObjectError::TooLarge { limit: most });
         }
+        // The commit tells for certain; what can never fit need not be sent before.
+        if let Some(limit) = bucket.settings.quota.max_bytes.filter(|limit| announced > *limit) {
+            return Err(ObjectError::QuotaExceeded { what: "bytes", limit });
+        }
         self.admit(announced).await?;
         let blob = Id128::random(self.0.random.as_ref());
         let hold = self.0.writing.hold(blob);

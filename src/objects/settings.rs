@@ -25,15 +25,8 @@ pub struct BucketSettings {
     pub tags: Vec<(String, String)>,
     /// What ends by itself.
     pub lifecycle: Vec<LifecycleRule>,
-    /// The most it may hold; changed by [`Objects::set_quota`] alone, which counts along.
-    pub(super) quota: Quota,
-}
-
-impl BucketSettings {
-    /// The most the bucket may hold.
-    pub const fn quota(&self) -> Quota {
-        self.quota
-    }
+    /// The most it may hold.
+    pub quota: Quota,
 }
 
 /// Version 2, which had no quota.
@@ -74,16 +67,6 @@ pub(super) fn settings_row(tx: &dyn ReadTx, bucket: Id128) -> Result<BucketSetti
     Ok(row(tx, SETTINGS, bucket.as_bytes())?.unwrap_or_default())
 }
 
-/// Puts what is set for the bucket with the id `bucket` in place of what was.
-pub(super) fn put_settings(tx: &mut dyn WriteTx, bucket: Id128, settings: &BucketSettings) -> Result<(), ObjectError> {
-    if *settings == BucketSettings::default() {
-        tx.delete(SETTINGS, bucket.as_bytes())?;
-    } else {
-        tx.put(SETTINGS, bucket.as_bytes(), &record::encode(settings))?;
-    }
-    Ok(())
-}
-
 impl Objects {
     /// What is set for a bucket. Cancel safe.
     ///
@@ -111,7 +94,11 @@ impl Objects {
             let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
             let mut settings = settings_row(tx, bucket.id)?;
             let out = change(&mut settings);
-            put_settings(tx, bucket.id, &settings)?;
+            if settings == BucketSettings::default() {
+                tx.delete(SETTINGS, bucket.id.as_bytes())?;
+            } else {
+                tx.put(SETTINGS, bucket.id.as_bytes(), &record::encode(&settings))?;
+            }
             Ok::<_, ObjectError>(out)
         };
         self.write_and_forget(name, write).await

@@ -18,7 +18,6 @@ use super::index::{
     parse_version_key,
 };
 use super::keys::BucketKeys;
-use super::usage::UsageRow;
 use crate::base::Id128;
 use crate::store::{Direction, ReadTx, Row, Store, StoreError, Table, WriteTx, after_prefix, record};
 
@@ -68,15 +67,8 @@ pub(super) fn settle(
         let there = id_in(&key).is_some_and(|id| buckets.contains_key(&id));
         Ok(if there { Change::Keep } else { Change::Remove })
     })?;
-    // Rows of objects may be lost: what is there is counted anew, as if every quota were new.
-    let mut limited = Vec::new();
-    walk(store, USAGE, &mut |_, (key, _)| {
-        limited.extend(id_in(&key).filter(|id| buckets.contains_key(id)));
-        Ok(Change::Remove)
-    })?;
-    let fresh = record::encode(&UsageRow::fresh());
-    let again = move |tx: &mut dyn WriteTx| limited.iter().try_for_each(|id| tx.put(USAGE, id.as_bytes(), &fresh));
-    store.write_blocking::<_, StoreError>(again)?;
+    // Rows of objects may be lost: the next start counts what is there.
+    walk(store, USAGE, &mut |_, _| Ok(Change::Remove))?;
     let mut job = Job { store, buckets, used: HashSet::new(), settled: Settled::default(), most };
     job.objects(CURRENT)?;
     job.objects(VERSIONS)?;

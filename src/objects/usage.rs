@@ -1,13 +1,13 @@
 //! How much a bucket holds, and its quota: the most it may hold.
 //!
-//! A bucket with a quota has a row in `objects.usage`: bytes of plaintext and number of all its objects, older versions
-//! too. Every transaction that puts or removes a row of an object changes it along ([`moved`]), so that it is exact at every
-//! commit, however many write at once, and an upload that would go beyond is refused by the commit itself.
+//! Every bucket has a row in `objects.usage`: bytes of plaintext and number of all its objects, older versions too. Every
+//! transaction that puts or removes a row of an object changes it along ([`moved`]), so that it is exact at every commit,
+//! however many write at once, and an upload that would go beyond the quota is refused by the commit itself.
 //!
-//! What a bucket holds when it gets its first quota is counted by a job, a page of rows in a transaction. The row says how
-//! far that is ([`UsageRow::counted`]); a row of an object beyond that place is not counted along, since the job comes
-//! there yet. Until it is through, the bucket seems to hold less than it does. A bucket without a quota has no such row and
-//! pays nothing.
+//! A bucket without that row (made by an older release, or restored) gets one, and what it holds is counted behind the
+//! scenes, a page of rows in a transaction ([`Objects::count_usage`]). The row says how far that is
+//! ([`UsageRow::counted`]); a row of an object beyond that place is not counted along, since the count comes there yet. Until
+//! it is through, the bucket seems to hold less than it does.
 //!
 //! Parts of uploads in progress count when the upload is completed.
 
@@ -17,14 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, CURRENT, ObjectRow, USAGE, VERSIONS, VersionRow, decode, row};
-use super::names::BucketName;
 use super::service::Objects;
-use super::settings::{BucketSettings, put_settings, settings_row};
+use super::settings::settings_row;
 use crate::base::Id128;
 use crate::store::{Direction, ReadTx, Record, Table, WriteTx, after_prefix, record};
-
-/// The kind of the job that counts. Part of the stored format.
-pub(super) const KIND: &str = "objects.count";
 
 /// Rows counted in one transaction; few in tests, so that every count crosses pages.
 const PAGE: usize = if cfg!(test) { 3 } else { 500 };
@@ -45,14 +41,14 @@ impl Quota {
     }
 }
 
-/// What a bucket with a quota holds.
+/// What a bucket holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes of plaintext, of all versions.
     pub bytes: u64,
     /// Objects, each version one.
     pub objects: u64,
-    /// Whether what was there before the quota is still being counted, so that there is more.
+    /// Whether what an older release or a restore left is still being counted, so that there is more.
     pub counting: bool,
 }
 
@@ -80,8 +76,13 @@ impl Record for UsageRow {
 }
 
 impl UsageRow {
-    /// Before anything was counted.
-    pub const fn fresh() -> Self {
+    /// Of a bucket that is new, and empty.
+    pub const fn empty() -> Self {
+        Self { bytes: 0, objects: 0, counted: Counted::All }
+    }
+
+    /// Of a bucket of which nothing was counted yet.
+    const fn uncounted() -> Self {
         Self { bytes: 0, objects: 0, counted: Counted::Current(Vec::new()) }
     }
 
@@ -136,7 +137,7 @@ pub(super) enum Step {
     Goes(u64),
 }
 
-/// What a bucket held before a change that must not go beyond its quota; `None` without one.
+/// What a bucket held before a change that must not go beyond its quota; `None` when that is not known.
 pub(super) struct Before(Option<UsageRow>);
 
 impl Before {
@@ -153,90 +154,48 @@ impl Before {
     }
 }
 
+/// What the bucket with the id `bucket` holds.
+pub(super) fn usage_row(tx: &dyn ReadTx, bucket: Id128) -> Result<Usage, ObjectError> {
+    let found = row::<UsageRow>(tx, USAGE, bucket.as_bytes())?.unwrap_or(UsageRow::uncounted());
+    let UsageRow { bytes, objects, counted } = found;
+    Ok(Usage { bytes, objects, counting: counted != Counted::All })
+}
+
 impl Objects {
-    /// What the bucket holds, when it has a quota. Cancel safe.
+    /// Counts what buckets hold, where that is not known yet. Blocks; called twice at once, both do some of it.
     ///
     /// # Errors
-    /// [`ObjectError::NoSuchBucket`].
-    pub async fn usage(&self, name: &BucketName) -> Result<Option<Usage>, ObjectError> {
-        let key = name.as_str().as_bytes().to_vec();
-        let read = self.0.store.read(move |tx| {
-            let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
-            row::<UsageRow>(tx, USAGE, bucket.id.as_bytes())
-        });
-        let found = read.await?;
-        Ok(found.map(|UsageRow { bytes, objects, counted }| Usage {
-            bytes,
-            objects,
-            counting: counted != Counted::All,
-        }))
-    }
-
-    /// Sets the most the bucket may hold; returns once that would survive power loss and is in force. What it holds by then
-    /// is counted meanwhile, when it had no quota before. What is there already stays, even beyond the quota.
-    ///
-    /// # Errors
-    /// [`ObjectError::NoSuchBucket`].
-    ///
-    /// # Cancel safety
-    /// Dropped before its end, the quota may be as it was or as asked.
-    pub async fn set_quota(&self, name: &BucketName, quota: Quota) -> Result<(), ObjectError> {
-        let (this, key) = (self.clone(), name.as_str().as_bytes().to_vec());
-        let write = move |tx: &mut dyn WriteTx| {
-            let bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
-            let settings = BucketSettings { quota, ..settings_row(tx, bucket.id)? };
-            put_settings(tx, bucket.id, &settings)?;
-            if quota.is_none() {
-                tx.delete(USAGE, bucket.id.as_bytes())?;
-            } else if tx.get(USAGE, bucket.id.as_bytes())?.is_none() {
-                tx.put(USAGE, bucket.id.as_bytes(), &record::encode(&UsageRow::fresh()))?;
-                this.0.jobs.enqueue(tx, KIND, &[], this.0.clock.now(), Some("all"))?;
-            }
-            Ok::<_, ObjectError>(())
-        };
-        let written = self.0.store.write(write).await;
-        self.0.keys.forget(name);
-        self.0.jobs.wake();
-        written
-    }
-
-    /// Counts one page of each bucket with a quota.
-    #[cfg(test)]
-    pub(super) fn count_usage_once(&self) -> Result<(), ObjectError> {
-        let rows = self.0.store.read_blocking(|tx| {
-            tx.scan(USAGE, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX)
-        });
-        for (id, _) in rows.map_err(ObjectError::Store)? {
-            self.0.store.write_blocking(move |tx: &mut dyn WriteTx| count_page(tx, &id))?;
-        }
-        Ok(())
-    }
-
-    /// Counts what buckets with a quota hold, where that is not known yet. Blocks.
+    /// The store. What is counted stays counted, and another call goes on from there.
     pub(super) fn count_usage(&self) -> Result<(), ObjectError> {
-        let rows = self
-            .0
-            .store
-            .read_blocking(|tx| tx.scan(USAGE, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX));
-        for (id, value) in rows.map_err(ObjectError::Store)? {
-            if decode::<UsageRow>(USAGE, &value)?.counted == Counted::All {
-                continue;
-            }
-            loop {
-                let id = id.clone();
-                let more = self.0.store.write_blocking(move |tx: &mut dyn WriteTx| count_page(tx, &id))?;
-                if !more {
-                    break;
-                }
-            }
+        let scan =
+            |tx: &dyn ReadTx| tx.scan(BUCKETS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX);
+        for (name, _) in self.0.store.read_blocking(scan).map_err(ObjectError::Store)? {
+            while self.count_usage_page(&name)? {}
         }
         Ok(())
+    }
+
+    /// Counts one page of a bucket; whether there is more.
+    pub(super) fn count_usage_page(&self, name: &[u8]) -> Result<bool, ObjectError> {
+        let look = |tx: &dyn ReadTx| is_counted(tx, name);
+        if self.0.store.read_blocking(look)? {
+            return Ok(false);
+        }
+        let name = name.to_vec();
+        self.0.store.write_blocking(move |tx: &mut dyn WriteTx| count_page(tx, &name))
     }
 }
 
-/// Counts the next page of rows of the bucket with the id `id`; whether there is more.
-fn count_page(tx: &mut dyn WriteTx, id: &[u8]) -> Result<bool, ObjectError> {
-    let Some(mut usage) = row::<UsageRow>(tx, USAGE, id)? else { return Ok(false) };
+fn is_counted(tx: &dyn ReadTx, name: &[u8]) -> Result<bool, ObjectError> {
+    let Some(bucket) = row::<BucketRow>(tx, BUCKETS, name)? else { return Ok(true) };
+    Ok(row::<UsageRow>(tx, USAGE, bucket.id.as_bytes())?.is_some_and(|usage| usage.counted == Counted::All))
+}
+
+/// Counts the next page of rows of a bucket; whether there is more.
+fn count_page(tx: &mut dyn WriteTx, name: &[u8]) -> Result<bool, ObjectError> {
+    let Some(bucket) = row::<BucketRow>(tx, BUCKETS, name)? else { return Ok(false) };
+    let id = bucket.id.as_bytes().as_slice();
+    let mut usage = row::<UsageRow>(tx, USAGE, id)?.unwrap_or(UsageRow::uncounted());
     let (table, last) = match &usage.counted {
         Counted::Current(last) => (CURRENT, last.clone()),
         Counted::Versions(last) => (VERSIONS, last.clone()),

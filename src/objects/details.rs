@@ -1,0 +1,102 @@
+//! Buckets as their operator sees them: what is set, what they hold, and changing what is set.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ObjectError;
+use super::index::{BUCKETS, BucketRow, row};
+use super::names::BucketName;
+use super::policy::Policy;
+use super::service::Objects;
+use super::settings::{BucketSettings, settings_row};
+use super::types::{Bucket, Versioning};
+use super::usage::{Usage, usage_row};
+use crate::base::Timestamp;
+
+/// A bucket with all that is set for it and in it.
+#[derive(Clone, Debug)]
+pub struct BucketDetail {
+    /// Name and age.
+    pub bucket: Bucket,
+    /// Whether it keeps versions.
+    pub versioning: Versioning,
+    /// What is set for it.
+    pub settings: BucketSettings,
+    /// What it holds.
+    pub usage: Usage,
+}
+
+impl BucketDetail {
+    /// Whether its policy opens something to everybody.
+    pub fn is_public(&self) -> bool {
+        let policy = self.settings.policy.as_ref();
+        policy.is_some_and(|text| Policy::parse(text, &self.bucket.name).is_ok_and(|policy| policy.is_public()))
+    }
+}
+
+/// One thing to set for a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BucketSet {
+    /// The most bytes it may hold; `None` for no limit.
+    QuotaBytes(Option<u64>),
+    /// The most objects it may hold; `None` for no limit.
+    QuotaObjects(Option<u64>),
+}
+
+impl BucketSet {
+    fn apply(&self, settings: &mut BucketSettings) {
+        match self {
+            Self::QuotaBytes(most) => settings.quota.max_bytes = *most,
+            Self::QuotaObjects(most) => settings.quota.max_objects = *most,
+        }
+    }
+}
+
+impl Objects {
+    /// What a bucket is, has set and holds, at one moment. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    pub async fn bucket_detail(&self, name: &BucketName) -> Result<BucketDetail, ObjectError> {
+        let name = name.clone();
+        let read = self.0.store.read(move |tx| {
+            let row: BucketRow = row(tx, BUCKETS, name.as_str().as_bytes())?.ok_or(ObjectError::NoSuchBucket)?;
+            Ok::<_, ObjectError>(BucketDetail {
+                bucket: Bucket { name: name.clone(), created: Timestamp(row.created) },
+                versioning: row.versioning,
+                settings: settings_row(tx, row.id)?,
+                usage: usage_row(tx, row.id)?,
+            })
+        });
+        read.await
+    }
+
+    /// [`bucket_detail`](Self::bucket_detail) of every bucket, by name; `objects.max_buckets` bounds their number. Cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn bucket_details(&self) -> Result<Vec<BucketDetail>, ObjectError> {
+        let mut out = Vec::new();
+        for bucket in self.buckets().await? {
+            match self.bucket_detail(&bucket.name).await {
+                // It went away meanwhile.
+                Err(ObjectError::NoSuchBucket) => {}
+                detail => out.push(detail?),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Sets all of `wanted` for a bucket, together; returns once that would survive power loss and is in force. Objects
+    /// that are there already stay, whatever is set.
+    ///
+    /// # Errors
+    /// [`ObjectError::NoSuchBucket`].
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the bucket may be as it was or as asked.
+    pub async fn set_bucket(&self, name: &BucketName, wanted: Vec<BucketSet>) -> Result<(), ObjectError> {
+        self.change_bucket_settings(name, move |settings| wanted.iter().for_each(|one| one.apply(settings))).await
+    }
+}
