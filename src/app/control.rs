@@ -25,6 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::control_bans::{self, BansAsk};
+use super::control_buckets::{self, BucketsAsk};
 use super::control_keys::{self, KeysAsk};
 use super::control_mail::{self, MailAsk};
 use super::control_people::{self, LinkWanted};
@@ -139,6 +140,8 @@ pub enum Ask {
     Keys(KeysAsk),
     /// Something about bans.
     Bans(BansAsk),
+    /// Something about buckets.
+    Buckets(BucketsAsk),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -336,6 +339,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
             told(control_people::answer(ask, facts).await)
         }
         Ok(Ask::Keys(asked)) => told(control_keys::answer(asked, facts).await),
+        Ok(Ask::Buckets(asked)) => told(control_buckets::answer(asked, facts).await),
         Ok(Ask::Bans(asked)) => told(control_bans::answer(asked, facts).await),
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),

@@ -12,6 +12,7 @@ mod console;
 pub mod control;
 pub mod control_backup;
 pub mod control_bans;
+pub mod control_buckets;
 pub mod control_certificates;
 pub mod control_keys;
 pub mod control_mail;

@@ -96,6 +96,14 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Tell which buckets there are and what they hold, and set what they may
+    Buckets {
+        #[command(subcommand)]
+        command: Option<super::buckets::BucketsCommand>,
+        /// JSON instead
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Take over what other programs hold
     #[command(subcommand)]
     Import(ImportCommand),

@@ -9,6 +9,7 @@ mod backup;
 mod backup_arguments;
 mod backup_show;
 mod bans;
+mod buckets;
 mod ca;
 mod certs;
 mod import;
@@ -44,6 +45,9 @@ pub fn main() -> ExitCode {
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Backup(command) => backup::backup(shell, command),
         Command::Reload => reload::run(&shell),
+        Command::Buckets { command, json } => {
+            buckets::run(&shell, command.unwrap_or(buckets::BucketsCommand::List), json)
+        }
         Command::Bans { command, json } => bans::run(&shell, command.unwrap_or(bans::BansCommand::List), json),
         Command::Certs { command, json } => certs::run(&shell, command, json),
         Command::Ca(command) => ca::run(&shell, &command),
