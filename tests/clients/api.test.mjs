@@ -154,6 +154,15 @@ test('buckets and objects, through addresses signed here and used by anybody', a
   assert.deepEqual(first.prefixes, ['a b/', 'b/']);
   const rest = (await ask('GET', `/buckets/albums/objects?delimiter=/&cursor=${encodeURIComponent(first.next)}`)).value;
   assert.deepEqual([rest.items.map(({ key }) => key), rest.next], [['c'], null]);
+  const { value: bucket } = await ask('GET', '/buckets/albums');
+  const { objects, bytes, counting, quota_bytes, versioning } = bucket;
+  assert.deepEqual([objects, bytes, counting, quota_bytes, versioning, bucket.public], [4, 12, false, null, 'off', false]);
+  const limited = await ask('PATCH', '/buckets/albums', { body: { quota_bytes: 13 } });
+  assert.deepEqual([limited.status, limited.value.quota_bytes, limited.value.quota_objects], [200, 13, null]);
+  const full = await fetch((await signed('PUT', 'd')).value.url, { method: 'PUT', body: 'dd' });
+  assert.deepEqual([full.status, (await full.text()).includes('<Code>XMinioAdminBucketQuotaExceeded</Code>')], [400, true]);
+  assert.equal((await ask('PATCH', '/buckets/albums', { body: { quota: 13 } })).status, 400);
+  assert.equal((await ask('PATCH', '/buckets/none', { body: {} })).status, 404);
   assert.equal((await ask('DELETE', '/buckets/albums')).status, 409);
   for (const name of [key, 'b/1', 'b/2', 'c']) {
     await ask('DELETE', `/buckets/albums/object?key=${encodeURIComponent(name)}`);

@@ -176,7 +176,18 @@ fn storage() -> Value {
     let more =
         [("content_type", maybe(text())), ("metadata", json!({"type": "object", "additionalProperties": text()}))];
     json!({
-        "Bucket": object([("name", text()), ("created_at", moment())]),
+        "Bucket": object([
+            ("name", text()),
+            ("created_at", moment()),
+            ("objects", number()),
+            ("bytes", number()),
+            ("counting", json!({"type": "boolean", "description": "Whether more is there, that is still being counted."})),
+            ("quota_bytes", maybe(number())),
+            ("quota_objects", maybe(number())),
+            ("versioning", any_of(&["off", "enabled", "suspended"])),
+            ("public", json!({"type": "boolean", "description": "Whether its policy opens something to everybody."})),
+        ]),
+        "BucketChange": sent([("quota_bytes", maybe(number())), ("quota_objects", maybe(number()))], &[]),
         "NewBucket": sent([("name", json!({"type": "string", "minLength": 3, "maxLength": 63}))], &["name"]),
         "ObjectSummary": object(summary()),
         "Object": object(summary().into_iter().chain(more)),

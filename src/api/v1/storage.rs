@@ -7,13 +7,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::V1;
+use super::credentials::given;
 use super::problem::Problem;
 use super::route::{Call, Reply, page};
 use crate::accounts::Scopes;
 use crate::base::Timestamp;
 use crate::http::sigv4::{Grant, PathRule, Policy, Signer, presign as sign};
 use crate::http::uri;
-use crate::objects::{Bucket, BucketName, Condition, ListQuery, ObjectKey};
+use crate::objects::{BucketDetail, BucketName, BucketSet, Condition, ListQuery, ObjectKey, Versioning};
 
 /// How long an address works when nobody says.
 const EXPIRES_SECONDS: u64 = 900;
@@ -22,6 +23,16 @@ const EXPIRES_SECONDS: u64 = 900;
 #[serde(deny_unknown_fields)]
 struct NewBucket {
     name: String,
+}
+
+/// What is absent stays; null is no limit.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BucketChange {
+    #[serde(default, deserialize_with = "given")]
+    quota_bytes: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "given")]
+    quota_objects: Option<Option<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -35,8 +46,23 @@ struct NewPresign {
     endpoint: Option<String>,
 }
 
-fn bucket_json(bucket: &Bucket) -> Value {
-    json!({"name": bucket.name.as_str(), "created_at": bucket.created.to_string()})
+fn bucket_json(detail: &BucketDetail) -> Value {
+    let versioning = match detail.versioning {
+        Versioning::Off => "off",
+        Versioning::Enabled => "enabled",
+        Versioning::Suspended => "suspended",
+    };
+    json!({
+        "name": detail.bucket.name.as_str(),
+        "created_at": detail.bucket.created.to_string(),
+        "objects": detail.usage.objects,
+        "bytes": detail.usage.bytes,
+        "counting": detail.usage.counting,
+        "quota_bytes": detail.settings.quota.max_bytes,
+        "quota_objects": detail.settings.quota.max_objects,
+        "versioning": versioning,
+        "public": detail.is_public(),
+    })
 }
 
 fn object_json(key: &str, etag: &str, size: u64, modified: Timestamp) -> Value {
@@ -49,7 +75,7 @@ fn key(text: &str) -> Result<ObjectKey, Problem> {
 
 /// `GET /v1/buckets`.
 pub async fn buckets(api: V1, _call: Call) -> Result<Reply, Problem> {
-    page(api.objects().buckets().await?.iter().map(bucket_json).collect(), None)
+    page(api.objects().bucket_details().await?.iter().map(bucket_json).collect(), None)
 }
 
 /// `POST /v1/buckets`.
@@ -58,7 +84,23 @@ pub async fn create_bucket(api: V1, call: Call) -> Result<Reply, Problem> {
     let name: BucketName = wanted.name.parse().map_err(|error| Problem::bad(format!("{error}")))?;
     api.objects().create_bucket(&name).await?;
     api.users().note(&call.by(), "bucket.created", name.as_str()).await?;
-    Reply::created(&bucket_json(&api.objects().bucket(&name).await?))
+    Reply::created(&bucket_json(&api.objects().bucket_detail(&name).await?))
+}
+
+/// `GET /v1/buckets/{bucket}`.
+pub async fn bucket(api: V1, call: Call) -> Result<Reply, Problem> {
+    Reply::ok(&bucket_json(&api.objects().bucket_detail(&call.parsed(0)?).await?))
+}
+
+/// `PATCH /v1/buckets/{bucket}`.
+pub async fn change_bucket(api: V1, call: Call) -> Result<Reply, Problem> {
+    let name: BucketName = call.parsed(0)?;
+    let BucketChange { quota_bytes, quota_objects } = call.json()?;
+    let bytes = quota_bytes.map(BucketSet::QuotaBytes);
+    let wanted = bytes.into_iter().chain(quota_objects.map(BucketSet::QuotaObjects)).collect();
+    api.objects().set_bucket(&name, wanted).await?;
+    api.users().note(&call.by(), "bucket.limited", name.as_str()).await?;
+    Reply::ok(&bucket_json(&api.objects().bucket_detail(&name).await?))
 }
 
 /// `DELETE /v1/buckets/{bucket}`.

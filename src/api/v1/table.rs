@@ -203,6 +203,24 @@ pub static ROUTES: &[Route] = &[
             |api, call| Box::pin(storage::create_bucket(api, call)),
         )
     },
+    get(
+        "/buckets/{bucket}",
+        "getBucket",
+        "A bucket, what it holds and may hold.",
+        Answer::Json("Bucket"),
+        |api, call| Box::pin(storage::bucket(api, call)),
+    ),
+    Route {
+        verb: Verb::Patch,
+        body: Some("BucketChange"),
+        ..post(
+            "/buckets/{bucket}",
+            "changeBucket",
+            "Changes what a bucket may hold, at once; what is left out stays, null is no limit.",
+            Answer::Json("Bucket"),
+            |api, call| Box::pin(storage::change_bucket(api, call)),
+        )
+    },
     delete("/buckets/{bucket}", "deleteBucket", "Deletes an empty bucket.", |api, call| {
         Box::pin(storage::delete_bucket(api, call))
     }),

@@ -266,6 +266,13 @@ async fn buckets_and_objects_are_shown_and_addresses_signed() {
     assert_eq!(door.admin("POST", "/v1/buckets", Some(json!({"name": "No"}))).await.status, 400);
     let list = door.admin("GET", "/v1/buckets", None).await.json();
     assert_eq!(list["items"][0]["name"], json!("photos"));
+    let change = json!({"quota_bytes": 1_000, "quota_objects": 5});
+    assert_eq!(door.admin("PATCH", "/v1/buckets/photos", Some(change)).await.json()["quota_bytes"], json!(1_000));
+    let changed = door.admin("PATCH", "/v1/buckets/photos", Some(json!({"quota_bytes": null}))).await.json();
+    assert_eq!((&changed["quota_bytes"], &changed["quota_objects"]), (&Value::Null, &json!(5)));
+    assert_eq!(door.admin("GET", "/v1/buckets/photos", None).await.json(), changed);
+    assert_eq!(door.admin("PATCH", "/v1/buckets/photos", Some(json!({"quota_bytes": -1}))).await.status, 400);
+    assert_eq!(door.admin("PATCH", "/v1/buckets/none", Some(json!({}))).await.status, 404);
     let objects = door.admin("GET", "/v1/buckets/photos/objects?prefix=a&delimiter=/", None).await.json();
     assert_eq!(objects, json!({"items": [], "prefixes": [], "next": null}));
     assert_eq!(door.admin("GET", "/v1/buckets/none/objects", None).await.status, 404);
