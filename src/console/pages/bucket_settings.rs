@@ -11,7 +11,7 @@ use crate::objects::lifecycle::{Expiration, LifecycleRule, Noncurrent};
 use crate::objects::policy::Policy;
 use crate::objects::public::{self, Listing};
 use crate::objects::usage::{Quota, Usage};
-use crate::objects::{BucketName, BucketSettings};
+use crate::objects::{BucketName, BucketSet, BucketSettings};
 
 /// Most bytes of a prefix: as many as an object's key has.
 const PREFIX_MAX: usize = 1024;
@@ -23,7 +23,7 @@ struct Settings {
     bucket: BucketName,
     opened: Vec<Opened>,
     quota: Quota,
-    usage: Option<Usage>,
+    usage: Usage,
     rules: Vec<Rule>,
     tags: Vec<(String, String)>,
 }
@@ -84,10 +84,10 @@ fn rule(rule: &LifecycleRule) -> Rule {
 /// `GET /buckets/{bucket}/settings`.
 pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path<String>) -> Answer {
     let bucket = bucket_name(&bucket)?;
-    let settings = console.world().objects.bucket_settings(&bucket).await.map_err(fault)?;
-    let usage = console.world().objects.usage(&bucket).await.map_err(fault)?;
+    let detail = console.world().objects.bucket_detail(&bucket).await.map_err(fault)?;
+    let (settings, usage) = (detail.settings, detail.usage);
     page::show(&Settings {
-        quota: settings.quota(),
+        quota: settings.quota,
         usage,
         frame: page.frame(format!("Settings of {bucket}"), Section::Buckets),
         opened: opened(&settings, &bucket),
@@ -113,11 +113,12 @@ pub async fn limit(State(console): State<Console>, Path(bucket): Path<String>, f
         Err(_) if count.is_empty() => None,
         Err(_) => return form.page.redirect_saying(&there, &Flash::bad("A number of objects is a whole number.")),
     };
-    let quota = Quota { max_bytes, max_objects };
-    console.world().objects.set_quota(&bucket, quota).await.map_err(fault)?;
+    let quota = vec![BucketSet::QuotaBytes(max_bytes), BucketSet::QuotaObjects(max_objects)];
+    console.world().objects.set_bucket(&bucket, quota).await.map_err(fault)?;
     let noted = console.world().users.note(&form.page.by(), "bucket.limited", bucket.as_str()).await;
     noted.map_err(|error| Fault::refused(&error))?;
-    let text = if quota.is_none() { "The bucket may hold anything." } else { "The quota is set." };
+    let text =
+        if (max_bytes, max_objects) == (None, None) { "The bucket may hold anything." } else { "The quota is set." };
     form.page.redirect_saying(&there, &Flash::good(text))
 }
 

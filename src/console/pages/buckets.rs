@@ -5,61 +5,20 @@ use axum::extract::{Path, State};
 
 use super::mail::sentence;
 use crate::console::{Answer, Confirm, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
-use crate::objects::{Bucket, BucketName, Created, ListQuery, ObjectError, Objects};
-
-/// Objects counted of one bucket, and pages of a thousand objects read for one list, before sizes are left open.
-const COUNTED_MAX: u64 = 10_000;
-const PAGES_MAX: usize = 60;
+use crate::objects::{BucketDetail, BucketName, Created, ObjectError, Versioning};
 
 #[derive(Template)]
 #[template(path = "buckets.html", whitespace = "preserve")]
 struct List {
     frame: Frame,
-    buckets: Vec<(Bucket, Size)>,
-}
-
-/// What a bucket holds, as far as it was counted.
-#[derive(Clone, Copy, Debug, Default)]
-struct Size {
-    objects: u64,
-    bytes: u64,
-    /// Whether there is more.
-    more: bool,
+    buckets: Vec<BucketDetail>,
 }
 
 /// `GET /buckets`.
 pub async fn list(State(console): State<Console>, page: Page) -> Answer {
-    let objects = &console.world().objects;
-    let all = objects.buckets().await.map_err(|error| Fault::failed("list of buckets", &error))?;
-    let mut pages = PAGES_MAX;
-    let mut buckets = Vec::with_capacity(all.len());
-    for bucket in all {
-        let size = size(objects, &bucket.name, &mut pages).await.map_err(fault)?;
-        buckets.push((bucket, size));
-    }
+    let buckets = console.world().objects.bucket_details().await;
+    let buckets = buckets.map_err(|error| Fault::failed("list of buckets", &error))?;
     page::show(&List { frame: page.frame("Buckets", Section::Buckets), buckets })
-}
-
-async fn size(objects: &Objects, bucket: &BucketName, pages: &mut usize) -> Result<Size, ObjectError> {
-    let mut size = Size::default();
-    let mut query = ListQuery { max_keys: 1000, ..ListQuery::default() };
-    loop {
-        if *pages == 0 || size.objects >= COUNTED_MAX {
-            return Ok(Size { more: true, ..size });
-        }
-        *pages -= 1;
-        let found = match objects.list(bucket, query.clone()).await {
-            // It went away while the page was made.
-            Err(ObjectError::NoSuchBucket) => return Ok(size),
-            found => found?,
-        };
-        size.objects += found.objects.len() as u64;
-        size.bytes += found.objects.iter().map(|object| object.size).sum::<u64>();
-        match found.next {
-            Some(next) => query.after = Some(next),
-            None => return Ok(size),
-        }
-    }
 }
 
 /// `POST /buckets`.
@@ -117,9 +76,10 @@ pub(super) fn fault(error: ObjectError) -> Fault {
         ObjectError::NoSuchKey | ObjectError::NoSuchVersion | ObjectError::DeleteMarker { .. } => {
             Fault::not_found("object")
         }
-        ObjectError::Full { .. } | ObjectError::TooLarge { .. } | ObjectError::Body(_) => {
-            Fault::bad_request(sentence(&error))
-        }
+        ObjectError::Full { .. }
+        | ObjectError::QuotaExceeded { .. }
+        | ObjectError::TooLarge { .. }
+        | ObjectError::Body(_) => Fault::bad_request(sentence(&error)),
         error => Fault::failed("bucket", &error),
     }
 }
