@@ -182,6 +182,14 @@ pub(super) struct PartRef {
 pub(super) struct ManifestRow {
     /// The parts.
     pub parts: Vec<PartRef>,
+    /// The checksum the client sent with each, in the same order; empty when there is none at all.
+    pub checksums: Vec<Option<Checksum>>,
+}
+
+/// Version 1, which did not keep checksums.
+#[derive(Serialize, Deserialize)]
+struct ManifestRowV1 {
+    parts: Vec<PartRef>,
 }
 
 /// A blob file something refers to.
@@ -227,7 +235,7 @@ pub(super) struct OrphanRow {
 macro_rules! records {
     ($($row:ty),+ $(,)?) => { $( impl Record for $row { const VERSION: u8 = 1; } )+ };
 }
-records!(VersionRow, ManifestRow, BlobRow, UploadRow, PartRow, OrphanRow);
+records!(VersionRow, BlobRow, UploadRow, PartRow, OrphanRow);
 
 impl Record for BucketRow {
     const VERSION: u8 = 2;
@@ -236,6 +244,15 @@ impl Record for BucketRow {
         let (old, rest): (BucketRowV1, _) = postcard::take_from_bytes(bytes).ok().filter(|_| version == 1)?;
         let BucketRowV1 { id, created, wrapped_key } = old;
         rest.is_empty().then_some(Self { id, created, wrapped_key, versioning: Versioning::Off })
+    }
+}
+
+impl Record for ManifestRow {
+    const VERSION: u8 = 2;
+
+    fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
+        let (old, rest): (ManifestRowV1, _) = postcard::take_from_bytes(bytes).ok().filter(|_| version == 1)?;
+        rest.is_empty().then_some(Self { parts: old.parts, checksums: Vec::new() })
     }
 }
 
@@ -390,6 +407,14 @@ mod tests {
             }
             prop_assert_eq!(keys[0].cmp(&keys[1]), encode(&keys[0]).cmp(&encode(&keys[1])));
         }
+    }
+
+    #[test]
+    fn manifests_of_the_first_release_are_read() {
+        let parts = vec![PartRef { number: 3, blob: Id128::from_bytes([7; 16]), size: 5 }];
+        let old = [&[1], postcard::to_allocvec(&ManifestRowV1 { parts: parts.clone() }).unwrap().as_slice()].concat();
+        let row: ManifestRow = crate::store::record::decode(&old).unwrap();
+        assert_eq!((row.parts, row.checksums), (parts, Vec::new()));
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod list;
 mod list_versions;
 mod metrics;
 pub mod names;
+mod object_parts;
 mod parts;
 pub mod policy;
 pub mod public;
@@ -78,6 +79,6 @@ pub use settings::BucketSettings;
 pub use sweep::Swept;
 pub use types::{
     Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Deleted, Etag, EtagError, Found, ListPage,
-    ListQuery, Metadata, ObjectInfo, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec, Target,
-    UploadInfo, UploadPage, UploadQuery, VersionPage, VersionQuery, VersionSummary, Versioning,
+    ListQuery, Metadata, ObjectInfo, ObjectPart, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec,
+    Target, UploadInfo, UploadPage, UploadQuery, VersionPage, VersionQuery, VersionSummary, Versioning,
 };

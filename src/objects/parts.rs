@@ -263,7 +263,11 @@ impl Joined {
                 PartRef { number: *number, blob: part.blob, size: part.size }
             });
             let parts = refs.collect();
-            manifest.push((key, record::encode(&ManifestRow { parts })));
+            let mut checksums: Vec<_> = group.iter().map(|(_, part)| part.checksum.clone()).collect();
+            if checksums.iter().all(Option::is_none) {
+                checksums.clear();
+            }
+            manifest.push((key, record::encode(&ManifestRow { parts, checksums })));
         }
         // At most 10,000 parts exist, so the number fits.
         let etag = Etag { md5: digests.finalize().into(), parts: taken.len() as u16 };

@@ -354,6 +354,17 @@ pub struct PartInfo {
     pub checksum: Option<Checksum>,
 }
 
+/// A part of an object that was stored in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPart {
+    /// Its number.
+    pub number: PartNumber,
+    /// Bytes of plaintext.
+    pub size: u64,
+    /// The checksum the client sent with it; objects of earlier releases have none.
+    pub checksum: Option<Checksum>,
+}
+
 /// A part as a client names it at completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartChoice {

@@ -4,11 +4,12 @@ use http::{Response, header};
 
 use super::door::Services;
 use super::error::{Code, S3Error};
+use super::read::part_number;
 use super::request::Request;
 use super::respond;
 use super::xml::Writer;
 use crate::http::{Body, conditional};
-use crate::objects::{BucketName, Target};
+use crate::objects::{BucketName, PartNumber, Target};
 
 /// A fact a client may choose, in the order of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +27,18 @@ pub struct GetObjectAttributes {
     bucket: BucketName,
     target: Target,
     chosen: Vec<Attribute>,
+    parts_after: Option<PartNumber>,
+    parts_max: usize,
 }
+
+/// Most parts of one answer, and how many when nobody says.
+const PARTS_MAX: usize = 1000;
 
 impl GetObjectAttributes {
     /// Reads the parameters.
     ///
     /// # Errors
-    /// `x-amz-object-attributes` is missing or names something unknown.
+    /// `x-amz-object-attributes` is missing or names something unknown; a malformed number.
     pub fn parse(request: &Request) -> Result<Self, S3Error> {
         let (bucket, target) = request.target()?;
         let names = request.field("x-amz-object-attributes").unwrap_or_default().split(',').map(str::trim);
@@ -47,7 +53,18 @@ impl GetObjectAttributes {
             })
             .collect::<Option<_>>()
             .ok_or_else(|| S3Error::new(Code::InvalidArgument, "x-amz-object-attributes names an unknown attribute"))?;
-        Ok(Self { bucket, target, chosen })
+        let marker = request.field("x-amz-part-number-marker").filter(|text| !matches!(*text, "" | "0"));
+        let parts_max = request.field("x-amz-max-parts").filter(|text| !text.is_empty()).map(|text| {
+            let invalid = |_no_number| S3Error::new(Code::InvalidArgument, "x-amz-max-parts is no number of parts");
+            text.parse::<u32>().map(|most| (most as usize).min(PARTS_MAX)).map_err(invalid)
+        });
+        Ok(Self {
+            bucket,
+            target,
+            chosen,
+            parts_after: marker.map(part_number).transpose()?,
+            parts_max: parts_max.transpose()?.unwrap_or(PARTS_MAX),
+        })
     }
 
     /// Answers.
@@ -55,8 +72,13 @@ impl GetObjectAttributes {
     /// # Errors
     /// The object does not exist; storage fails.
     pub async fn run(self, services: &Services) -> Result<Response<Body>, S3Error> {
-        let info = services.objects.head_version(&self.bucket, &self.target).await?;
         let chosen = |attribute| self.chosen.contains(&attribute);
+        let objects = &services.objects;
+        let (info, parts, more) = if chosen(Attribute::ObjectParts) {
+            objects.object_parts(&self.bucket, &self.target, self.parts_after, self.parts_max).await?
+        } else {
+            (objects.head_version(&self.bucket, &self.target).await?, Vec::new(), false)
+        };
         let mut xml = Writer::new("GetObjectAttributesResponse");
         if chosen(Attribute::Etag) {
             xml.leaf("ETag", info.etag);
@@ -67,7 +89,17 @@ impl GetObjectAttributes {
             xml.leaf("ChecksumType", respond::checksum_type(checksum)).end();
         }
         if chosen(Attribute::ObjectParts) && info.etag.parts > 0 {
-            xml.start("ObjectParts").leaf("TotalPartsCount", info.etag.parts).end();
+            // The SDKs' `TotalPartsCount` travels under this name.
+            xml.start("ObjectParts").leaf("PartsCount", info.etag.parts);
+            xml.leaf("PartNumberMarker", self.parts_after.map_or(0, PartNumber::value));
+            xml.maybe("NextPartNumberMarker", parts.last().filter(|_| more).map(|part| part.number));
+            xml.leaf("MaxParts", self.parts_max).leaf("IsTruncated", more);
+            for part in &parts {
+                xml.start("Part").leaf("PartNumber", part.number).leaf("Size", part.size);
+                respond::write_checksum(&mut xml, part.checksum.as_ref());
+                xml.end();
+            }
+            xml.end();
         }
         if chosen(Attribute::StorageClass) {
             xml.leaf("StorageClass", "STANDARD");

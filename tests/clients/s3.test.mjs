@@ -82,6 +82,21 @@ test('the AWS SDK uploads in parts and the whole reads back', async () => {
   if (!onPile) assert.match(head.ETag, /-4"$/);
 });
 
+test('the AWS SDK learns of what parts an object was made', beyondRclone('knows no attributes'), async () => {
+  const params = { Bucket: BUCKET, Key: 'told-parts', Body: Readable.from([randomBytes(11 << 20)]), ChecksumAlgorithm: 'SHA256' };
+  await new Upload({ client: aws, params, partSize: 5 << 20 }).done();
+  const told = async (input) => {
+    const Target = { Bucket: BUCKET, Key: 'told-parts', ObjectAttributes: ['ObjectParts', 'ObjectSize'] };
+    return (await aws.send(new s3.GetObjectAttributesCommand({ ...Target, ...input }))).ObjectParts;
+  };
+  const whole = await told({});
+  assert.deepEqual([whole.TotalPartsCount, whole.IsTruncated], [3, false]);
+  assert.deepEqual(whole.Parts.map(({ PartNumber, Size }) => [PartNumber, Size]), [[1, 5 << 20], [2, 5 << 20], [3, 1 << 20]]);
+  assert.ok(whole.Parts.every(({ ChecksumSHA256 }) => Buffer.from(ChecksumSHA256, 'base64').length === 32));
+  const second = await told({ MaxParts: 1, PartNumberMarker: '1' });
+  assert.deepEqual([second.Parts.map(({ PartNumber }) => PartNumber), second.NextPartNumberMarker, second.IsTruncated], [[2], '2', true]);
+});
+
 test('an upload that was given up leaves nothing', async () => {
   const { UploadId } = await aws.send(new s3.CreateMultipartUploadCommand({ Bucket: BUCKET, Key: 'given-up' }));
   await aws.send(new s3.UploadPartCommand({ Bucket: BUCKET, Key: 'given-up', UploadId, PartNumber: 1, Body: randomBytes(1000) }));

@@ -46,7 +46,19 @@ async fn parts_become_one_object() {
     assert_eq!((head.header("content-length"), head.header("x-amz-meta-n")), ("5242884", "1"));
     let asked = Ask::new("GET", "/photos/big?attributes").header("x-amz-object-attributes", "ObjectSize,ObjectParts");
     let told = world.send(asked).await;
-    assert_eq!((told.all("ObjectSize"), told.all("TotalPartsCount")), (vec!["5242884"], vec!["2"]));
+    assert_eq!((told.all("ObjectSize"), told.all("PartsCount")), (vec!["5242884"], vec!["2"]));
+    assert_eq!((told.all("PartNumber"), told.all("Size")), (vec!["1", "2"], vec!["5242880", "4"]));
+    let page = |marker: &str| {
+        let ask = Ask::new("GET", "/photos/big?attributes").header("x-amz-object-attributes", "ObjectParts");
+        ask.header("x-amz-max-parts", "1").header("x-amz-part-number-marker", marker)
+    };
+    for (marker, number, next, truncated) in [("0", "1", vec!["1"], "true"), ("1", "2", vec![], "false")] {
+        let told = world.send(page(marker)).await;
+        assert_eq!((told.all("PartNumber"), told.all("NextPartNumberMarker")), (vec![number], next), "{}", told.text);
+        assert_eq!((told.all("IsTruncated"), told.all("MaxParts")), (vec![truncated], vec!["1"]));
+    }
+    assert_eq!(world.send(page("2")).await.all("PartNumber").len(), 0);
+    assert_eq!(world.send(page("x")).await.error().1, "InvalidArgument");
     let tail = world.get("/photos/big?partNumber=2").await;
     assert_eq!((tail.status, tail.text.as_str(), tail.header("x-amz-mp-parts-count")), (206, "tail", "2"));
     assert_eq!(world.get("/photos?uploads").await.all("UploadId").len(), 0);
@@ -102,6 +114,8 @@ async fn checksums_of_parts_become_one_of_the_object() {
     let right = complete(&upload, &[(1, &etag)]).header("x-amz-checksum-type", "FULL_OBJECT");
     let reply = world.send(right.header("x-amz-checksum-crc32", &value)).await;
     assert_eq!((reply.all("ChecksumCRC32"), reply.all("ChecksumType")), (vec![value.as_str()], vec!["FULL_OBJECT"]));
+    let asked = Ask::new("GET", "/photos/big?attributes").header("x-amz-object-attributes", "ObjectParts");
+    assert_eq!(world.send(asked).await.all("ChecksumCRC32"), [value.as_str()]);
 }
 
 #[tokio::test]
