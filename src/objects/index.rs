@@ -413,7 +413,7 @@ mod tests {
     fn manifests_of_the_first_release_are_read() {
         let parts = vec![PartRef { number: 3, blob: Id128::from_bytes([7; 16]), size: 5 }];
         let old = [&[1], postcard::to_allocvec(&ManifestRowV1 { parts: parts.clone() }).unwrap().as_slice()].concat();
-        let row: ManifestRow = crate::store::record::decode(&old).unwrap();
+        let row: ManifestRow = record::decode(&old).unwrap();
         assert_eq!((row.parts, row.checksums), (parts, Vec::new()));
     }
 

@@ -26,6 +26,7 @@ struct NewBucket {
 }
 
 /// What is absent stays; null is no limit.
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BucketChange {
