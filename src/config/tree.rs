@@ -112,6 +112,8 @@ const TABLES: &[(&str, Shape)] = &[
     ("CertificateConfig", Shape::of::<edge::CertificateConfig>()),
     ("AcmeConfig", Shape::of::<edge::AcmeConfig>()),
     ("AuthorityConfig", Shape::of::<edge::AuthorityConfig>()),
+    ("DnsConfig", Shape::of::<edge::DnsConfig>()),
+    ("InternalCaConfig", Shape::of::<edge::InternalCaConfig>()),
     ("SecurityConfig", Shape::of::<edge::SecurityConfig>()),
     ("LimitsConfig", Shape::of::<edge::LimitsConfig>()),
     ("TimeoutsConfig", Shape::of::<edge::TimeoutsConfig>()),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::access::LineFormat;
-pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig};
+pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig, DnsConfig};
 
 use super::acme::config::MAX_LISTED;
 pub use super::acme::internal::InternalCaConfig;
