@@ -78,12 +78,34 @@ impl Room {
         self.admit(bytes)
     }
 
-    /// An error of the disk in this room's words: no space is [`ObjectError::Full`].
+    /// An error of the disk in this room's words: no space is [`ObjectError::Full`], and the last answer of the file system
+    /// counts no more.
     pub fn explain(&self, error: io::Error) -> ObjectError {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
             let (available, reserve) = (self.available.load(Ordering::Relaxed), self.kept.load(Ordering::Relaxed));
             return ObjectError::Full { available, reserve };
         }
         ObjectError::Disk(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{LocalDisk, Timestamp};
+    use crate::testing::TestClock;
+
+    #[test]
+    fn a_disk_that_turned_out_full_is_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock::at(Timestamp::from_seconds(0)));
+        let config = ObjectsConfig::default();
+        let room = Room::new(Arc::new(LocalDisk), folder.path().to_owned(), clock, &config);
+        room.ask().unwrap();
+        assert!(room.is_fresh());
+        assert!(matches!(room.explain(io::ErrorKind::NotFound.into()), ObjectError::Disk(_)) && room.is_fresh());
+        assert!(matches!(room.explain(io::ErrorKind::StorageFull.into()), ObjectError::Full { .. }));
+        assert!(!room.is_fresh());
     }
 }
