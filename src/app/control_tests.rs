@@ -1,3 +1,5 @@
+//! The control socket, asked.
+
 use super::*;
 use crate::accounts::{AccessKeys, AccountsConfig, FirstCredentials, Users};
 use crate::base::{LocalDisk, Shutdown, SystemRandom};
