@@ -143,9 +143,6 @@ pub enum StartError {
     /// The Redis door does not open.
     #[error(transparent)]
     Redis(#[from] RespError),
-    /// A pattern of error capture does not compile: never in a released program.
-    #[error("error capture does not start: {0}")]
-    Issues(#[from] regex::Error),
     /// The TLS library refuses its own defaults: never in a released program.
     #[error("issues.own_errors: {0}")]
     OwnErrors(rustls::Error),

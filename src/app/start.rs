@@ -280,7 +280,7 @@ fn open_issues(plan: &Plan, ground: &Ground) -> Result<(Store, Jobs, Issues), St
     let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
     let jobs = Jobs::new(store.clone(), Arc::clone(&clock), Arc::clone(&random), supervisor, &metrics);
     let world = issues::World { store: store.clone(), jobs: jobs.clone(), clock, random, metrics };
-    let issues = Issues::new(world, plan.config.issues.clone())?;
+    let issues = Issues::new(world, plan.config.issues.clone());
     Ok((store, jobs, issues))
 }
 

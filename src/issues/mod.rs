@@ -21,6 +21,7 @@ pub mod digest;
 pub mod error;
 pub mod event;
 pub mod group;
+mod pattern;
 pub mod query;
 mod rows;
 pub mod scrub;

@@ -100,12 +100,9 @@ struct Ready {
 
 impl Issues {
     /// Opens error capture and registers its jobs; they run once the jobs are started.
-    ///
-    /// # Errors
-    /// A pattern does not compile: never in a released program.
-    pub fn new(world: World, config: IssuesConfig) -> Result<Self, regex::Error> {
+    pub fn new(world: World, config: IssuesConfig) -> Self {
         let World { store, jobs, clock, random, metrics } = world;
-        let scrubber = Scrubber::new(config.keep_addresses)?;
+        let scrubber = Scrubber::new(config.keep_addresses);
         let issues = Self(Arc::new(Inner {
             store,
             jobs,
@@ -113,7 +110,7 @@ impl Issues {
             random,
             config,
             scrubber,
-            grouper: Grouper::new()?,
+            grouper: Grouper::new(),
             counts: Counts::new(&metrics),
             minute: Mutex::default(),
             received: Mutex::default(),
@@ -124,7 +121,7 @@ impl Issues {
         jobs.register(sweep::COUNTS, Arc::new(sweep::FoldCounts(issues.clone())));
         jobs.every(sweep::SWEEP, Span::hours(1));
         jobs.every(sweep::COUNTS, Span::secs(10));
-        Ok(issues)
+        issues
     }
 
     /// Takes in the `events` (JSON) of `project`, sent from `peer`: all or none. Returns their ids once they would

@@ -31,7 +31,7 @@ pub(crate) fn issues(store: &Store, config: IssuesConfig) -> Rig {
     let time = Arc::clone(&clock) as Arc<dyn Clock>;
     let jobs = Jobs::new(store.clone(), Arc::clone(&time), random.clone(), supervisor, &metrics);
     let world = World { store: store.clone(), jobs: jobs.clone(), clock: time, random, metrics };
-    Rig { issues: Issues::new(world, config).unwrap(), jobs, clock }
+    Rig { issues: Issues::new(world, config), jobs, clock }
 }
 
 impl Rig {

@@ -2,9 +2,8 @@
 //!
 //! Part of `g1`: what counts and how it is written must not change.
 
-use regex::Regex;
-
 use super::super::event::{Exception, Frame};
+use super::super::pattern::Pattern;
 
 /// Innermost frames that count.
 const FRAMES_MAX: usize = 30;
@@ -18,17 +17,17 @@ const NAMELESS: &[&str] = &["", "?", "<anonymous>", "eval", "<unknown>", "anonym
 #[derive(Debug)]
 pub(super) struct Frames {
     /// A build's hash in a file name.
-    build: Regex,
+    build: Pattern,
     /// Numbers a compiler or runtime adds to names.
-    made: Regex,
+    made: Pattern,
 }
 
 impl Frames {
-    pub(super) fn new() -> Result<Self, regex::Error> {
-        Ok(Self {
-            build: Regex::new(r"([.\-_])([0-9a-z]{8,40})(\.[a-z]+)$")?,
-            made: Regex::new(r"(\$\$[A-Za-z]+\$\$[0-9a-f]+|\$[0-9]+|/0x[0-9a-f]+|@[0-9a-f]{6,}|___\d[\d_]*)")?,
-        })
+    pub(super) fn new() -> Self {
+        Self {
+            build: Pattern::new(r"([.\-_])([0-9a-z]{8,40})(\.[a-z]+)$"),
+            made: Pattern::new(r"(\$\$[A-Za-z]+\$\$[0-9a-f]+|\$[0-9]+|/0x[0-9a-f]+|@[0-9a-f]{6,}|___\d[\d_]*)"),
+        }
     }
 
     /// Whether a frame of the app's own code counts.
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn files_lose_the_hash_of_their_build() {
-        let frames = Frames::new().unwrap();
+        let frames = Frames::new();
         for (path, expected) in [
             ("/app/_next/main.3f2a9c1b.js", "main.*.js"),
             ("chunk-4RT7QZ2A.js", "chunk-*.js"),
@@ -127,7 +126,7 @@ mod tests {
 
     #[test]
     fn functions_lose_what_a_runtime_adds() {
-        let frames = Frames::new().unwrap();
+        let frames = Frames::new();
         for (name, expected) in
             [("Object.foo", "foo"), ("async load", "load"), ("<anonymous>", ""), ("run$$Lambda$$12", "run"), ("f", "f")]
         {

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use regex::Regex;
+use super::super::pattern::Pattern;
 
 /// Lines of a text that count, and bytes of them.
 const LINES: usize = 2;
@@ -29,12 +29,11 @@ const PATTERNS: &[(&str, &str)] = &[
 
 /// Replaces what differs.
 #[derive(Debug)]
-pub(super) struct Parametriser(Vec<(Regex, &'static str)>);
+pub(super) struct Parametriser(Vec<(Pattern, &'static str)>);
 
 impl Parametriser {
-    pub(super) fn new() -> Result<Self, regex::Error> {
-        let compiled = PATTERNS.iter().map(|(pattern, with)| Ok((Regex::new(pattern)?, *with)));
-        compiled.collect::<Result<_, regex::Error>>().map(Self)
+    pub(super) fn new() -> Self {
+        Self(PATTERNS.iter().map(|(pattern, with)| (Pattern::new(pattern), *with)).collect())
     }
 
     /// The first lines of `text` that say something, with stand-ins.
@@ -60,7 +59,7 @@ mod tests {
     use super::*;
 
     /// Compiled once: that takes long without optimisation.
-    static PARAMETRISER: LazyLock<Parametriser> = LazyLock::new(|| Parametriser::new().unwrap());
+    static PARAMETRISER: LazyLock<Parametriser> = LazyLock::new(Parametriser::new);
 
     #[test]
     fn what_differs_from_event_to_event_has_a_stand_in() {

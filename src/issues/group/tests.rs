@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// Compiled once: that takes long without optimisation.
-static GROUPER: LazyLock<Grouper> = LazyLock::new(|| Grouper::new().unwrap());
+static GROUPER: LazyLock<Grouper> = LazyLock::new(Grouper::new);
 
 fn hashes(event: &Value) -> Hashes {
     GROUPER.hashes(&Event::read(event.as_object().unwrap()))
