@@ -13,10 +13,11 @@ crate::settings! {
     /// The keyspace behind the Redis door.
     pub struct KvConfig {
         /// Most bytes keys and values may take in memory: `auto` (two fifths of the machine's or the container's
-        /// memory), a size, or 0 for no limit. It is the size of a cache, not of the data: beyond it, values not used for
-        /// long move to disk and come back when they are wanted, or keys are deleted in databases that `eviction` names.
-        /// Only when neither can be done (the disk is full) do writes that could add to memory answer
-        /// `OOM command not allowed when used memory > 'maxmemory'.`
+        /// memory), a size, or 0 for no limit. Below 220 MiB the program's own memory is taken from it (a quarter at
+        /// most), so that the process stays within a fifth of it. It is the size of a cache, not of the data: beyond
+        /// it, values not used for long move to disk and come back when they are wanted, or keys are deleted in
+        /// databases that `eviction` names. Only when neither can be done (the disk is full) do writes that could add
+        /// to memory answer `OOM command not allowed when used memory > 'maxmemory'.`
         pub max_memory: MaxMemory = MaxMemory::Auto,
         /// What databases do with their keys when memory is full, such as `0=allkeys-lru, 2=volatile-ttl`: the
         /// policies of Redis, by database number. A database that is not named keeps every key (`noeviction`).

@@ -101,7 +101,7 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     let (db, prefix) = (database(page.query("db"))?, page.query("prefix").to_owned());
     let facts = keyspace.call(|keyspace| {
         let databases: Vec<DatabaseInfo> = (0..DATABASES).map(|db| keyspace.database_info(db)).collect();
-        (databases, keyspace.used(), keyspace.memory_limit() as u64, keyspace.counts())
+        (databases, keyspace.used() + keyspace.memory_of_program(), keyspace.memory_limit() as u64, keyspace.counts())
     });
     let (databases, used, most, counts) = facts.await.map_err(busy)?;
     // A cursor of another time finds some keys twice at worst, as with `SCAN`.

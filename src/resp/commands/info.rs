@@ -105,7 +105,9 @@ fn about_clients(out: &mut String, server: &Server, connection: &Connection) -> 
 
 fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> std::fmt::Result {
     let keyspace = &server.keyspace;
-    let used = keyspace.used();
+    let (dataset, startup) = (keyspace.used(), keyspace.memory_of_program());
+    // What is compared with `maxmemory`.
+    let used = dataset + startup;
     let (scripts, texts, lua) = keyspace.script_info();
     let (libraries, functions, lua_of_functions) = keyspace.function_info();
     let most = keyspace.memory_limit();
@@ -116,7 +118,7 @@ fn about_memory(out: &mut String, server: &Server, connection: &Connection) -> s
     writeln!(
         out,
         "# Memory\nused_memory:{used}\nused_memory_human:{}\nused_memory_rss:{resident}\nused_memory_rss_human:{}\n\
-         used_memory_peak:{peak}\nused_memory_peak_human:{}\nused_memory_dataset:{used}\nused_memory_database:{}\n\
+         used_memory_peak:{peak}\nused_memory_peak_human:{}\nused_memory_startup:{startup}\nused_memory_dataset:{dataset}\nused_memory_database:{}\n\
          total_system_memory:{total}\ntotal_system_memory_human:{}\nused_memory_lua:{lua}\nused_memory_lua_human:{}\nused_memory_vm_eval:{lua}\n\
          used_memory_scripts:{texts}\nnumber_of_cached_scripts:{scripts}\nused_memory_vm_functions:{lua_of_functions}\n\
          number_of_functions:{functions}\nnumber_of_libraries:{libraries}\n\
