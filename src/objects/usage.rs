@@ -1,7 +1,7 @@
 //! How much a bucket holds, and its quota: the most it may hold.
 //!
 //! Every bucket has a row in `objects.usage`: bytes of plaintext and number of all its objects, older versions too. Every
-//! transaction that puts or removes a row of an object changes it along ([`moved`]), so that it is exact at every commit,
+//! transaction that puts or removes a row of an object changes it along ([`Tally`]), so that it is exact at every commit,
 //! however many write at once, and an upload that would go beyond the quota is refused by the commit itself.
 //!
 //! A bucket without that row (made by an older release, or restored) gets one, and what it holds is counted behind the
@@ -109,27 +109,6 @@ impl UsageRow {
     }
 }
 
-/// Keeps count of a row of an object that comes (with so many bytes) to `at` in `table`, or goes.
-pub(super) fn moved(
-    tx: &mut dyn WriteTx,
-    bucket: Id128,
-    (table, at): (Table, &[u8]),
-    step: Step,
-) -> Result<(), ObjectError> {
-    let Some(mut usage) = row::<UsageRow>(tx, USAGE, bucket.as_bytes())? else { return Ok(()) };
-    if !usage.holds(table, at) {
-        return Ok(());
-    }
-    match step {
-        Step::Comes(bytes) => usage.add(bytes),
-        Step::Goes(bytes) => {
-            usage.bytes = usage.bytes.saturating_sub(bytes);
-            usage.objects = usage.objects.saturating_sub(1);
-        }
-    }
-    Ok(tx.put(USAGE, bucket.as_bytes(), &record::encode(&usage))?)
-}
-
 /// What happens to the row of an object of so many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -137,20 +116,45 @@ pub(super) enum Step {
     Goes(u64),
 }
 
-/// What a bucket held before a change that must not go beyond its quota; `None` when that is not known.
-pub(super) struct Before(Option<UsageRow>);
+/// What a bucket holds, in hand while rows of its objects change: read before the first, written after the last.
+#[must_use]
+pub(super) struct Tally {
+    bucket: Id128,
+    /// What it held before, and what it holds now; `None` when that is not known.
+    usage: Option<(UsageRow, UsageRow)>,
+}
 
-impl Before {
+impl Tally {
     /// To be taken before the first row is changed.
     pub fn take(tx: &dyn ReadTx, bucket: Id128) -> Result<Self, ObjectError> {
-        Ok(Self(row(tx, USAGE, bucket.as_bytes())?))
+        let before = row::<UsageRow>(tx, USAGE, bucket.as_bytes())?;
+        Ok(Self { bucket, usage: before.map(|before| (before.clone(), before)) })
     }
 
-    /// After the last: an error when the bucket grew, and beyond its quota. The transaction must end with it.
-    pub fn check(self, tx: &dyn ReadTx, bucket: Id128) -> Result<(), ObjectError> {
-        let Some(before) = self.0 else { return Ok(()) };
-        let Some(now) = row::<UsageRow>(tx, USAGE, bucket.as_bytes())? else { return Ok(()) };
-        now.exceeds(&before, settings_row(tx, bucket)?.quota).map_or(Ok(()), Err)
+    /// Keeps count of a row of an object that comes (with so many bytes) to `at` in `table`, or goes.
+    pub fn moved(&mut self, (table, at): (Table, &[u8]), step: Step) {
+        let Some((_, usage)) = self.usage.as_mut().filter(|(_, usage)| usage.holds(table, at)) else { return };
+        match step {
+            Step::Comes(bytes) => usage.add(bytes),
+            Step::Goes(bytes) => {
+                usage.bytes = usage.bytes.saturating_sub(bytes);
+                usage.objects = usage.objects.saturating_sub(1);
+            }
+        }
+    }
+
+    /// An error when the bucket grew, and beyond its quota. The transaction must end with it.
+    pub fn check(&self, tx: &dyn ReadTx) -> Result<(), ObjectError> {
+        let Some((before, now)) = &self.usage else { return Ok(()) };
+        now.exceeds(before, settings_row(tx, self.bucket)?.quota).map_or(Ok(()), Err)
+    }
+
+    /// To be written after the last row is changed.
+    pub fn put(self, tx: &mut dyn WriteTx) -> Result<(), ObjectError> {
+        match self.usage {
+            Some((before, now)) if before != now => Ok(tx.put(USAGE, self.bucket.as_bytes(), &record::encode(&now))?),
+            _ => Ok(()),
+        }
     }
 }
 

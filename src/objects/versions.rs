@@ -7,7 +7,7 @@
 //! Source of the behaviour: S3 user guide, "How S3 Versioning works", "Working with delete markers", "Adding objects to
 //! versioning-suspended buckets".
 
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 
 use super::error::ObjectError;
 use super::garbage::Garbage;
@@ -19,7 +19,7 @@ use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, VersionId};
 use super::service::Objects;
 use super::types::{Condition, Deleted, ObjectInfo, Target, Versioning};
-use super::usage::{Before, Step, moved};
+use super::usage::{Step, Tally};
 use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, ReadTx, WriteTx, after_prefix, record};
 
@@ -76,13 +76,37 @@ impl<'a> Slot<'a> {
         let found: Option<VersionRow> = row(tx, VERSIONS, &version_key(self.bucket, self.key, sequence))?;
         Ok(found.filter(|found| found.version().id() == id).map(|found| (Place::Older(sequence), found)))
     }
+}
 
-    fn push(&self, tx: &mut dyn WriteTx, version: &VersionRow) -> Result<(), ObjectError> {
+/// The versions of a key while a transaction changes them. What the bucket holds is written by [`Changing::end`].
+struct Changing<'a> {
+    slot: Slot<'a>,
+    tally: Tally,
+}
+
+impl<'a> Deref for Changing<'a> {
+    type Target = Slot<'a>;
+
+    fn deref(&self) -> &Slot<'a> {
+        &self.slot
+    }
+}
+
+impl<'a> Changing<'a> {
+    fn begin(tx: &dyn ReadTx, bucket: Id128, key: &'a ObjectKey) -> Result<Self, ObjectError> {
+        Ok(Self { slot: Slot::new(bucket, key), tally: Tally::take(tx, bucket)? })
+    }
+
+    fn end(self, tx: &mut dyn WriteTx) -> Result<(), ObjectError> {
+        self.tally.put(tx)
+    }
+
+    fn push(&mut self, tx: &mut dyn WriteTx, version: &VersionRow) -> Result<(), ObjectError> {
         let VersionTag { sequence, null, .. } = version.version();
         let at = version_key(self.bucket, self.key, sequence);
         tx.put(VERSIONS, &at, &record::encode(version))?;
         if let VersionRow::Object(object) = version {
-            moved(tx, self.bucket, (VERSIONS, &at), Step::Comes(object.size))?;
+            self.tally.moved((VERSIONS, &at), Step::Comes(object.size));
         }
         if null {
             tx.put(NULLS, &self.at, &sequence.to_be_bytes())?;
@@ -90,12 +114,12 @@ impl<'a> Slot<'a> {
         Ok(())
     }
 
-    fn pull(&self, tx: &mut dyn WriteTx, row: &VersionRow) -> Result<(), ObjectError> {
+    fn pull(&mut self, tx: &mut dyn WriteTx, row: &VersionRow) -> Result<(), ObjectError> {
         let version = row.version();
         let at = version_key(self.bucket, self.key, version.sequence);
         tx.delete(VERSIONS, &at)?;
         if let VersionRow::Object(object) = row {
-            moved(tx, self.bucket, (VERSIONS, &at), Step::Goes(object.size))?;
+            self.tally.moved((VERSIONS, &at), Step::Goes(object.size));
         }
         if version.null {
             tx.delete(NULLS, &self.at)?;
@@ -103,18 +127,20 @@ impl<'a> Slot<'a> {
         Ok(())
     }
 
-    fn put_current(&self, tx: &mut dyn WriteTx, object: &ObjectRow) -> Result<(), ObjectError> {
+    fn put_current(&mut self, tx: &mut dyn WriteTx, object: &ObjectRow) -> Result<(), ObjectError> {
         tx.put(CURRENT, &self.at, &record::encode(object))?;
-        moved(tx, self.bucket, (CURRENT, &self.at), Step::Comes(object.size))
+        self.tally.moved((CURRENT, &self.slot.at), Step::Comes(object.size));
+        Ok(())
     }
 
-    fn delete_current(&self, tx: &mut dyn WriteTx, object: &ObjectRow) -> Result<(), ObjectError> {
+    fn delete_current(&mut self, tx: &mut dyn WriteTx, object: &ObjectRow) -> Result<(), ObjectError> {
         tx.delete(CURRENT, &self.at)?;
-        moved(tx, self.bucket, (CURRENT, &self.at), Step::Goes(object.size))
+        self.tally.moved((CURRENT, &self.slot.at), Step::Goes(object.size));
+        Ok(())
     }
 
     /// Makes the newest version current again, if it is an object and nothing is current.
-    fn promote(&self, tx: &mut dyn WriteTx) -> Result<(), ObjectError> {
+    fn promote(&mut self, tx: &mut dyn WriteTx) -> Result<(), ObjectError> {
         if tx.get(CURRENT, &self.at)?.is_some() {
             return Ok(());
         }
@@ -197,13 +223,14 @@ impl Objects {
         mut object: ObjectRow,
         condition: Condition,
     ) -> Result<ObjectRow, ObjectError> {
-        let slot = Slot::new(bucket.id, key);
-        let (current, before) = (slot.current(tx)?, Before::take(tx, bucket.id)?);
+        let mut slot = Changing::begin(tx, bucket.id, key)?;
+        let current = slot.current(tx)?;
         check(condition, current.as_ref())?;
         let (Content::Inline(id) | Content::Blob(id) | Content::Parts(id)) = object.content;
-        object.version = self.make_way(tx, bucket.versioning, &slot, current, nonce(id))?;
+        object.version = self.make_way(tx, bucket.versioning, &mut slot, current, nonce(id))?;
         slot.put_current(tx, &object)?;
-        before.check(tx, bucket.id)?;
+        slot.tally.check(tx)?;
+        slot.end(tx)?;
         Ok(object)
     }
 
@@ -213,7 +240,7 @@ impl Objects {
         &self,
         tx: &mut dyn WriteTx,
         versioning: Versioning,
-        slot: &Slot<'_>,
+        slot: &mut Changing<'_>,
         current: Option<ObjectRow>,
         nonce: u64,
     ) -> Result<VersionTag, ObjectError> {
@@ -241,7 +268,12 @@ impl Objects {
     }
 
     /// Removes the `null` version from `objects.versions`, when `wanted`: a new one takes its place.
-    fn remove_older_null(&self, tx: &mut dyn WriteTx, slot: &Slot<'_>, wanted: bool) -> Result<(), ObjectError> {
+    fn remove_older_null(
+        &self,
+        tx: &mut dyn WriteTx,
+        slot: &mut Changing<'_>,
+        wanted: bool,
+    ) -> Result<(), ObjectError> {
         if !wanted {
             return Ok(());
         }
@@ -251,7 +283,12 @@ impl Objects {
         }
     }
 
-    fn drop_older(&self, tx: &mut dyn WriteTx, slot: &Slot<'_>, version: VersionRow) -> Result<(), ObjectError> {
+    fn drop_older(
+        &self,
+        tx: &mut dyn WriteTx,
+        slot: &mut Changing<'_>,
+        version: VersionRow,
+    ) -> Result<(), ObjectError> {
         slot.pull(tx, &version)?;
         match version {
             VersionRow::Object(object) => self.discard_content(tx, object.content),
@@ -276,13 +313,29 @@ impl Objects {
         nonce: u64,
         now: Timestamp,
     ) -> Result<(Deleted, bool), ObjectError> {
-        let slot = Slot::new(bucket.id, &target.key);
-        let Some(id) = target.version else {
+        let mut slot = Changing::begin(tx, bucket.id, &target.key)?;
+        let done = self.remove_from(tx, &mut slot, bucket.versioning, target.version, condition, nonce, now)?;
+        slot.end(tx)?;
+        Ok(done)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is asked for, of which key, and what a new marker would be")]
+    fn remove_from(
+        &self,
+        tx: &mut dyn WriteTx,
+        slot: &mut Changing<'_>,
+        versioning: Versioning,
+        version: Option<VersionId>,
+        condition: Condition,
+        nonce: u64,
+        now: Timestamp,
+    ) -> Result<(Deleted, bool), ObjectError> {
+        let Some(id) = version else {
             let current = slot.current(tx)?;
             check(condition, current.as_ref())?;
             let was_there = current.is_some();
-            let version = self.make_way(tx, bucket.versioning, &slot, current, nonce)?;
-            if bucket.versioning == Versioning::Off {
+            let version = self.make_way(tx, versioning, slot, current, nonce)?;
+            if versioning == Versioning::Off {
                 return Ok((Deleted::default(), was_there));
             }
             slot.push(tx, &VersionRow::Marker { modified: now.millis(), version })?;
@@ -301,7 +354,7 @@ impl Objects {
                 slot.delete_current(tx, &object)?;
                 self.discard_content(tx, object.content)?;
             }
-            Some((_, version)) => self.drop_older(tx, &slot, version)?,
+            Some((_, version)) => self.drop_older(tx, slot, version)?,
             None => {}
         }
         if changed {
