@@ -71,9 +71,63 @@ pub fn nginx(bytes: &[u8]) {
     assert!(toml::from_str::<toml::Table>(&translate(&placed).settings).is_ok(), "settings do not read");
 }
 
+/// Reads `STATUS,STATUS..`, a line each a path, a host and a method, then patterns, as a jail's settings and a request
+/// that may be one of its failures.
+///
+/// # Panics
+/// A list of patterns that is taken finds something else than its patterns one by one, or a status that is none counts.
+pub fn jail(bytes: &[u8]) {
+    use super::host::Host;
+    use super::jails::config::{JailConfig, PRESETS, preset};
+    use super::jails::{Seen, takes};
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut lines = text.split('\n');
+    let (statuses, path) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let (host, method) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let patterns: Vec<String> = lines.map(str::to_owned).collect();
+    let Ok(method) = method.parse::<http::Method>() else { return };
+    let client = std::net::IpAddr::from([192, 0, 2, 1]);
+    let host: Option<Host> = host.parse().ok();
+    let seen = |status| Seen {
+        client,
+        host: host.as_ref(),
+        method: &method,
+        path,
+        authorization: true,
+        by_door: false,
+        status,
+    };
+    let jail = |patterns: &[String]| JailConfig {
+        name: String::from("own"),
+        status: statuses.split(',').map(str::to_owned).collect(),
+        paths: patterns.to_vec(),
+        ..JailConfig::default()
+    };
+    for name in PRESETS {
+        assert!(preset(name).is_some_and(|jail| takes(&jail, &seen(404)).is_some()), "{name} is refused");
+    }
+    for status in [0, 99, 100, 401, 404, 599, 600, u16::MAX] {
+        let Some(all) = takes(&jail(&patterns), &seen(status)) else { return };
+        let each: Option<Vec<bool>> =
+            patterns.iter().map(|one| takes(&jail(std::slice::from_ref(one)), &seen(status))).collect();
+        assert!(each.is_some(), "a pattern of a list that is taken is refused alone");
+        let each = each.unwrap_or_default();
+        assert!(patterns.is_empty() || all == each.contains(&true), "{status}: {all}, one by one {each:?}");
+        assert!(!all || (100..600).contains(&status), "{status} is no status");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jails_find_what_their_patterns_find_one_by_one() {
+        jail(b"401,4xx,500-599\n/login?a\nshop.example.com\nPOST\n^/login\n(?i)/ADMIN$");
+        jail(b"401\n/%2e%2e/x\n\nGET\n\\.\\./\n[");
+        jail(b"100-\n\n\nGET\n");
+        jail(b"");
+    }
 
     #[test]
     fn heads_are_read_and_hold_what_is_promised() {

@@ -9,6 +9,7 @@
 pub mod config;
 mod counts;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +142,7 @@ impl Jails {
         if !self.counts(seen.status) || self.bans.is_exempt(seen.client) {
             return;
         }
-        let path = percent_encoding::percent_decode_str(seen.path).decode_utf8_lossy();
+        let path = decoded(seen.path);
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         for jail in self.jails.iter().filter(|jail| jail.takes(seen, &path)) {
             jail.matches.inc();
@@ -235,6 +236,19 @@ impl Jail {
             && (self.hosts.is_empty() || seen.host.is_some_and(|host| self.hosts.iter().any(|one| one.matches(host))))
             && self.paths.as_ref().is_none_or(|paths| paths.is_match(path))
     }
+}
+
+/// A path as patterns are held against it.
+fn decoded(path: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(path).decode_utf8_lossy()
+}
+
+/// Whether a jail of `config` counts `seen`; `None` when its settings are refused. For the fuzzer, which sees nothing
+/// private.
+#[cfg(any(test, feature = "testing"))]
+pub fn takes(config: &JailConfig, seen: &Seen<'_>) -> Option<bool> {
+    let jail = Jail::new(config, &Metrics::new()).ok()?;
+    Some(jail.takes(seen, &decoded(seen.path)))
 }
 
 /// The jails at work: those named in `on`, and the own ones.
