@@ -78,4 +78,6 @@ pub fn wrap(mut value: Vec<u8>) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod older_tests;
+#[cfg(test)]
 mod tests;
