@@ -1,16 +1,20 @@
-//! `cmsgpack`: `MessagePack` (its specification, the formats without extensions), as Redis' scripts know it.
+//! `cmsgpack`: `MessagePack` as Redis' scripts know it: the formats of its specification but for binary and extension
+//! types, which Redis refuses too.
 #![expect(clippy::needless_pass_by_value, reason = "this is how arguments come from Lua")]
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use mlua::{Integer, Lua, LuaString, MultiValue, Result, Table, Value};
 
-use super::raise::{self, complain};
+use super::convert::truncated;
+use super::raise::{self, Raised, complain};
 
 /// How deep tables are packed; what lies deeper becomes nil.
 const PACK_DEPTH: usize = 16;
-/// How deep arrays and maps are unpacked.
-const UNPACK_DEPTH: usize = 1_000;
+/// How deep arrays and maps are unpacked: to where the stack ends in Redis.
+const UNPACK_DEPTH: usize = 3_998;
 
+const TOO_DEEP: &str = "stack overflow (in function mp_decode_to_lua_array)";
+const TOO_MANY: &str = "stack overflow (too many return values at once; use unpack_one or unpack_limit instead.)";
 const BAD: &str = "Bad data format in input.";
 const SHORT: &str = "Missing bytes in input.";
 
@@ -26,7 +30,8 @@ pub fn library(lua: &Lua) -> Result<Table> {
     library.raw_set("unpack_limit", lua.create_function(|lua, arguments| unpack(lua, arguments, "unpack_limit"))?)?;
     library.raw_set("_NAME", "cmsgpack")?;
     library.raw_set("_VERSION", "lua-cmsgpack 0.4.0")?;
-    library.raw_set("_DESCRIPTION", "MessagePack")?;
+    library.raw_set("_COPYRIGHT", "Copyright (C) 2012, Salvatore Sanfilippo")?;
+    library.raw_set("_DESCRIPTION", "MessagePack C implementation for Lua")?;
     Ok(library)
 }
 
@@ -152,19 +157,18 @@ fn put_table(table: &Table, out: &mut Vec<u8>, depth: usize) -> Result<()> {
 /// `unpack(text)`, `unpack_one(text [, offset])`, `unpack_limit(text, limit [, offset])`. The latter two return first
 /// where to go on, -1 at the end.
 fn unpack(lua: &Lua, arguments: MultiValue, name: &str) -> Result<MultiValue> {
-    let text = match arguments.front() {
-        Some(value @ (Value::String(_) | Value::Integer(_) | Value::Number(_))) => lua.coerce_string(value.clone())?,
-        _ => None,
-    };
-    let text = text.ok_or_else(|| raise::bad_type(lua, 1, name, "string", arguments.front()))?;
     let integer = |index: usize| -> Result<Option<Integer>> {
-        match arguments.get(index) {
-            None | Some(Value::Nil) => Ok(None),
-            Some(Value::Integer(value)) => Ok(Some(*value)),
-            Some(Value::Number(value)) => Ok(Some(*value as Integer)),
-            given => Err(raise::bad_type(lua, index.saturating_add(1), name, "number", given)),
-        }
+        let number = match arguments.get(index) {
+            None | Some(Value::Nil) => return Ok(None),
+            Some(Value::Integer(value)) => return Ok(Some(*value)),
+            Some(Value::Number(value)) => Some(*value),
+            Some(text @ Value::String(_)) => lua.coerce_number(text.clone())?,
+            Some(_) => None,
+        };
+        let wrong = || raise::bad_type(lua, index.saturating_add(1), name, "number", arguments.get(index));
+        number.map(|number| Some(truncated(number))).ok_or_else(wrong)
     };
+    // The text is looked at last.
     let (limit, offset) = match name {
         "unpack" => (0, 0),
         "unpack_one" => (1, integer(1)?.unwrap_or(0)),
@@ -173,23 +177,28 @@ fn unpack(lua: &Lua, arguments: MultiValue, name: &str) -> Result<MultiValue> {
             (limit, integer(2)?.unwrap_or(0))
         }
     };
+    let text = match arguments.front() {
+        Some(value @ (Value::String(_) | Value::Integer(_) | Value::Number(_))) => lua.coerce_string(value.clone())?,
+        _ => None,
+    };
+    let text = text.ok_or_else(|| raise::bad_type(lua, 1, name, "string", arguments.front()))?;
     let bytes = text.as_bytes();
+    // Told are the lower 32 bits, as C prints them.
+    let (told, len) = (offset as i32, bytes.len() as i32);
     if offset < 0 || limit < 0 {
-        let text = format!("Invalid request to unpack with offset of {offset} and limit of {}.", bytes.len());
-        return Err(complain(lua, &text));
+        return Err(complain(lua, format!("Invalid request to unpack with offset of {told} and limit of {len}.")));
     }
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     if start > bytes.len() {
-        let text = format!("Start offset {offset} greater than input length {}.", bytes.len());
-        return Err(complain(lua, &text));
+        return Err(complain(lua, format!("Start offset {told} greater than input length {len}.")));
     }
-    let everything = limit == 0 && name == "unpack";
+    let everything = limit == 0 && offset == 0;
     let most = if everything { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
     let mut reader = Reader { bytes: &bytes, at: start };
     let mut out = Vec::new();
     while reader.at < bytes.len() && out.len() < most {
         if out.len() >= MOST_VALUES {
-            return Err(complain(lua, "too many results to unpack"));
+            return Err(complain(lua, TOO_MANY));
         }
         out.push(reader.value(lua)?);
     }
@@ -202,6 +211,16 @@ fn unpack(lua: &Lua, arguments: MultiValue, name: &str) -> Result<MultiValue> {
 
 /// Most values one call returns; Lua's stack has room for some more.
 const MOST_VALUES: usize = 7_000;
+
+/// What cannot be a key is complained of by Lua itself, which names no place.
+fn check_key(key: &Value) -> Result<()> {
+    let what = match key {
+        Value::Nil => "nil",
+        Value::Number(number) if number.is_nan() => "NaN",
+        _ => return Ok(()),
+    };
+    Err(Raised::Text(format!("table index is {what}").into()).into())
+}
 
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -235,7 +254,7 @@ impl Reader<'_> {
                 Item::Array(left) | Item::Map(left) if left > self.bytes.len() => return Err(complain(lua, SHORT)),
                 item => {
                     if open.len() >= UNPACK_DEPTH {
-                        return Err(complain(lua, BAD));
+                        return Err(complain(lua, TOO_DEEP));
                     }
                     let (left, map) = match item {
                         Item::Map(pairs) => (pairs.saturating_mul(2), true),
@@ -253,14 +272,11 @@ impl Reader<'_> {
                         top.table.raw_set(top.next, value)?;
                         top.next = top.next.saturating_add(1);
                     }
-                    (true, None) => {
-                        let nan = matches!(value, Value::Number(number) if number.is_nan());
-                        if nan || matches!(value, Value::Nil) {
-                            return Err(complain(lua, BAD));
-                        }
-                        top.key = Some(value);
+                    (true, None) => top.key = Some(value),
+                    (true, Some(key)) => {
+                        check_key(&key)?;
+                        top.table.raw_set(key, value)?;
                     }
-                    (true, Some(key)) => top.table.raw_set(key, value)?,
                 }
                 top.left = top.left.saturating_sub(1);
                 if top.left > 0 {
@@ -283,15 +299,15 @@ impl Reader<'_> {
             0xc0 => Ok(Item::Value(Value::Nil)),
             0xc2 => Ok(Item::Value(Value::Boolean(false))),
             0xc3 => Ok(Item::Value(Value::Boolean(true))),
-            0xc4 | 0xd9 => {
+            0xd9 => {
                 let len = u8::from_be_bytes(self.raw(lua)?);
                 self.text(lua, usize::from(len))
             }
-            0xc5 | 0xda => {
+            0xda => {
                 let len = u16::from_be_bytes(self.raw(lua)?);
                 self.text(lua, usize::from(len))
             }
-            0xc6 | 0xdb => {
+            0xdb => {
                 let len = u32::from_be_bytes(self.raw(lua)?);
                 self.text(lua, len as usize)
             }
@@ -300,11 +316,11 @@ impl Reader<'_> {
             0xcc => number(f64::from(u8::from_be_bytes(self.raw(lua)?))),
             0xcd => number(f64::from(u16::from_be_bytes(self.raw(lua)?))),
             0xce => number(f64::from(u32::from_be_bytes(self.raw(lua)?))),
-            0xcf => number(u64::from_be_bytes(self.raw(lua)?) as f64),
+            // More than the largest integer with a sign becomes a negative one.
+            0xcf | 0xd3 => number(i64::from_be_bytes(self.raw(lua)?) as f64),
             0xd0 => number(f64::from(i8::from_be_bytes(self.raw(lua)?))),
             0xd1 => number(f64::from(i16::from_be_bytes(self.raw(lua)?))),
             0xd2 => number(f64::from(i32::from_be_bytes(self.raw(lua)?))),
-            0xd3 => number(i64::from_be_bytes(self.raw(lua)?) as f64),
             0xdc => Ok(Item::Array(usize::from(u16::from_be_bytes(self.raw(lua)?)))),
             0xdd => Ok(Item::Array(u32::from_be_bytes(self.raw(lua)?) as usize)),
             0xde => Ok(Item::Map(usize::from(u16::from_be_bytes(self.raw(lua)?)))),
