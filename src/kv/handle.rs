@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::client::Client;
 use super::collect::Collector;
 use super::commands::{Flags, lookup};
+use super::glimpse::{Cut, Glimpse};
 use super::keyspace::Keyspace;
 use super::persist::Refusal;
 use super::reply::Value;
@@ -219,10 +220,22 @@ impl Handle {
         let reads = command.flags.contains(Flags::READONLY);
         let answer = if reads { self.call(work).await? } else { self.change(work).await? };
         match answer {
-            Some(Value::Error(text)) => Err(AskError::Command(text)),
+            Some(Value::Error(text)) => Err(AskError::Command(String::from_utf8_lossy(&text).into_owned())),
             Some(value) => Ok(value),
             None => Err(AskError::Command(String::from("ERR no answer"))),
         }
+    }
+
+    /// The beginning of what `key` of database `db` holds; `None` when there is no such key.
+    ///
+    /// # Errors
+    /// [`AskError`]; its value is on disk and cannot be read, for one.
+    ///
+    /// # Cancel safety
+    /// Without effects.
+    pub async fn glimpse(&self, db: u8, key: Vec<u8>, cut: Cut) -> Result<Option<Glimpse>, AskError> {
+        let seen = self.call(move |keyspace| keyspace.glimpse(db, &key, cut)).await?;
+        seen.map_err(|fault| AskError::Command(fault.to_string()))
     }
 
     /// Who is connected to the Redis door, and what was slow there.

@@ -158,6 +158,27 @@ test('a key of each type is looked at, changed and deleted', async (t) => {
   assert.match(await page.innerText('main'), /kv\.deleted[^]*database 0: user/);
 });
 
+test('large elements are shown by their beginning and their length, and a page of them stays small', async (t) => {
+  const { redis, page, origin } = await start(t);
+  const large = 'x'.repeat(3 << 20);
+  await redis.rpush('queue', 'small', large, 'last');
+  await redis.hset('user', { name: 'Ada', picture: large });
+  const many = redis.pipeline();
+  for (let number = 0; number < 300; number += 1) many.sadd('tags', `${number}:${'y'.repeat(20_000)}`);
+  await many.exec();
+  await page.goto(address(origin, 'queue'));
+  const [small, big] = await rows(page, 'Place');
+  assert.match(small, /small/);
+  assert.match(big, /x… \(3 MiB in all\)/);
+  assert.equal(await page.getByRole('button', { name: 'Remove' }).count(), 2, 'what does not fit into a form has none');
+  await page.goto(address(origin, 'user'));
+  assert.match((await rows(page, 'Field')).join(), /picture[^]*x… \(3 MiB in all\)/);
+  const answer = await page.goto(address(origin, 'tags'));
+  const size = (await answer.body()).length;
+  assert.ok(size < 4 << 20, `${size} bytes`);
+  assert.match(await page.innerText('main'), /1\d\d of 300 are shown/);
+});
+
 test('what keys and values hold does not act', async (t) => {
   const { redis, page, origin, trouble } = await start(t, {});
   await redis.set(`${EVIL}:x`, EVIL);

@@ -12,14 +12,15 @@ use super::kv::{address, database, key_address, keyspace};
 use crate::console::fault::sentence;
 use crate::console::{Answer, Confirm, Console, Fault, Fields, Flash, Form, Frame, Page, Section, format, page};
 use crate::kv::handle::AskError;
-use crate::kv::{Handle, Value};
-
-/// Elements of a collection shown.
-const ROWS: usize = 200;
+use crate::kv::{Cut, Glimpse, Handle, Start, Value};
 
 /// Longest string shown and edited, in bytes, and longest element shown.
 const TEXT_MAX: usize = 64 << 10;
 const ELEMENT_MAX: usize = 2 << 10;
+
+/// What is taken out of the keyspace for one page. An element may be longer than what is shown of it: as long as it fits
+/// into a form, a form can take it away.
+const CUT: Cut = Cut { elements: 200, each: KEY_MAX, string: TEXT_MAX, all: 1 << 20 };
 
 /// Longest key an address may name, in bytes.
 const KEY_MAX: usize = 8 << 10;
@@ -35,7 +36,7 @@ struct KeyPage {
     above: String,
     here: String,
     delete: String,
-    kind: String,
+    kind: &'static str,
     encoding: String,
     bytes: u64,
     /// Milliseconds until it goes.
@@ -51,7 +52,7 @@ struct KeyPage {
 impl KeyPage {
     /// What the columns of its elements are called.
     fn heads(&self) -> (&'static str, &'static str) {
-        match self.kind.as_str() {
+        match self.kind {
             "hash" => ("Field", "Value"),
             "zset" => ("Score", "Element"),
             "stream" => ("Entry", "Fields"),
@@ -112,25 +113,20 @@ impl Named {
     async fn ask(&self, keyspace: &Handle, command: &str, rest: &[&[u8]]) -> Result<Value, Fault> {
         keyspace.ask(self.db, self.words(command, rest)).await.map_err(|error| fault(&error))
     }
-
-    async fn number(&self, keyspace: &Handle, command: &str) -> Result<u64, Fault> {
-        Ok(number(&self.ask(keyspace, command, &[]).await?))
-    }
 }
 
 /// `GET /kv/key`.
 pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     let (keyspace, named) = (keyspace(&console)?, Named::of(&page)?);
-    let Value::Simple(kind) = named.ask(keyspace, "TYPE", &[]).await? else { return Err(Fault::not_found("key")) };
-    if kind == "none" {
-        return Err(Fault::not_found("key"));
-    }
+    let glimpse = keyspace.glimpse(named.db, named.key.clone(), CUT).await.map_err(|error| fault(&error))?;
+    let Some(glimpse) = glimpse else { return Err(Fault::not_found("key")) };
     let memory = vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), named.key.clone()];
     let encoding = vec![b"OBJECT".to_vec(), b"ENCODING".to_vec(), named.key.clone()];
     let memory = keyspace.ask(named.db, memory).await.map_err(|error| fault(&error))?;
     let encoding = keyspace.ask(named.db, encoding).await.map_err(|error| fault(&error))?;
     let ttl = named.ask(keyspace, "PTTL", &[]).await?;
-    let Content { length, text, shown, rows } = content(keyspace, &named, &kind).await?;
+    let (kind, length) = (glimpse.kind, glimpse.length);
+    let Content { text, shown, rows } = Content::of(glimpse);
     let key = String::from_utf8_lossy(&named.key).into_owned();
     let above = key.rsplit_once(':').map(|(above, _)| format!("{above}:")).unwrap_or_default();
     page::show(&KeyPage {
@@ -153,59 +149,28 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
 /// What a key holds, as far as it is shown.
 #[derive(Default)]
 struct Content {
-    length: u64,
     text: Option<String>,
     shown: String,
     rows: Vec<Row>,
 }
 
-async fn content(keyspace: &Handle, named: &Named, kind: &str) -> Result<Content, Fault> {
-    let most = ROWS.to_string();
-    let (most, last) = (most.as_bytes(), (ROWS - 1).to_string());
-    let mut content = Content::default();
-    match kind {
-        "string" => {
-            content.length = named.number(keyspace, "STRLEN").await?;
-            let end = (TEXT_MAX - 1).to_string();
-            let start = bytes(named.ask(keyspace, "GETRANGE", &[b"0", end.as_bytes()]).await?);
-            match String::from_utf8(start) {
+impl Content {
+    fn of(Glimpse { kind, elements, .. }: Glimpse) -> Self {
+        let mut content = Self::default();
+        if kind == "string" {
+            let Some(start) = elements.into_iter().flatten().next() else { return content };
+            let whole = start.is_whole();
+            match String::from_utf8(start.bytes) {
                 // A browser sends each line's end as CR LF.
-                Ok(text) if content.length <= TEXT_MAX as u64 && !text.contains(['\r', '\0']) => {
-                    content.text = Some(text);
-                }
+                Ok(text) if whole && !text.contains(['\r', '\0']) => content.text = Some(text),
                 Ok(text) => content.shown = text,
-                Err(error) => content.shown = escaped(error.as_bytes(), TEXT_MAX),
+                Err(error) => content.shown = escaped(error.as_bytes(), start.len, TEXT_MAX),
             }
+        } else {
+            content.rows = (0_u64..).zip(&elements).filter_map(|(place, parts)| Row::of(kind, place, parts)).collect();
         }
-        "list" => {
-            content.length = named.number(keyspace, "LLEN").await?;
-            let found = items(named.ask(keyspace, "LRANGE", &[b"0", last.as_bytes()]).await?);
-            content.rows = (0_u64..).zip(found).map(|(at, item)| row(at.to_string(), &item, &item)).collect();
-        }
-        "set" => {
-            content.length = named.number(keyspace, "SCARD").await?;
-            let found = scanned(named.ask(keyspace, "SSCAN", &[b"0", b"COUNT", most]).await?);
-            content.rows = found.iter().take(ROWS).map(|item| row(String::new(), item, item)).collect();
-        }
-        "hash" => {
-            content.length = named.number(keyspace, "HLEN").await?;
-            let found = scanned(named.ask(keyspace, "HSCAN", &[b"0", b"COUNT", most]).await?);
-            content.rows = pairs(&found).map(|(field, value)| row(escaped(field, ELEMENT_MAX), value, field)).collect();
-        }
-        "zset" => {
-            content.length = named.number(keyspace, "ZCARD").await?;
-            let found = items(named.ask(keyspace, "ZRANGE", &[b"0", last.as_bytes(), b"WITHSCORES"]).await?);
-            content.rows = pairs(&found).map(|(item, score)| row(escaped(score, 64), item, item)).collect();
-        }
-        "stream" => {
-            content.length = named.number(keyspace, "XLEN").await?;
-            let found = named.ask(keyspace, "XREVRANGE", &[b"+", b"-", b"COUNT", most]).await?;
-            let Value::Array(entries) = found else { return Ok(content) };
-            content.rows = entries.into_iter().filter_map(entry).collect();
-        }
-        _ => {}
+        content
     }
-    Ok(content)
 }
 
 /// `POST /kv/key`: changes what the key holds, or when it goes.
@@ -264,7 +229,7 @@ fn command(named: &Named, fields: &Fields) -> Result<Vec<Vec<u8>>, &'static str>
 pub async fn ask_delete(State(console): State<Console>, page: Page) -> Answer {
     let (_, named) = (keyspace(&console)?, Named::of(&page)?);
     let frame = page.frame("Delete this key?", Section::Redis);
-    let text = format!("{} is gone for good then.", escaped(&named.key, ELEMENT_MAX));
+    let text = format!("{} is gone for good then.", escaped(&named.key, named.key.len(), ELEMENT_MAX));
     Confirm::new(frame, text, "Delete it", named.address()).show()
 }
 
@@ -290,21 +255,29 @@ fn fault(error: &AskError) -> Fault {
     }
 }
 
-fn row(name: String, value: &[u8], item: &[u8]) -> Row {
-    // A longer one would not fit into a form.
-    let item = (item.len() <= KEY_MAX).then(|| URL_SAFE_NO_PAD.encode(item));
-    Row { name, value: escaped(value, ELEMENT_MAX), item }
+impl Row {
+    /// An element by its parts, as [`Glimpse`] has them.
+    fn of(kind: &str, place: u64, parts: &[Start]) -> Option<Self> {
+        let (first, rest) = parts.split_first()?;
+        let second = rest.first();
+        let (name, value) = match kind {
+            "list" => (place.to_string(), shown(first)),
+            "hash" => (shown(first), second.map(shown).unwrap_or_default()),
+            "zset" => (second.map(shown).unwrap_or_default(), shown(first)),
+            "stream" => {
+                let pair = |pair: &[Start]| pair.iter().map(shown).collect::<Vec<_>>().join(": ");
+                (shown(first), rest.chunks(2).map(pair).collect::<Vec<_>>().join("\n"))
+            }
+            _ => (String::new(), shown(first)),
+        };
+        // A longer one would not fit into a form.
+        let item = first.is_whole().then(|| URL_SAFE_NO_PAD.encode(&first.bytes));
+        Some(Self { name, value, item })
+    }
 }
 
-/// An entry of a stream: its id, and its fields in order.
-fn entry(value: Value) -> Option<Row> {
-    let Value::Array(parts) = value else { return None };
-    let mut parts = parts.into_iter();
-    let (id, fields) = (bytes(parts.next()?), items(parts.next()?));
-    let fields: Vec<String> = pairs(&fields)
-        .map(|(field, value)| format!("{}: {}", escaped(field, ELEMENT_MAX), escaped(value, ELEMENT_MAX)))
-        .collect();
-    Some(Row { name: escaped(&id, 64), value: fields.join("\n"), item: Some(URL_SAFE_NO_PAD.encode(&id)) })
+fn shown(start: &Start) -> String {
+    escaped(&start.bytes, start.len, ELEMENT_MAX)
 }
 
 fn number(value: &Value) -> u64 {
@@ -321,24 +294,13 @@ fn bytes(value: Value) -> Vec<u8> {
 }
 
 fn lossy(value: &Value) -> String {
-    escaped(&bytes(value.clone()), 64)
+    let text = bytes(value.clone());
+    escaped(&text, text.len(), 64)
 }
 
-fn items(value: Value) -> Vec<Vec<u8>> {
-    if let Value::Array(values) = value { values.into_iter().map(bytes).collect() } else { Vec::new() }
-}
-
-/// The elements in the answer of the `SCAN` family.
-fn scanned(value: Value) -> Vec<Vec<u8>> {
-    if let Value::Array(parts) = value { parts.into_iter().nth(1).map(items).unwrap_or_default() } else { Vec::new() }
-}
-
-fn pairs(items: &[Vec<u8>]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    items.chunks_exact(2).take(ROWS).filter_map(|pair| Some((pair.first()?.as_slice(), pair.get(1)?.as_slice())))
-}
-
-/// Bytes as people read them: text as it is, what is none as `\x..`, cut to `most` bytes.
-fn escaped(bytes: &[u8], most: usize) -> String {
+/// Bytes as people read them: text as it is, what is none as `\x..`, cut to `most` bytes; `len` is how many there are in
+/// all, of which `bytes` may be the first.
+fn escaped(bytes: &[u8], len: usize, most: usize) -> String {
     let shown = bytes.get(..most).unwrap_or(bytes);
     let mut out = String::new();
     let mut taken = 0;
@@ -346,7 +308,7 @@ fn escaped(bytes: &[u8], most: usize) -> String {
         out.push_str(chunk.valid());
         taken += chunk.valid().len() + chunk.invalid().len();
         // A letter that was cut in two is no odd byte.
-        if taken == shown.len() && shown.len() < bytes.len() {
+        if taken == shown.len() && shown.len() < len {
             break;
         }
         for byte in chunk.invalid() {
@@ -354,8 +316,9 @@ fn escaped(bytes: &[u8], most: usize) -> String {
             let _ = write!(out, "\\x{byte:02x}");
         }
     }
-    if shown.len() < bytes.len() {
-        out.push('…');
+    if shown.len() < len {
+        // Writing into a String cannot fail.
+        let _ = write!(out, "… ({} in all)", format::bytes(len as u64));
     }
     out
 }
@@ -387,9 +350,25 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_escaped() {
-        assert_eq!(escaped(b"a\xffb", 10), "a\\xffb");
-        assert_eq!(escaped("grüße".as_bytes(), 100), "grüße");
-        assert_eq!(escaped(b"abcdef", 3), "abc…");
-        assert_eq!(escaped("aü".as_bytes(), 2), "a…");
+        assert_eq!(escaped(b"a\xffb", 3, 10), "a\\xffb");
+        assert_eq!(escaped("grüße".as_bytes(), 7, 100), "grüße");
+        assert_eq!(escaped(b"abcdef", 6, 3), "abc… (6 B in all)");
+        assert_eq!(escaped(b"abc", 5 << 20, 3), "abc… (5 MiB in all)");
+        assert_eq!(escaped("aü".as_bytes(), 3, 2), "a… (3 B in all)");
+    }
+
+    #[test]
+    fn an_element_that_was_cut_is_shown_with_its_length_and_has_no_form() {
+        let whole = |text: &str| Start { bytes: text.into(), len: text.len() };
+        let cut = Start { bytes: b"ab".to_vec(), len: 3 << 20 };
+        let row = Row::of("list", 7, std::slice::from_ref(&cut)).unwrap();
+        assert_eq!((row.name.as_str(), row.value.as_str(), row.item), ("7", "ab… (3 MiB in all)", None));
+        let row = Row::of("hash", 0, &[whole("f"), cut]).unwrap();
+        assert_eq!((row.name.as_str(), row.item), ("f", Some(URL_SAFE_NO_PAD.encode("f"))));
+        let row = Row::of("zset", 0, &[whole("m"), whole("1.5")]).unwrap();
+        assert_eq!((row.name.as_str(), row.value.as_str()), ("1.5", "m"));
+        let row = Row::of("stream", 0, &[whole("1-1"), whole("a"), whole("b"), whole("c")]).unwrap();
+        assert_eq!((row.name.as_str(), row.value.as_str()), ("1-1", "a: b\nc"));
+        assert_eq!(Row::of("set", 3, &[whole("m")]).unwrap().name, "");
     }
 }
