@@ -42,11 +42,11 @@ impl Reply for Collector {
     fn resp3(&self) -> bool {
         self.resp3
     }
-    fn simple(&mut self, text: &str) {
-        self.keep(Value::Simple(text.to_owned()));
+    fn simple_bytes(&mut self, text: &[u8]) {
+        self.keep(Value::Simple(String::from_utf8_lossy(text).into_owned()));
     }
-    fn error(&mut self, text: &str) {
-        self.keep(Value::Error(text.to_owned()));
+    fn error_bytes(&mut self, text: &[u8]) {
+        self.keep(Value::Error(text.to_vec()));
     }
     fn integer(&mut self, value: i64) {
         self.keep(Value::Integer(value));

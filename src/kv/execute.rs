@@ -122,7 +122,7 @@ impl Keyspace {
             }
             Err(fault) => {
                 Self::refuse(client);
-                reply.error(&fault.to_string());
+                reply.error_bytes(&fault.bytes());
                 Flow::Done
             }
         };
@@ -201,7 +201,7 @@ impl Keyspace {
         let flow = match run(&mut call) {
             Ok(()) => call.flow,
             Err(fault) => {
-                call.reply.error(&fault.to_string());
+                call.reply.error_bytes(&fault.bytes());
                 Flow::Done
             }
         };

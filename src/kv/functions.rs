@@ -11,7 +11,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::effect::Effects;
-use super::script::{Declared, Engine, Slot, is_name};
+use super::error::up_to_zero;
+use super::script::{Declared, Engine, Slot, is_name, words};
 use crate::base::Random;
 
 /// The libraries.
@@ -63,9 +64,9 @@ pub(super) struct Room {
 }
 
 impl Room {
-    fn check(&self, count: usize, bytes: usize) -> Result<(), String> {
+    fn check(&self, count: usize, bytes: usize) -> Result<(), Vec<u8>> {
         if count > self.count || bytes > self.bytes {
-            return Err("ERR no room for another library (kv.libraries, kv.library_bytes)".to_owned());
+            return Err(b"ERR no room for another library (kv.libraries, kv.library_bytes)".to_vec());
         }
         Ok(())
     }
@@ -143,7 +144,7 @@ impl Functions {
     ///
     /// # Errors
     /// Lua has too little memory for itself. A library that does not load any more is told in the log and has no functions.
-    pub fn load(&mut self, room: &Room) -> Result<(), String> {
+    pub fn load(&mut self, room: &Room) -> Result<(), Vec<u8>> {
         if self.loaded.is_some() {
             return Ok(());
         }
@@ -153,7 +154,7 @@ impl Functions {
             if let Err(error) = add(&mut engine, &mut functions, name, code) {
                 tracing::error!(
                     library = name,
-                    error,
+                    error = %String::from_utf8_lossy(&error),
                     "a library of functions does not load; its functions are not there"
                 );
             }
@@ -184,17 +185,17 @@ impl Functions {
     ///
     /// # Errors
     /// The reply. Nothing has changed then.
-    pub fn add(&mut self, code: &[u8], replace: bool, room: &Room) -> Result<String, String> {
+    pub fn add(&mut self, code: &[u8], replace: bool, room: &Room) -> Result<String, Vec<u8>> {
         let name = name_in(code)?;
         let old = self.libraries.get(&name).map(|code| code.len());
         if old.is_some() && !replace {
-            return Err(format!("ERR Library '{name}' already exists"));
+            return Err(format!("ERR Library '{name}' already exists").into());
         }
         let count = self.libraries.len() + usize::from(old.is_none());
         room.check(count, (self.bytes + code.len()).saturating_sub(old.unwrap_or(0)))?;
         self.load(room)?;
         let Some(Loaded { engine: Some(engine), functions }) = &mut self.loaded else {
-            return Err("ERR functions cannot be loaded by a function".to_owned());
+            return Err(b"ERR functions cannot be loaded by a function".to_vec());
         };
         add(engine, functions, &name, code)?;
         self.put(&name, code);
@@ -205,7 +206,7 @@ impl Functions {
     ///
     /// # Errors
     /// The reply. Nothing has changed then.
-    pub fn restore(&mut self, codes: &[Vec<u8>], how: Restore, room: &Room) -> Result<Vec<String>, String> {
+    pub fn restore(&mut self, codes: &[Vec<u8>], how: Restore, room: &Room) -> Result<Vec<String>, Vec<u8>> {
         let mut next = Self::default();
         if how != Restore::Flush {
             self.libraries.iter().for_each(|(name, code)| next.put(name, code));
@@ -214,7 +215,7 @@ impl Functions {
         for code in codes {
             let name = name_in(code)?;
             if names.contains(&name) || how == Restore::Append && next.libraries.contains_key(&name) {
-                return Err(format!("ERR Library {name} already exists"));
+                return Err(format!("ERR Library {name} already exists").into());
             }
             next.put(&name, code);
             names.push(name);
@@ -236,9 +237,9 @@ impl Functions {
     }
 }
 
-fn start(room: &Room) -> Result<Box<Engine>, String> {
+fn start(room: &Room) -> Result<Box<Engine>, Vec<u8>> {
     let engine = Engine::new(room.memory, &*room.random);
-    engine.map(Box::new).map_err(|error| format!("ERR Lua cannot be started (kv.script_memory): {error}"))
+    engine.map(Box::new).map_err(|error| format!("ERR Lua cannot be started (kv.script_memory): {error}").into())
 }
 
 /// Loads a library in place of what there was of that name.
@@ -247,11 +248,11 @@ fn add(
     functions: &mut HashMap<String, Registration>,
     library: &str,
     code: &[u8],
-) -> Result<(), String> {
+) -> Result<(), Vec<u8>> {
     let registered = engine.load_library(code)?;
     let others = |name: &str| functions.get(name).is_some_and(|function| function.library != library);
     if let Some((taken, _)) = registered.iter().find(|(one, _)| others(&one.name.to_ascii_lowercase())) {
-        let error = format!("ERR Function {} already exists", taken.name);
+        let error = format!("ERR Function {} already exists", taken.name).into_bytes();
         for (_, slot) in &registered {
             engine.forget(*slot);
         }
@@ -290,28 +291,28 @@ fn forget(engine: &mut Engine, functions: &mut HashMap<String, Registration>, li
 }
 
 /// The name that the first line of a library gives it: `#!lua name=<name>`.
-fn name_in(code: &[u8]) -> Result<String, String> {
+fn name_in(code: &[u8]) -> Result<String, Vec<u8>> {
     if !code.starts_with(b"#!") {
-        return Err("ERR Missing library metadata".to_owned());
+        return Err(b"ERR Missing library metadata".to_vec());
     }
-    let end = memchr::memchr(b'\n', code).ok_or("ERR Invalid library metadata")?;
-    let line = String::from_utf8_lossy(code.get(2..end).unwrap_or_default()).into_owned();
-    let mut words = line.split_ascii_whitespace();
+    let end = memchr::memchr(b'\n', code).ok_or(b"ERR Invalid library metadata")?;
+    let mut words = words(code.get(2..end).unwrap_or_default());
     let engine = words.next().unwrap_or_default();
-    if !engine.eq_ignore_ascii_case("lua") {
-        return Err(format!("ERR Engine '{engine}' not found"));
+    if !engine.eq_ignore_ascii_case(b"lua") {
+        return Err([&b"ERR Engine '"[..], up_to_zero(engine), b"' not found"].concat());
     }
     let mut name = None;
     for word in words {
         let given = word
             .split_at_checked(5)
-            .filter(|(key, _)| key.eq_ignore_ascii_case("name="))
-            .ok_or_else(|| format!("ERR Invalid metadata value given: {word}"))?
+            .filter(|(key, _)| key.eq_ignore_ascii_case(b"name="))
+            .ok_or_else(|| [&b"ERR Invalid metadata value given: "[..], up_to_zero(word)].concat())?
             .1;
-        if name.replace(given.trim_matches('"')).is_some() {
-            return Err("ERR Invalid metadata value, name argument was given multiple times".to_owned());
+        if name.replace(given).is_some() {
+            return Err(b"ERR Invalid metadata value, name argument was given multiple times".to_vec());
         }
     }
-    let name = name.ok_or("ERR Library name was not given")?;
-    if is_name(name) { Ok(name.to_owned()) } else { Err(super::script::BAD_NAME.to_owned()) }
+    let name = name.ok_or(b"ERR Library name was not given")?;
+    let name = std::str::from_utf8(name).map(|name| name.trim_matches('"')).ok().filter(|name| is_name(name));
+    name.map(str::to_owned).ok_or_else(|| super::script::BAD_NAME.into())
 }

@@ -8,10 +8,20 @@
 pub trait Reply {
     /// Whether the peer speaks RESP3. Few commands ask: those whose *shape* differs (`ZRANGE WITHSCORES` nests pairs).
     fn resp3(&self) -> bool;
-    /// A status such as `OK`.
-    fn simple(&mut self, text: &str);
-    /// An error, code word first (`ERR …`). Line breaks in it are the implementation's to defuse.
-    fn error(&mut self, text: &str);
+    /// A status such as `OK`, which need be no text when a script has made it. Line breaks in it are the implementation's
+    /// to defuse.
+    fn simple_bytes(&mut self, text: &[u8]);
+    /// An error, code word first (`ERR …`); what it repeats of a request need be no text. Line breaks in it are the
+    /// implementation's to defuse.
+    fn error_bytes(&mut self, text: &[u8]);
+    /// A status that is text.
+    fn simple(&mut self, text: &str) {
+        self.simple_bytes(text.as_bytes());
+    }
+    /// An error that is text.
+    fn error(&mut self, text: &str) {
+        self.error_bytes(text.as_bytes());
+    }
     /// A signed integer.
     fn integer(&mut self, value: i64);
     /// A byte string.
@@ -50,8 +60,8 @@ pub trait Reply {
 pub enum Value {
     /// See [`Reply::simple`].
     Simple(String),
-    /// See [`Reply::error`].
-    Error(String),
+    /// See [`Reply::error_bytes`].
+    Error(Vec<u8>),
     /// See [`Reply::integer`].
     Integer(i64),
     /// See [`Reply::bulk`].
@@ -73,7 +83,7 @@ impl Value {
     pub fn write(&self, reply: &mut dyn Reply) {
         match self {
             Self::Simple(text) => reply.simple(text),
-            Self::Error(text) => reply.error(text),
+            Self::Error(text) => reply.error_bytes(text),
             Self::Integer(value) => reply.integer(*value),
             Self::Bulk(bytes) => reply.bulk(bytes),
             Self::Null => reply.null(),

@@ -61,7 +61,7 @@ impl Keyspace {
                 // Nothing is deleted between the commands of a transaction.
                 && let Err(fault) = self.make_room_for_more(Means::Move)
             {
-                reply.error(&fault.to_string());
+                reply.error_bytes(&fault.bytes());
             } else if self.run(command, client, &args, reply, false, host) != Flow::Done {
                 // Nothing may block here; keep the reply well-formed.
                 reply.null();

@@ -176,7 +176,8 @@ impl Keyspace {
     pub fn unblock(&mut self, client: ClientId, error: &str) -> bool {
         let waited = self.waits.remove(client).is_some();
         if waited {
-            self.deliveries.push(Delivery { client, message: Message::Served(Value::Error(error.to_owned())) });
+            self.deliveries
+                .push(Delivery { client, message: Message::Served(Value::Error(error.as_bytes().to_vec())) });
         }
         waited
     }

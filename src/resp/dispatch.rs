@@ -1,14 +1,12 @@
 //! From bytes to commands: what a client may say now, and what becomes of it.
 
-use std::fmt::Write;
-
 use super::commands;
 use super::connection::{Cold, Connection, Replies};
 use super::figures::Outcome;
 use super::protocol::Step;
 use super::server::{Paused, REPLIES, REQUESTS, Server};
 use crate::kv::commands::lookup;
-use crate::kv::{Command, Flags, Flow, Keyspace, Reply};
+use crate::kv::{Command, Flags, Flow, Keyspace, Reply, up_to_zero};
 
 /// Bytes of arguments an error about an unknown command repeats.
 const REPEATED: usize = 128;
@@ -210,10 +208,10 @@ impl Server {
     }
 
     /// Answers with an error that keeps a transaction under way from running.
-    pub(super) fn refuse(&mut self, connection: &mut Connection, text: &str) {
+    pub(super) fn refuse(&mut self, connection: &mut Connection, text: impl AsRef<[u8]>) {
         Keyspace::refuse(&mut connection.client);
         self.stats.errors += 1;
-        connection.encoder().error(text);
+        connection.encoder().error_bytes(text.as_ref());
     }
 
     /// In the words of Redis, which clients look for to fall back.
@@ -225,18 +223,25 @@ impl Server {
             connection.closing = true;
             return;
         }
-        let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(name, REPEATED));
+        let mut text =
+            [&b"ERR unknown command '"[..], repeated(name, REPEATED), b"', with args beginning with: "].concat();
         let mut left = REPEATED;
         for argument in arguments.iter().skip(1) {
             if left == 0 {
                 break;
             }
-            // Writing into a String cannot fail.
-            let _ = write!(text, "'{}' ", shown(argument, left));
+            text.push(b'\'');
+            text.extend_from_slice(repeated(argument, left));
+            text.extend_from_slice(b"' ");
             left = left.saturating_sub(argument.len() + 3);
         }
         self.refuse(connection, &text);
     }
+}
+
+/// At most `limit` bytes of `argument`, as Redis repeats them.
+pub fn repeated(argument: &[u8], limit: usize) -> &[u8] {
+    up_to_zero(argument.get(..limit).unwrap_or(argument))
 }
 
 /// At most `limit` bytes of `argument`, as text.

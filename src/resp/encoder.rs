@@ -42,12 +42,12 @@ impl<'a> Encoder<'a> {
     }
 
     /// A line of text: a line break in it would end the reply early.
-    fn line(&mut self, kind: u8, text: &str) {
+    fn line(&mut self, kind: u8, text: &[u8]) {
         self.out.push(kind);
-        if text.bytes().any(|byte| byte == b'\r' || byte == b'\n') {
-            self.out.extend(text.bytes().map(|byte| if byte == b'\r' || byte == b'\n' { b' ' } else { byte }));
+        if memchr::memchr2(b'\r', b'\n', text).is_some() {
+            self.out.extend(text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
         } else {
-            self.out.extend_from_slice(text.as_bytes());
+            self.out.extend_from_slice(text);
         }
         self.out.extend_from_slice(b"\r\n");
     }
@@ -58,11 +58,11 @@ impl Reply for Encoder<'_> {
         self.protocol == Protocol::Resp3
     }
 
-    fn simple(&mut self, text: &str) {
+    fn simple_bytes(&mut self, text: &[u8]) {
         self.line(b'+', text);
     }
 
-    fn error(&mut self, text: &str) {
+    fn error_bytes(&mut self, text: &[u8]) {
         self.line(b'-', text);
     }
 
@@ -187,5 +187,13 @@ mod tests {
     #[test]
     fn line_breaks_cannot_leave_a_line() {
         assert_eq!(encoded(Protocol::Resp2, |reply| reply.error("ERR a\r\n+OK")), "-ERR a  +OK|");
+    }
+
+    #[test]
+    fn an_error_that_is_no_text_keeps_its_bytes() {
+        let mut out = Vec::new();
+        Encoder::new(&mut out, Protocol::Resp3).error_bytes(b"ERR \xff\n\xfe");
+        Encoder::new(&mut out, Protocol::Resp3).simple_bytes(b"\xff");
+        assert_eq!(out, b"-ERR \xff \xfe\r\n+\xff\r\n");
     }
 }

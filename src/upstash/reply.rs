@@ -104,14 +104,14 @@ impl Reply for JsonReply {
         false
     }
 
-    fn simple(&mut self, text: &str) {
+    fn simple_bytes(&mut self, text: &[u8]) {
         // Clients take a lone `OK` as it is, and decode everything else.
-        let plain = self.open.len() == self.wrap && text == "OK";
-        self.string(text.as_bytes(), self.base64 && !plain, false);
+        let plain = self.open.len() == self.wrap && text == b"OK";
+        self.string(text, self.base64 && !plain, false);
     }
 
-    fn error(&mut self, text: &str) {
-        self.string(text.as_bytes(), false, true);
+    fn error_bytes(&mut self, text: &[u8]) {
+        self.string(text, false, true);
     }
 
     fn integer(&mut self, value: i64) {

@@ -125,7 +125,7 @@ impl Keyspace {
             }
             (Want::Move { from, to, target }, Kind::List) => match self.move_element(db, key, *from, target, *to) {
                 Ok(item) => item.map(Value::Bulk),
-                Err(fault) => Some(Value::Error(fault.to_string())),
+                Err(fault) => Some(Value::Error(fault.bytes().into_owned())),
             },
             _ => None,
         }

@@ -66,7 +66,7 @@ impl Conditions {
         let has = |name: &[u8]| call.rest(3).iter().any(|option| option.eq_ignore_ascii_case(name));
         for option in call.rest(3) {
             if !matches!(option.to_ascii_uppercase().as_slice(), b"NX" | b"XX" | b"GT" | b"LT") {
-                return Err(Fault::Told(format!("ERR Unsupported option {}", String::from_utf8_lossy(option))));
+                return Err(Fault::quoting(&[b"ERR Unsupported option ", option]));
             }
         }
         if has(b"NX") && (has(b"XX") || has(b"GT") || has(b"LT")) {

@@ -35,7 +35,7 @@ const LIBRARY: u8 = 0xf5;
 
 fn fcall(call: &mut Call<'_>, access: Access) -> Result<(), Fault> {
     let (room, name) = (room(call.keyspace), call.arg(1)?);
-    call.keyspace.functions.load(&room).map_err(Fault::Told)?;
+    call.keyspace.functions.load(&room).map_err(Fault::Quoting)?;
     let found = call.keyspace.functions.find(name).ok_or(Fault::Text("ERR Function not found"))?;
     let count = key_count(call.args).map_err(|fault| match fault {
         Fault::NotInteger => Fault::Text("ERR Bad number of keys provided"),
@@ -67,9 +67,7 @@ fn function(call: &mut Call<'_>) -> Result<(), Fault> {
     match (name.to_ascii_lowercase().as_slice(), rest) {
         (b"load", [option, code]) if option.eq_ignore_ascii_case(b"replace") => load(call, code, true),
         (b"load", [code]) => load(call, code, false),
-        (b"load", [option, ..]) => {
-            Err(Fault::Told(format!("ERR Unknown option given: {}", String::from_utf8_lossy(option))))
-        }
+        (b"load", [option, ..]) => Err(Fault::quoting(&[b"ERR Unknown option given: ", option])),
         (b"delete", [library]) => delete(call, library),
         (b"list", options) => list(call, options),
         (b"stats", []) => stats(call),
@@ -134,7 +132,7 @@ fn load(call: &mut Call<'_>, code: &[u8], replace: bool) -> Result<(), Fault> {
     may_change(call, true)?;
     let room = room(call.keyspace);
     let keyspace = &mut *call.keyspace;
-    let name = keyspace.functions.add(code, replace, &room).map_err(Fault::Told)?;
+    let name = keyspace.functions.add(code, replace, &room).map_err(Fault::Quoting)?;
     keyspace.effects.library(name.as_bytes(), code);
     call.reply.bulk(name.as_bytes());
     Ok(())
@@ -172,11 +170,11 @@ fn list(call: &mut Call<'_>, options: &[&[u8]]) -> Result<(), Fault> {
             pattern = Some(*given);
             rest = after;
         } else {
-            return Err(Fault::Told(format!("ERR Unknown argument {}", String::from_utf8_lossy(option))));
+            return Err(Fault::quoting(&[b"ERR Unknown argument ", option]));
         }
     }
     let room = room(call.keyspace);
-    call.keyspace.functions.load(&room).map_err(Fault::Told)?;
+    call.keyspace.functions.load(&room).map_err(Fault::Quoting)?;
     let fits = |name: &str| {
         pattern.is_none_or(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.to_ascii_lowercase().as_bytes()))
     };
@@ -220,7 +218,7 @@ fn describe(function: &Registration, reply: &mut dyn crate::kv::Reply) {
 
 fn stats(call: &mut Call<'_>) -> Result<(), Fault> {
     let room = room(call.keyspace);
-    call.keyspace.functions.load(&room).map_err(Fault::Told)?;
+    call.keyspace.functions.load(&room).map_err(Fault::Quoting)?;
     let counts = call.keyspace.function_info();
     let reply = &mut *call.reply;
     reply.map(2);
@@ -268,7 +266,7 @@ fn restore(call: &mut Call<'_>, payload: &[u8], how: Restore) -> Result<(), Faul
         codes.push(code.ok_or(Fault::Text("ERR failed loading functions data"))?);
     }
     let keyspace = &mut *call.keyspace;
-    let names = keyspace.functions.restore(&codes, how, &room).map_err(Fault::Told)?;
+    let names = keyspace.functions.restore(&codes, how, &room).map_err(Fault::Quoting)?;
     if how == Restore::Flush {
         keyspace.effects.no_libraries();
     }

@@ -353,8 +353,8 @@ fn keep_random<T>(items: &mut Vec<T>, count: usize, random: &dyn Random) {
 
 /// The error of a subcommand nobody knows.
 fn unknown_subcommand(name: &[u8], command: &str) -> Fault {
-    let shown: Vec<u8> = name.iter().take(128).copied().collect();
-    Fault::Told(format!("ERR unknown subcommand '{}'. Try {command} HELP.", String::from_utf8_lossy(&shown)))
+    let shown = name.get(..128).unwrap_or(name);
+    Fault::quoting(&[b"ERR unknown subcommand '", shown, b"'. Try ", command.as_bytes(), b" HELP."])
 }
 
 /// Answers the lines of a `HELP` subcommand, and the one about `HELP` itself.

@@ -67,7 +67,7 @@ fn run_script(call: &mut Call<'_>, access: Access, name: Sha, text: Option<&[u8]
     let room = room(call.keyspace);
     let cached = match (engine.cache.find(&name), text) {
         (Some(cached), _) => Ok(cached),
-        (None, Some(text)) => engine.add(name, text, false, room).map_err(Fault::Told),
+        (None, Some(text)) => engine.add(name, text, false, room).map_err(Fault::Quoting),
         (None, None) => Err(Fault::NoScript),
     };
     let outcome = cached.and_then(|cached| {
@@ -136,7 +136,7 @@ pub(super) fn run(
             }
             Ok(())
         }
-        Err(text) => Err(Fault::Told(text)),
+        Err(text) => Err(Fault::Quoting(text)),
     }
 }
 
@@ -197,7 +197,7 @@ fn load(call: &mut Call<'_>, text: &[u8]) -> Result<(), Fault> {
     let mut engine = call.keyspace.take_scripts()?;
     let added = engine.add(name, text, true, room);
     call.keyspace.scripts = Some(engine);
-    added.map_err(Fault::Told)?;
+    added.map_err(Fault::Quoting)?;
     call.reply.bulk(hex(&name).as_bytes());
     Ok(())
 }

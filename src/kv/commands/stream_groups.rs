@@ -45,21 +45,18 @@ const HELP: &[&str] = &[
     "    Move a group to <id>.",
 ];
 
-fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
-}
-
 fn no_key_or_group(key: &[u8], group: &[u8]) -> Fault {
-    Fault::Told(format!("NOGROUP No such key '{}' or consumer group '{}'", text(key), text(group)))
+    Fault::quoting(&[b"NOGROUP No such key '", key, b"' or consumer group '", group, b"'"])
 }
 
 fn no_group(key: &[u8], group: &[u8]) -> Fault {
-    Fault::Told(format!("NOGROUP No such consumer group '{}' for key name '{}'", text(group), text(key)))
+    Fault::quoting(&[b"NOGROUP No such consumer group '", group, b"' for key name '", key, b"'"])
 }
 
 /// Redis' answer to a subcommand with arguments that do not fit.
 fn wrong_use(given: &[u8]) -> Fault {
-    Fault::Told(format!("ERR unknown subcommand or wrong number of arguments for '{}'. Try XGROUP HELP.", text(given)))
+    let before = b"ERR unknown subcommand or wrong number of arguments for '";
+    Fault::quoting(&[before, given, b"'. Try XGROUP HELP."])
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,7 +295,7 @@ fn claim(call: &mut Call<'_>) -> Result<(), Fault> {
                 last = id(value, 0)?;
                 at += 1;
             }
-            _ => return Err(Fault::Told(format!("ERR Unrecognized XCLAIM option '{}'", text(option)))),
+            _ => return Err(Fault::quoting(&[b"ERR Unrecognized XCLAIM option '", option, b"'"])),
         }
         at += 1;
     }

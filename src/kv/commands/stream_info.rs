@@ -50,10 +50,8 @@ fn info(call: &mut Call<'_>) -> Result<(), Fault> {
         }
         _ if absent => return Err(Fault::NoSuchKey),
         (b"stream", [_, ..]) => {
-            let given = String::from_utf8_lossy(call.args[1]).into_owned();
-            return Err(Fault::Told(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{given}'. Try XINFO HELP."
-            )));
+            let before = b"ERR unknown subcommand or wrong number of arguments for '";
+            return Err(Fault::quoting(&[before, call.args[1], b"'. Try XINFO HELP."]));
         }
         _ => None,
     };
@@ -65,11 +63,8 @@ fn info(call: &mut Call<'_>) -> Result<(), Fault> {
         b"consumers" => {
             let name = call.args[3];
             let Some(group) = stream.group(name) else {
-                return Err(Fault::Told(format!(
-                    "NOGROUP No such consumer group '{}' for key name '{}'",
-                    String::from_utf8_lossy(name),
-                    String::from_utf8_lossy(key)
-                )));
+                let before = b"NOGROUP No such consumer group '";
+                return Err(Fault::quoting(&[before, name, b"' for key name '", key, b"'"]));
             };
             consumers(group, now, reply);
         }

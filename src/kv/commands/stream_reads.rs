@@ -50,11 +50,8 @@ enum From {
 }
 
 fn no_group(key: &[u8], group: &[u8]) -> Fault {
-    Fault::Told(format!(
-        "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",
-        String::from_utf8_lossy(key),
-        String::from_utf8_lossy(group)
-    ))
+    let after = b"' in XREADGROUP with GROUP option";
+    Fault::quoting(&[b"NOGROUP No such key '", key, b"' or consumer group '", group, after])
 }
 
 /// What stands before `STREAMS`, and where the keys begin.
@@ -284,24 +281,24 @@ impl Keyspace {
                 let after = reading.after.iter().find(|(other, _)| **other == *key)?.1;
                 match self.behind(db, key, after, reading.most) {
                     Ok(value) => value?,
-                    Err(fault) => return Some(Value::Error(fault.to_string())),
+                    Err(fault) => return Some(Value::Error(fault.bytes().into_owned())),
                 }
             }
             Some(member) => {
                 let entry = match self.peek(db, key) {
                     Ok(entry) => entry,
-                    Err(fault) => return Some(Value::Error(fault.to_string())),
+                    Err(fault) => return Some(Value::Error(fault.bytes().into_owned())),
                 };
                 if entry.is_some_and(|entry| entry.kind() != Kind::Stream) {
-                    return Some(Value::Error(Fault::WrongType.to_string()));
+                    return Some(Value::Error(Fault::WrongType.bytes().into_owned()));
                 }
                 let stream = entry.and_then(Entry::stream);
                 if stream.and_then(|stream| stream.group(&member.group)).is_none() {
-                    return Some(Value::Error(no_group(key, &member.group).to_string()));
+                    return Some(Value::Error(no_group(key, &member.group).bytes().into_owned()));
                 }
                 match self.give(db, key, member, reading.most) {
                     Ok(value) => value?,
-                    Err(fault) => return Some(Value::Error(fault.to_string())),
+                    Err(fault) => return Some(Value::Error(fault.bytes().into_owned())),
                 }
             }
         };

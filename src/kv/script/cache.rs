@@ -4,6 +4,9 @@ use hashbrown::HashMap;
 
 use super::engine::{Engine, Slot};
 use super::shebang::Declared;
+use crate::kv::error::up_to_zero;
+
+const FULL: &str = "ERR no room for another script: SCRIPT LOAD has filled kv.scripts or kv.script_bytes, and SCRIPT FLUSH empties them";
 
 /// The SHA-1 of a script's text, which is its name.
 pub type Sha = [u8; 20];
@@ -69,18 +72,18 @@ impl Engine {
     ///
     /// # Errors
     /// The reply: it does not compile, or `SCRIPT LOAD` has filled the room.
-    pub fn add(&mut self, sha: Sha, text: &[u8], kept: bool, room: Room) -> Result<Cached, String> {
+    pub fn add(&mut self, sha: Sha, text: &[u8], kept: bool, room: Room) -> Result<Cached, Vec<u8>> {
         if let Some(found) = self.cache.scripts.get_mut(&sha) {
             found.kept |= kept;
             return Ok(*found);
         }
         let (declared, code) = Declared::read(text)?;
         if !self.make_room(text.len(), room) {
-            return Err("ERR no room for another script: SCRIPT LOAD has filled kv.scripts or kv.script_bytes, and SCRIPT FLUSH empties them".to_owned());
+            return Err(FULL.into());
         }
         let slot = self
             .compile(code, "@user_script")
-            .map_err(|error| format!("ERR Error compiling script (new function): {error}"))?;
+            .map_err(|error| [&b"ERR Error compiling script (new function): "[..], up_to_zero(&error)].concat())?;
         self.cache.clock += 1;
         let cached = Cached { slot, declared, kept, bytes: text.len(), used: self.cache.clock };
         self.cache.bytes += text.len();

@@ -3,6 +3,7 @@
 
 use mlua::{Result, Table, Value};
 
+use crate::kv::error::{one_line, up_to_zero, without_line_end};
 use crate::kv::reply::Reply;
 
 /// How deep a script's answer may be nested; what lies deeper is answered as an error, as Redis does when its stack
@@ -49,11 +50,11 @@ pub fn truncated(value: f64) -> i64 {
 
 fn write_table(table: &Table, reply: &mut dyn Reply, resp3: bool, depth: usize) -> Result<()> {
     if let Value::String(text) = table.raw_get("err")? {
-        reply.error(&error_text(&text.to_string_lossy()));
+        reply.error_bytes(error_text(&text.as_bytes()));
         return Ok(());
     }
     if let Value::String(text) = table.raw_get("ok")? {
-        reply.simple(&text.to_string_lossy());
+        reply.simple_bytes(up_to_zero(&text.as_bytes()));
         return Ok(());
     }
     match table.raw_get("double")? {
@@ -81,7 +82,7 @@ fn write_table(table: &Table, reply: &mut dyn Reply, resp3: bool, depth: usize) 
         && let (Value::String(format), Value::String(text)) = (verbatim.raw_get("format")?, verbatim.raw_get("string")?)
     {
         let mut kind = [b' '; 3];
-        kind.iter_mut().zip(format.as_bytes().iter()).for_each(|(to, from)| *to = *from);
+        kind.iter_mut().zip(up_to_zero(&format.as_bytes())).for_each(|(to, from)| *to = *from);
         reply.verbatim_as(kind, &text.as_bytes());
         return Ok(());
     }
@@ -118,12 +119,7 @@ fn write_pairs(table: &Table, reply: &mut dyn Reply, resp3: bool, depth: usize, 
     Ok(())
 }
 
-/// An error as the script gave it; an empty one would be none.
-pub fn error_text(text: &str) -> String {
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { "ERR".to_owned() } else { text.to_owned() }
-}
-
-fn one_line(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect()
+/// An error as the script gave it, up to its first zero and without line ends behind it.
+pub fn error_text(text: &[u8]) -> &[u8] {
+    without_line_end(up_to_zero(text))
 }

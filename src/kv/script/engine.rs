@@ -4,17 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use mlua::chunk::ChunkMode;
-use mlua::{Error, Function, HookTriggers, Integer, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
+use mlua::{Function, HookTriggers, Integer, Lua, LuaOptions, LuaString, Result, StdLib, Table, Value, VmState};
 
 use super::cache::{Cache, Sha};
 use super::desk::{Desk, Lent};
 use super::json::{self, Shared};
-use super::raise::{self, OUT_OF_MEMORY};
+use super::raise::{self, OUT_OF_MEMORY, text_of};
 use super::raw::{Answer, Machine, Work};
 use super::session::{BEAT, Rules, SELDOM, beat, collect_every};
 use super::tape::Buffers;
 use super::{Host, convert, natives};
 use crate::base::{Random, random};
+use crate::kv::error::up_to_zero;
 use crate::kv::keyspace::Keyspace;
 use crate::kv::reply::Reply;
 
@@ -28,6 +29,8 @@ pub struct Engine {
     machine: Machine,
     pub(super) desk: Arc<Desk>,
     pub(super) buffers: Buffers,
+    /// Makes a function of a text, or says why not.
+    compile: Function,
     /// Runs the code of a library.
     pub(super) load: Function,
     /// What libraries have for `redis` while they are loaded.
@@ -87,7 +90,7 @@ impl Engine {
             beat(lua)?;
             Ok(VmState::Continue)
         })?;
-        let (load, on_error) = (parts.raw_get("load")?, parts.raw_get("on_error")?);
+        let (compile, load, on_error) = (parts.raw_get("compile")?, parts.raw_get("load")?, parts.raw_get("on_error")?);
         let machine = Machine::new(&lua, &on_error, &globals, &chunks)?;
         let library = parts.raw_get("library")?;
         lua.gc_collect()?;
@@ -99,6 +102,7 @@ impl Engine {
             machine,
             desk,
             buffers: Buffers::default(),
+            compile,
             load,
             library,
             globals,
@@ -121,14 +125,15 @@ impl Engine {
     ///
     /// # Errors
     /// What the compiler says, without a code word.
-    pub fn compile(&mut self, text: &[u8], name: &str) -> std::result::Result<Slot, String> {
-        let chunk = self.lua.load(text).set_name(name).set_mode(ChunkMode::Text);
-        let compiled = chunk.into_function().and_then(|function| self.keep(function));
-        compiled.map_err(|error| match error {
-            Error::SyntaxError { message, .. } => message,
-            Error::MemoryError(_) => OUT_OF_MEMORY.to_owned(),
-            other => other.to_string(),
-        })
+    pub fn compile(&mut self, text: &[u8], name: &str) -> std::result::Result<Slot, Vec<u8>> {
+        // Lua's own function is asked, not the crate's: what the crate says is text, and a script may be none.
+        let text = self.lua.create_string(text);
+        let compiled = text.and_then(|text| self.compile.call::<(Option<Function>, Option<LuaString>)>((text, name)));
+        match compiled {
+            Ok((Some(function), _)) => self.keep(function).map_err(|error| text_of(&error).into_owned()),
+            Ok((None, why)) => Err(why.map_or_else(Vec::new, |why| why.as_bytes().to_vec())),
+            Err(error) => Err(text_of(&error).into_owned()),
+        }
     }
 
     /// Gives a function a place of its own: handles on this side are few.
@@ -168,7 +173,7 @@ impl Engine {
         (keys, arguments): (&[&[u8]], &[&[u8]]),
         db: u8,
         rules: Rules,
-    ) -> std::result::Result<(Answer, bool), String> {
+    ) -> std::result::Result<(Answer, bool), Vec<u8>> {
         json::reset(&self.json);
         self.desk.session().begin(db, rules, keyspace.effects.mark());
         let work = Work { slot, is_function: matches!(name, Name::Function(_)), keys, arguments };
@@ -185,9 +190,12 @@ impl Engine {
         }
         let outcome = match done {
             // Whatever the script made of it: it was ended.
-            Ok(_) if ended.is_some() => Err(name.spell(ended.map_or("", raise::Ended::text))),
+            Ok(_) if ended.is_some() => Err(name.spell(ended.map_or("", raise::Ended::text)).into_bytes()),
             Ok(answer) => Ok((answer, resp3)),
-            Err(problem) => Err(name.spell(&told(&problem, name))),
+            Err(problem) if ended.is_some() => {
+                Err(name.spell(&String::from_utf8_lossy(&told(&problem, name))).into_bytes())
+            }
+            Err(problem) => Err(told(&problem, name)),
         };
         self.rest();
         outcome
@@ -230,33 +238,36 @@ impl fmt::Debug for Engine {
 }
 
 /// The error reply of an uncaught problem of what is called `name`.
-fn told(problem: &Value, name: Name<'_>) -> String {
-    let (text, place) = raw_error(problem);
+fn told(problem: &Value, name: Name<'_>) -> Vec<u8> {
+    let (mut text, place) = raw_error(problem);
     let name = match name {
         Name::Script(sha) => super::hex(sha),
         Name::Function(name) => name.to_owned(),
     };
-    place.map_or_else(|| text.clone(), |place| format!("{text} script: {name}, on {place}."))
+    if let Some(place) = place {
+        text = [text.as_slice(), format!(" script: {name}, on ").as_bytes(), &place, b"."].concat();
+    }
+    text
 }
 
 /// Text and place of an uncaught problem.
-pub(super) fn raw_error(problem: &Value) -> (String, Option<String>) {
+pub(super) fn raw_error(problem: &Value) -> (Vec<u8>, Option<Vec<u8>>) {
     let table = match problem {
         Value::Table(table) => table,
         Value::String(text) => {
-            let text = text.to_string_lossy();
-            let memory = if text == OUT_OF_MEMORY { " (kv.script_memory)" } else { "" };
-            return (format!("ERR {text}{memory}"), None);
+            let text = text.as_bytes();
+            let memory: &[u8] = if *text == *OUT_OF_MEMORY.as_bytes() { b" (kv.script_memory)" } else { b"" };
+            return ([&b"ERR "[..], up_to_zero(&text), memory].concat(), None);
         }
-        Value::Error(error) => return (format!("ERR {}", raise::text_of(error)), None),
-        _ => return ("ERR unknown error".to_owned(), None),
+        Value::Error(error) => return ([&b"ERR "[..], &text_of(error)].concat(), None),
+        _ => return (b"ERR unknown error".to_vec(), None),
     };
     let text = match table.raw_get("err") {
-        Ok(Value::String(text)) => convert::error_text(&text.to_string_lossy()),
-        _ => "ERR unknown error".to_owned(),
+        Ok(Value::String(text)) => up_to_zero(&text.as_bytes()).to_vec(),
+        _ => b"ERR unknown error".to_vec(),
     };
     let source = table.raw_get::<Option<LuaString>>("source").ok().flatten();
     let line = table.raw_get::<Option<Integer>>("line").ok().flatten();
-    let place = source.zip(line).map(|(source, line)| format!("{}:{line}", source.to_string_lossy()));
+    let place = source.zip(line).map(|(source, line)| [&*source.as_bytes(), format!(":{line}").as_bytes()].concat());
     (text, place)
 }

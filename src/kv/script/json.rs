@@ -8,6 +8,7 @@ use mlua::{Integer, Lua, LuaString, MultiValue, Result, Table, Value};
 use super::format::general;
 use super::json_read;
 use super::raise::{self, complain, type_name};
+use crate::kv::error::up_to_zero;
 
 /// What the functions of a library go by.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +145,7 @@ fn number(lua: &Lua, arguments: &MultiValue, index: usize, name: &str, least: i6
     if (least..=most).contains(&value) {
         return Ok(Some(value));
     }
-    Err(raise::bad_argument(lua, place, name, &format!("expected integer between {least} and {most}")))
+    Err(raise::bad_argument(lua, place, name, format!("expected integer between {least} and {most}")))
 }
 
 fn switch(lua: &Lua, arguments: &MultiValue, name: &str) -> Result<Option<bool>> {
@@ -154,8 +155,8 @@ fn switch(lua: &Lua, arguments: &MultiValue, name: &str) -> Result<Option<bool>>
         Some(Value::String(word)) if &*word.as_bytes() == b"on" => Ok(Some(true)),
         Some(Value::String(word)) if &*word.as_bytes() == b"off" => Ok(Some(false)),
         Some(Value::String(word)) => {
-            let text = format!("invalid option '{}'", word.to_string_lossy());
-            Err(raise::bad_argument(lua, 1, name, &text))
+            let text = [&b"invalid option '"[..], up_to_zero(&word.as_bytes()), b"'"].concat();
+            Err(raise::bad_argument(lua, 1, name, text))
         }
         given => Err(raise::bad_type(lua, 1, name, "string", given)),
     }
@@ -234,12 +235,12 @@ impl Writer<'_> {
     }
 
     fn refuse(&self, what: &str, why: &str) -> mlua::Error {
-        complain(self.lua, &format!("Cannot serialise {what}: {why}"))
+        complain(self.lua, format!("Cannot serialise {what}: {why}"))
     }
 
     fn table(&mut self, table: &Table, depth: usize) -> Result<()> {
         if depth > self.settings.encode_depth {
-            return Err(complain(self.lua, &format!("Cannot serialise, excessive nesting ({depth})")));
+            return Err(complain(self.lua, format!("Cannot serialise, excessive nesting ({depth})")));
         }
         match self.array_len(table)? {
             Some(len) if len > 0 => {

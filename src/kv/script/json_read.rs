@@ -82,7 +82,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn wrong(&self, expected: &str, found: &Token) -> Error {
         let character = self.index.saturating_add(1);
-        complain(self.lua, &format!("Expected {expected} but found {} at character {character}", found.name()))
+        complain(self.lua, format!("Expected {expected} but found {} at character {character}", found.name()))
     }
 
     fn value(&mut self) -> Result<Value> {
@@ -100,7 +100,7 @@ impl Reader<'_> {
                     if depth > self.settings.decode_depth {
                         let at = self.at;
                         let text = format!("Found too many nested data structures ({depth}) at character {at}");
-                        return Err(complain(self.lua, &text));
+                        return Err(complain(self.lua, text));
                     }
                     let table = self.lua.create_table()?;
                     token = self.token();

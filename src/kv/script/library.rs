@@ -9,6 +9,7 @@ use super::raise::{self, reply};
 use super::session::Rules;
 use super::shebang::Declared;
 use super::{Host, Progress, Verdict};
+use crate::kv::error::up_to_zero;
 
 /// Beats that loading a library may take: some 10^8 instructions, about a second.
 const LOAD: u32 = 2_000;
@@ -48,12 +49,12 @@ impl Engine {
     ///
     /// # Errors
     /// The reply. Nothing is kept then.
-    pub fn load_library(&mut self, code: &[u8]) -> std::result::Result<Vec<(Registered, Slot)>, String> {
+    pub fn load_library(&mut self, code: &[u8]) -> std::result::Result<Vec<(Registered, Slot)>, Vec<u8>> {
         let at = memchr::memchr(b'\n', code).unwrap_or(code.len());
         // The end of the first line stays, so that lines keep their numbers.
         let slot = self
             .compile(code.get(at..).unwrap_or_default(), "@user_function")
-            .map_err(|error| format!("ERR Error compiling function: {error}"))?;
+            .map_err(|error| [&b"ERR Error compiling function: "[..], up_to_zero(&error)].concat())?;
         let done = self.register_all(slot);
         let (registered, ended) = {
             let mut session = self.desk.session();
@@ -62,14 +63,14 @@ impl Engine {
         };
         self.forget(slot);
         let outcome = match done {
-            _ if ended => Err("ERR FUNCTION LOAD timeout".to_owned()),
+            _ if ended => Err(b"ERR FUNCTION LOAD timeout".to_vec()),
             Ok((true, _)) => Ok(registered.unwrap_or_default()),
-            Ok((false, problem)) => Err(format!("ERR Error registering functions: {}", raw_error(&problem).0)),
-            Err(error) => Err(format!("ERR Error registering functions: {}", raise::text_of(&error))),
+            Ok((false, problem)) => Err(failed(&raw_error(&problem).0)),
+            Err(error) => Err(failed(&raise::text_of(&error))),
         };
         let outcome = outcome.and_then(|registered| {
             if registered.is_empty() {
-                return Err("ERR No functions registered".to_owned());
+                return Err(b"ERR No functions registered".to_vec());
             }
             let mut kept: Vec<(Registered, Slot)> = Vec::with_capacity(registered.len());
             for one in registered {
@@ -79,7 +80,7 @@ impl Engine {
                         for (_, slot) in &kept {
                             self.forget(*slot);
                         }
-                        return Err(format!("ERR Error registering functions: {}", raise::text_of(&error)));
+                        return Err(failed(&raise::text_of(&error)));
                     }
                 }
             }
@@ -104,6 +105,11 @@ impl Engine {
         self.globals.raw_set("redis", redis)?;
         done
     }
+}
+
+/// The reply about a library whose code has failed.
+fn failed(why: &[u8]) -> Vec<u8> {
+    [&b"ERR Error registering functions: "[..], why].concat()
 }
 
 /// Gives the code of a library its time.

@@ -11,7 +11,8 @@
 //! - memory has a cap (`kv.script_memory`); a script that meets it fails and what it held is given back.
 //!
 //! Lua comes from the `mlua` crate. What runs for every script and every command in it ([`raw`], [`desk`]) goes past the
-//! crate's handles to Lua's own stack, at a third of the cost, and is the room's only unsafe code. Handles into the
+//! crate's handles to Lua's own stack, at a third of the cost; with the look at the stack of an error ([`place`]) it is the
+//! room's only unsafe code. Handles into the
 //! state are few and short-lived: compiled chunks lie in a Lua table by number, for the state has room for some thousand
 //! handles only.
 //!
@@ -31,6 +32,7 @@ mod json_read;
 mod library;
 mod msgpack;
 mod natives;
+mod place;
 mod raise;
 mod raw;
 mod session;
@@ -42,7 +44,7 @@ pub(super) use cache::{Room, Sha};
 pub(super) use engine::{Engine, Name, Slot};
 pub(super) use library::{BAD_NAME, is_name};
 pub(super) use session::Rules;
-pub(super) use shebang::Declared;
+pub(super) use shebang::{Declared, words};
 
 /// The door, as a running script sees it.
 pub trait Host {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
+use super::convert::error_text;
 use super::desk::Desk;
 use super::raise::{self, reply};
 use super::{bits, call, json, library, msgpack, raw, structure};
@@ -69,24 +70,20 @@ fn check(_lua: &Lua, problem: Value) -> Result<()> {
 
 const WRONG: &str = "ERR wrong number or type of arguments";
 
-fn one_text(arguments: &MultiValue) -> Option<String> {
+fn one_text(arguments: &MultiValue) -> Option<Vec<u8>> {
     match (arguments.len(), arguments.front()) {
-        (1, Some(Value::String(text))) => Some(text.to_string_lossy()),
+        (1, Some(Value::String(text))) => Some(text.as_bytes().to_vec()),
         _ => None,
     }
 }
 
 /// `redis.error_reply(text)`: the table that answers an error. A text of one word gets the code word `ERR`.
 fn error_reply(lua: &Lua, arguments: MultiValue) -> Result<Table> {
-    let text = one_text(&arguments).map_or_else(
-        || WRONG.to_owned(),
-        |text| {
-            let text = text.strip_prefix('-').unwrap_or(&text).trim_end_matches(['\r', '\n']).to_owned();
-            if text.contains(' ') { text } else { format!("ERR {text}") }
-        },
-    );
+    let given = one_text(&arguments).unwrap_or_else(|| WRONG.into());
+    let text = error_text(given.strip_prefix(b"-").unwrap_or(&given));
+    let code: &[u8] = if text.contains(&b' ') { b"" } else { b"ERR " };
     let table = lua.create_table_with_capacity(0, 1)?;
-    table.raw_set("err", text)?;
+    table.raw_set("err", lua.create_string([code, text].concat())?)?;
     Ok(table)
 }
 

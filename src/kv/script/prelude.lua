@@ -9,6 +9,7 @@ local error, next, pairs, rawget, rawset, select, setmetatable, tostring, type, 
 local byte, concat, collectgarbage = string.byte, table.concat, collectgarbage
 
 local READONLY = 'Attempt to modify a readonly table'
+local BINARY = 'compiled chunks are not loaded'
 local real_of = setmetatable({}, { __mode = 'k' })
 
 local function refuse()
@@ -105,7 +106,7 @@ end
 
 -- Compiled chunks are not checked by the virtual machine and could do anything to it.
 function globals.loadstring(text, name)
-  if type(text) == 'string' and byte(text, 1) == 27 then return nil, 'compiled chunks are not loaded' end
+  if type(text) == 'string' and byte(text, 1) == 27 then return nil, BINARY end
   return loadstring(text, name or text)
 end
 
@@ -166,4 +167,10 @@ local function load(place)
   return xpcall(chunks[place], on_error)
 end
 
-return env, globals, chunks, { load = load, on_error = on_error, library = guard(library) }
+-- What the server compiles, under a name of its own.
+local function compile(text, name)
+  if byte(text, 1) == 27 then return nil, BINARY end
+  return loadstring(text, name)
+end
+
+return env, globals, chunks, { compile = compile, load = load, on_error = on_error, library = guard(library) }

@@ -2,9 +2,13 @@
 //!
 //! Redis raises what a command answers as a table `{err = text}`, and what a library function complains about as a
 //! string that begins with the place (`user_script:1: …`). An uncaught error of either kind gets the place of the
-//! script's line behind it when it becomes the reply.
+//! script's line behind it when it becomes the reply. All of it is bytes: a script may say what is no text.
+
+use std::borrow::Cow;
 
 use mlua::{Error, Lua, Result, Value};
+
+use super::place::place;
 
 /// Name of the chunk that builds the sandbox, which is no place an error may name.
 pub const PRELUDE: &str = "=prelude";
@@ -15,11 +19,11 @@ const FRAMES: usize = 16;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Raised {
     /// An error reply: shown as a table, code word first.
-    #[error("{0}")]
-    Reply(String),
+    #[error("{}", String::from_utf8_lossy(.0))]
+    Reply(Vec<u8>),
     /// A complaint of a library function, with its place.
-    #[error("{0}")]
-    Text(String),
+    #[error("{}", String::from_utf8_lossy(.0))]
+    Text(Vec<u8>),
     /// The script is over, whatever it would catch.
     #[error("{}", .0.text())]
     Ended(Ended),
@@ -51,34 +55,40 @@ impl From<Raised> for Error {
 }
 
 /// An error reply `text`, code word first.
-pub fn reply(text: impl Into<String>) -> Error {
+pub fn reply(text: impl Into<Vec<u8>>) -> Error {
     Raised::Reply(text.into()).into()
 }
 
 /// A complaint of a library function about its caller.
-pub fn complain(lua: &Lua, text: &str) -> Error {
-    Raised::Text(format!("{}{text}", caller(lua).unwrap_or_default())).into()
+pub fn complain(lua: &Lua, text: impl AsRef<[u8]>) -> Error {
+    let mut told = caller(lua).unwrap_or_default();
+    told.extend_from_slice(text.as_ref());
+    Raised::Text(told).into()
 }
 
 /// The place in the script that has called the running function; `None` when no script has (`pcall` itself, for one).
-fn caller(lua: &Lua) -> Option<String> {
-    lua.inspect_stack(1, |frame| {
-        let line = frame.current_line()?;
-        frame.source().short_src.map(|source| format!("{source}:{line}: "))
-    })?
+fn caller(lua: &Lua) -> Option<Vec<u8>> {
+    let at = place(lua, 1)?;
+    let line = at.line?;
+    let mut told = at.short;
+    told.extend_from_slice(format!(":{line}: ").as_bytes());
+    Some(told)
 }
 
 /// The standard library's complaint about argument `index` (from 1) of `function`.
-pub fn bad_argument(lua: &Lua, index: usize, function: &str, why: &str) -> Error {
+pub fn bad_argument(lua: &Lua, index: usize, function: &str, why: impl AsRef<[u8]>) -> Error {
     // Lua finds a function's name where it is called, so only there.
     let function = if caller(lua).is_some() { function } else { "?" };
-    complain(lua, &format!("bad argument #{index} to '{function}' ({why})"))
+    let mut text = format!("bad argument #{index} to '{function}' (").into_bytes();
+    text.extend_from_slice(why.as_ref());
+    text.push(b')');
+    complain(lua, text)
 }
 
 /// The standard library's complaint about the type of argument `index`.
 pub fn bad_type(lua: &Lua, index: usize, function: &str, wanted: &str, given: Option<&Value>) -> Error {
     let given = given.map_or("no value", type_name);
-    bad_argument(lua, index, function, &format!("{wanted} expected, got {given}"))
+    bad_argument(lua, index, function, format!("{wanted} expected, got {given}"))
 }
 
 /// The name Lua has for a value's type.
@@ -96,16 +106,15 @@ fn raised(error: &Error) -> Option<&Raised> {
 }
 
 /// The text of an error of any kind.
-pub fn text_of(error: &Error) -> String {
-    raised(error).map_or_else(
-        || match error {
-            Error::MemoryError(_) => OUT_OF_MEMORY.to_owned(),
-            Error::CallbackError { cause, .. } => text_of(cause),
-            Error::RuntimeError(text) => text.clone(),
-            other => other.to_string(),
-        },
-        Raised::to_string,
-    )
+pub fn text_of(error: &Error) -> Cow<'_, [u8]> {
+    match (raised(error), error) {
+        (Some(Raised::Reply(text) | Raised::Text(text)), _) => Cow::Borrowed(text),
+        (Some(Raised::Ended(ended)), _) => Cow::Borrowed(ended.text().as_bytes()),
+        (None, Error::MemoryError(_)) => Cow::Borrowed(OUT_OF_MEMORY.as_bytes()),
+        (None, Error::CallbackError { cause, .. }) => text_of(cause),
+        (None, Error::RuntimeError(text)) => Cow::Borrowed(text.as_bytes()),
+        (None, other) => Cow::Owned(other.to_string().into_bytes()),
+    }
 }
 
 /// What Lua says when its memory is used up.
@@ -155,9 +164,9 @@ pub fn soften(lua: &Lua, problem: Value) -> Result<Value> {
 ///
 /// # Errors
 /// Lua's memory is used up.
-pub fn table(lua: &Lua, text: &str) -> Result<Value> {
+pub fn table(lua: &Lua, text: &[u8]) -> Result<Value> {
     let table = lua.create_table_with_capacity(0, 2)?;
-    table.raw_set("err", text)?;
+    table.raw_set("err", lua.create_string(text)?)?;
     table.raw_set("ignore_error_stats_update", true)?;
     Ok(Value::Table(table))
 }
@@ -167,34 +176,28 @@ pub fn table(lua: &Lua, text: &str) -> Result<Value> {
 /// # Errors
 /// Lua's memory is used up.
 pub fn on_error(lua: &Lua, problem: Value) -> Result<Value> {
-    let code = if is_end(&problem).is_some() { "" } else { "ERR " };
+    let code: &[u8] = if is_end(&problem).is_some() { b"" } else { b"ERR " };
     let table = match plain(lua, problem)? {
         Value::Table(table) => table,
         other => {
-            let text = match &other {
-                Value::String(text) => text.to_string_lossy(),
-                other => other.to_string()?,
-            };
+            let mut text = code.to_vec();
+            match &other {
+                Value::String(given) => text.extend_from_slice(&given.as_bytes()),
+                other => text.extend_from_slice(other.to_string()?.as_bytes()),
+            }
             let table = lua.create_table_with_capacity(0, 3)?;
-            table.raw_set("err", format!("{code}{text}"))?;
+            table.raw_set("err", lua.create_string(text)?)?;
             table
         }
     };
     for level in 1..FRAMES {
-        let place = lua.inspect_stack(level, |frame| {
-            let source = frame.source();
-            let own = source.source.as_deref() == Some(PRELUDE) || matches!(source.what, "C" | "tail");
-            let line = frame.current_line().filter(|_| !own)?;
-            Some((source.source?.into_owned(), line))
-        });
-        match place {
-            None => break,
-            Some(None) => {}
-            Some(Some((source, line))) => {
-                table.raw_set("source", source)?;
-                table.raw_set("line", line)?;
-                break;
-            }
+        let Some(at) = place(lua, level) else { break };
+        if let Some(line) = at.line
+            && at.source != PRELUDE.as_bytes()
+        {
+            table.raw_set("source", lua.create_string(at.source)?)?;
+            table.raw_set("line", line)?;
+            break;
         }
     }
     Ok(Value::Table(table))

@@ -107,10 +107,10 @@ pub fn functions(lua: &Lua, desk: &Arc<Desk>) -> Result<(Function, Function)> {
 /// Raises the error of a command; without one, the end of the script.
 fn raise(lua: &Lua, text: Option<LuaString>) -> Result<()> {
     let text = match text {
-        Some(text) => text.to_string_lossy(),
+        Some(text) => text.as_bytes().to_vec(),
         None => match Desk::of(lua).and_then(|desk| desk.session().ended) {
             Some(ended) => return Err(Raised::Ended(ended).into()),
-            None => NO_KEYSPACE.to_owned(),
+            None => NO_KEYSPACE.into(),
         },
     };
     Err(Raised::Reply(text).into())
@@ -244,10 +244,10 @@ unsafe fn enter(state: *mut ffi::lua_State, raises: bool) -> c_int {
         match serve(state, desk) {
             Told::Value => push_reply(state, desk.tape()),
             Told::Ended => raise_text(state, None),
-            Told::Text(text) => refuse(state, raises, text),
+            Told::Text(text) => refuse(state, raises, text.as_bytes()),
             Told::Error => {
                 let tape = desk.tape();
-                let text = tape.as_ref().and_then(|tape| tape.error.as_deref()).unwrap_or(NO_KEYSPACE);
+                let text = tape.as_ref().and_then(|tape| tape.error.as_deref()).unwrap_or(NO_KEYSPACE.as_bytes());
                 refuse(state, raises, text);
             }
         }
@@ -338,13 +338,13 @@ unsafe fn set_field(state: *mut ffi::lua_State, name: &CStr) {
 }
 
 /// Raises an error or pushes it as a table.
-unsafe fn refuse(state: *mut ffi::lua_State, raises: bool, text: &str) {
+unsafe fn refuse(state: *mut ffi::lua_State, raises: bool, text: &[u8]) {
     // SAFETY: the caller's frame owns nothing.
     unsafe {
         if raises {
             raise_text(state, Some(text));
         } else {
-            push_error(state, text.as_bytes());
+            push_error(state, text);
         }
     }
 }
@@ -362,12 +362,12 @@ unsafe fn push_error(state: *mut ffi::lua_State, text: &[u8]) {
 }
 
 /// Raises an error, or the end of the script, by [`raise`], the second upvalue.
-unsafe fn raise_text(state: *mut ffi::lua_State, text: Option<&str>) {
+unsafe fn raise_text(state: *mut ffi::lua_State, text: Option<&[u8]>) {
     // SAFETY: the caller's frame owns nothing; there is room for two values.
     unsafe {
         ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
         match text {
-            Some(text) => push_text(state, text.as_bytes()),
+            Some(text) => push_text(state, text),
             None => ffi::lua_pushnil(state),
         }
         ffi::lua_call(state, 1, 1);
@@ -410,7 +410,7 @@ unsafe fn push_reply(state: *mut ffi::lua_State, tape: *mut Tape) {
                 }
                 Step::Open(kind, len) => {
                     if ffi::lua_checkstack(state, SLOTS) == 0 {
-                        return raise_text(state, Some(TOO_DEEP));
+                        return raise_text(state, Some(TOO_DEEP.as_bytes()));
                     }
                     open(state, *kind, *len);
                     if *len > 0 {

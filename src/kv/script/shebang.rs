@@ -1,5 +1,7 @@
 //! The first line of a script, `#!lua flags=…`.
 
+use crate::kv::error::up_to_zero;
+
 /// What a script's first line declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
@@ -17,25 +19,25 @@ impl Declared {
     ///
     /// # Errors
     /// The reply.
-    pub fn read(text: &[u8]) -> Result<(Self, &[u8]), String> {
+    pub fn read(text: &[u8]) -> Result<(Self, &[u8]), Vec<u8>> {
         let mut declared = Self::default();
         if !text.starts_with(b"#!") {
             return Ok((declared, text));
         }
         declared.any = true;
-        let end = memchr::memchr(b'\n', text).ok_or("ERR Invalid script shebang")?;
+        let end = memchr::memchr(b'\n', text).ok_or(b"ERR Invalid script shebang")?;
         let (line, code) = text.split_at(end);
-        let line = String::from_utf8_lossy(line);
-        let mut words = line.split_ascii_whitespace();
+        let told = |what: &[u8], given: &[u8]| [what, up_to_zero(given)].concat();
+        let mut words = words(line);
         let engine = words.next().unwrap_or_default();
-        if engine != "#!lua" {
-            return Err(format!("ERR Unexpected engine in script shebang: {engine}"));
+        if engine != b"#!lua" {
+            return Err(told(b"ERR Unexpected engine in script shebang: ", engine));
         }
         for word in words {
-            let flags = word.strip_prefix("flags=").ok_or_else(|| format!("ERR Unknown lua shebang option: {word}"))?;
-            for flag in flags.split(',').filter(|flag| !flag.is_empty()) {
+            let flags = word.strip_prefix(b"flags=").ok_or_else(|| told(b"ERR Unknown lua shebang option: ", word))?;
+            for flag in flags.split(|byte| *byte == b',').filter(|flag| !flag.is_empty()) {
                 if !declared.note(flag) {
-                    return Err(format!("ERR Unexpected flag in script shebang: {flag}"));
+                    return Err(told(b"ERR Unexpected flag in script shebang: ", flag));
                 }
             }
         }
@@ -45,18 +47,23 @@ impl Declared {
     /// Takes a flag of a function.
     pub fn declare(&mut self, flag: &str) -> bool {
         self.any = true;
-        self.note(flag)
+        self.note(flag.as_bytes())
     }
 
     /// Takes a flag; `false` when there is none of that name. What is about clusters and replicas changes nothing here.
-    fn note(&mut self, flag: &str) -> bool {
+    fn note(&mut self, flag: &[u8]) -> bool {
         match flag {
-            "no-writes" => self.no_writes = true,
-            "allow-oom" => self.allow_oom = true,
+            b"no-writes" => self.no_writes = true,
+            b"allow-oom" => self.allow_oom = true,
             // The last is Upstash's, whose libraries declare it; one thread runs everything, so nothing needs a lock.
-            "allow-stale" | "no-cluster" | "allow-cross-slot-keys" | "allow-key-locking" => {}
+            b"allow-stale" | b"no-cluster" | b"allow-cross-slot-keys" | b"allow-key-locking" => {}
             _ => return false,
         }
         true
     }
+}
+
+/// The words of a first line.
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }

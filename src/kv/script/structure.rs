@@ -100,7 +100,7 @@ impl<'a> Format<'a> {
                     let bytes = self.number(lua, 4)?;
                     if bytes > WIDEST || bytes == 0 {
                         let text = format!("integral size {bytes} is larger than limit of {WIDEST}");
-                        return Err(complain(lua, &text));
+                        return Err(complain(lua, text));
                     }
                     return integer(bytes, *option == b'i');
                 }
@@ -120,8 +120,8 @@ impl<'a> Format<'a> {
                     self.align = align;
                 }
                 other => {
-                    let text = format!("invalid format option '{}'", char::from(*other));
-                    return Err(raise::bad_argument(lua, 1, self.name, &text));
+                    let text = [&b"invalid format option '"[..], &[*other], b"'"].concat();
+                    return Err(raise::bad_argument(lua, 1, self.name, text));
                 }
             }
         }

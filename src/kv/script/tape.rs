@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::kv::error::one_line;
 use crate::kv::number;
 use crate::kv::reply::Reply;
 
@@ -95,7 +96,7 @@ pub struct Tape {
     /// Aggregates that are open while it is made into values.
     pub frames: Vec<Frame>,
     /// The reply is an error with this text.
-    pub error: Option<String>,
+    pub error: Option<Vec<u8>>,
 }
 
 impl Tape {
@@ -124,16 +125,16 @@ impl Reply for Tape {
         self.resp3
     }
 
-    fn simple(&mut self, text: &str) {
-        let text = self.note(text.as_bytes());
+    fn simple_bytes(&mut self, text: &[u8]) {
+        let text = self.note(text);
         self.steps.push(Step::Status(text));
     }
 
-    fn error(&mut self, text: &str) {
+    fn error_bytes(&mut self, text: &[u8]) {
         if self.steps.is_empty() {
-            self.error = Some(text.to_owned());
+            self.error = Some(one_line(text));
         } else {
-            let text = self.note(text.as_bytes());
+            let text = self.note(&one_line(text));
             self.steps.push(Step::Error(text));
         }
     }

@@ -104,7 +104,7 @@ impl Session {
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Simple(text) => text.clone(),
-        Value::Error(text) => format!("(error) {text}"),
+        Value::Error(text) => format!("(error) {}", String::from_utf8_lossy(text)),
         Value::Integer(value) => value.to_string(),
         Value::Bulk(bytes) => format!("\"{}\"", String::from_utf8_lossy(bytes)),
         Value::Null => "nil".to_owned(),

@@ -84,7 +84,7 @@ fn every_kind_of_value_moves_by_dump_and_restore() {
                 assert_eq!(session.run("XPENDING copy g - + 5"), session.run("XPENDING k g - + 5"));
             }
             let busy = session.say(0, &[b"RESTORE", b"copy", b"0", &payload]).unwrap();
-            assert_eq!(busy, Value::Error("BUSYKEY Target key name already exists.".to_owned()));
+            assert_eq!(busy, Value::Error(b"BUSYKEY Target key name already exists.".to_vec()));
             session.expect(&[("DEL k copy", "2")]);
         }
         session.expect(&[

@@ -170,3 +170,67 @@ fn a_panic_ends_the_script_and_goes_on_behind_it() {
     // It came with the thirty-second command, and nothing ran after it.
     assert_eq!(text(&session.say(0, &[b"GET", b"n"]).unwrap()), "\"31\"");
 }
+
+/// The bytes of an error.
+fn error(session: &mut Session, words: &[&[u8]]) -> Vec<u8> {
+    match session.say(0, words) {
+        Some(crate::kv::Value::Error(text)) => text,
+        other => panic!("no error: {other:?}"),
+    }
+}
+
+#[test]
+fn errors_of_scripts_that_are_no_text_keep_their_bytes() {
+    let mut session = Session::new(KvConfig::default());
+    let mut say = |script: &[u8]| error(&mut session, &[b"EVAL", script, b"0"]);
+    let place = |script: &[u8]| {
+        let name = crate::kv::script::hex(&crate::crypto::mac::sha1(script));
+        format!(" script: {name}, on @user_script:1.").into_bytes()
+    };
+    for (script, told) in [
+        (&b"error('\\255')"[..], &b"ERR user_script:1: \xff"[..]),
+        (b"error({err='\\255x'})", b"\xffx"),
+        (b"error({err='x\\0y'})", b"x"),
+        (b"local t={} t['\\255'].x=1", b"ERR user_script:1: attempt to index field '\xff' (a nil value)"),
+        (b"redis.call('expire','k',1,'\\255\\0\\r\\n')", b"ERR Unsupported option \xff"),
+        (b"struct.pack('\\255',1)", b"ERR user_script:1: bad argument #1 to 'pack' (invalid format option '\xff')"),
+    ] {
+        assert_eq!(say(script), [told, &place(script)].concat());
+    }
+    for (script, told) in [
+        (&b"return redis.error_reply('-\\255 a\\r\\n')"[..], &b"\xff a"[..]),
+        (b"return redis.error_reply('\\255\\0 x')", b"ERR \xff"),
+        (b"return redis.pcall('expire','k',1,'\\255')", b"ERR Unsupported option \xff"),
+        (b"return {err='\\255\\r\\n'}", b"\xff"),
+        (b"return \xff", b"ERR Error compiling script (new function): user_script:1: unexpected symbol near '\xff'"),
+        (b"#!lua flags=\xff\nreturn 1", b"ERR Unexpected flag in script shebang: \xff"),
+    ] {
+        assert_eq!(say(script), told);
+    }
+    let chunk = b"return loadstring('error(\"z\")', '\xffname')()";
+    let name = crate::kv::script::hex(&crate::crypto::mac::sha1(chunk));
+    let told = [&b"ERR [string \"\xffname\"]:1: z script: "[..], name.as_bytes(), b", on \xffname:1."].concat();
+    assert_eq!(say(chunk), told);
+    assert_eq!(eval(&mut session, "return {pcall(error, '\\255')}"), "[nil \"\u{fffd}\"]");
+}
+
+#[test]
+fn errors_of_functions_that_are_no_text_keep_their_bytes() {
+    let mut session = Session::new(KvConfig::default());
+    let code = b"#!lua name=odd\nredis.register_function('f', function() error('\\255\\r\\nx') end)";
+    session.say(0, &[b"FUNCTION", b"LOAD", code]);
+    let told = b"ERR user_function:2: \xff\r\nx script: f, on @user_function:2.";
+    assert_eq!(error(&mut session, &[b"FCALL", b"f", b"0"]), told);
+    let engine = error(&mut session, &[b"FUNCTION", b"LOAD", b"#!\xff name=x\nreturn 1"]);
+    assert_eq!(engine, b"ERR Engine '\xff' not found");
+    let compiled = error(&mut session, &[b"FUNCTION", b"LOAD", b"#!lua name=x\n\xff"]);
+    assert!(compiled.starts_with(b"ERR Error compiling function: user_function:2:"));
+    assert!(compiled.ends_with(b"'\xff'"));
+}
+
+#[test]
+fn compiled_chunks_are_refused() {
+    let mut session = Session::new(KvConfig::default());
+    let refused = error(&mut session, &[b"EVAL", b"\x1bLua", b"0"]);
+    assert_eq!(refused, b"ERR Error compiling script (new function): compiled chunks are not loaded");
+}

@@ -13,7 +13,7 @@ mod slow;
 mod table;
 
 use super::connection::Connection;
-use super::dispatch::shown;
+use super::dispatch::{repeated, shown};
 use super::server::Server;
 use crate::kv::{Command, Reply};
 
@@ -56,8 +56,9 @@ fn lower(name: Option<&&[u8]>) -> String {
 
 /// Redis' answer to a subcommand that is not there.
 fn unknown_subcommand(connection: &mut Connection, command: &str, name: Option<&&[u8]>) {
-    let name = shown(name.copied().unwrap_or_default(), 128);
-    connection.encoder().error(&format!("ERR unknown subcommand '{name}'. Try {command} HELP."));
+    let name = repeated(name.copied().unwrap_or_default(), 128);
+    let text = [&b"ERR unknown subcommand '"[..], name, b"'. Try ", command.as_bytes(), b" HELP."].concat();
+    connection.encoder().error_bytes(&text);
 }
 
 /// Redis' answer to the wrong number of arguments of a subcommand.
