@@ -74,9 +74,9 @@ class Link:
         line = self.line()
         kind, rest = line[:1], line[1:]
         if kind == b"+":
-            return Status(rest.decode())
+            return Status(rest.decode(errors="surrogateescape"))
         if kind == b"-":
-            return Error(rest.decode(errors="replace"))
+            return Error(rest.decode(errors="surrogateescape"))
         if kind == b":":
             return int(rest)
         if kind == b",":

@@ -202,6 +202,71 @@ for k in pairs(redis) do if k == 'call' then return 1 end end return 0
 return next({}) == nil
 return tostring(setmetatable({},{__tostring=function() return 'T' end}))
 return redis.call('evalsha','x',0)
+error('a\255b\r\nc\0d')
+error({err='\255x\r\ny'})
+error({err='x\0y'})
+error({err='NOCODE'})
+error({err='\255 x', source='\255', line=3})
+return redis.error_reply('\255\0 x')
+return redis.error_reply('\r\n a\r\n')
+return redis.error_reply('-\255 a\r\nb\r\n')
+return redis.error_reply('')
+return redis.error_reply('-')
+return {err='\r\n\r\nfoo\nbar\r'}
+return {err=''}
+return {err='-foo bar'}
+return {{err='\255\0z'},{ok='\255\0z'}}
+return {ok='\255\r\n\0x'}
+return redis.status_reply('\255\r\na')
+redis.call('expire','k',1,'\255\r\n\0x')
+return redis.pcall('expire','k',1,'\255\r\nx\0').err
+local ok,e = pcall(redis.call,'expire','k',1,'\255') return {type(e), e}
+return {pcall(error,{err='\255'})}
+return {xpcall(function() error('\255') end, function(e) return e end)}
+local t={} t['\255'].x=1
+return _G['\255x']
+return loadstring('error("z")', '\255name')()
+return loadstring('error("z")', '=\255\r\nname')()
+return loadstring('\255')
+return struct.pack('\255',1)
+return cjson.encode_sparse_array('\255')
+local r={} for k,v in pairs(cmsgpack) do r[#r+1]=k..'='..(type(v)=='function' and 'f' or tostring(v)) end table.sort(r) return r
+local r={} for k in pairs(struct) do r[#r+1]=k end table.sort(r) return r
+local r={} for k in pairs(bit) do r[#r+1]=k end table.sort(r) return r
+local t={} t[1]=t return cmsgpack.pack(t)
+local t={} t.t=t return cmsgpack.pack(t)
+local t={1} for i=1,16 do t={a=t} end return cmsgpack.pack(t)
+local t={} for i=1,70000 do t[i]=1 end return string.sub(cmsgpack.pack(t),1,8)
+return string.sub(cmsgpack.pack(string.rep('x',65536)),1,6)
+return select('#',cmsgpack.unpack(string.rep('\1',7000)))
+return select('#',cmsgpack.unpack(string.rep('\1',9000)))
+return type(cmsgpack.unpack(string.rep('\145',3998)..'\144'))
+return type(cmsgpack.unpack(string.rep('\145',3999)..'\144'))
+return type(cmsgpack.unpack(string.rep('\129\1',3998)..'\144'))
+return cmsgpack.unpack('\129\192\1')
+return cmsgpack.unpack('\129\192')
+return {pcall(cmsgpack.unpack,'\129\203\127\248\0\0\0\0\0\0\1')}
+return {cmsgpack.unpack('\207\255\255\255\255\255\255\255\255')}
+return {cmsgpack.unpack('\1\2',-1)}
+return {cmsgpack.unpack(12)}
+return cmsgpack.unpack('')
+return {cmsgpack.unpack_one('\1\2','1')}
+return {cmsgpack.unpack_one('\1\2','x')}
+return {cmsgpack.unpack_one('\1\2',2^32+1)}
+return {cmsgpack.unpack_one('\1\2',-1e300)}
+return {cmsgpack.unpack_limit('\1\2\3',0)}
+return {cmsgpack.unpack_limit('\1\2\3',0,1)}
+return {cmsgpack.unpack_limit('\1\2\3',-1)}
+return {cmsgpack.unpack_limit('\1\2\3',2^40)}
+return {cmsgpack.unpack_limit('\1\2\3',1,2^40+1)}
+return {cmsgpack.unpack_limit('\1\2\3',0/0)}
+return cmsgpack.unpack_limit()
+return cmsgpack.unpack_limit({},'x',3)
+return cmsgpack.unpack_limit({},1,{})
+return cmsgpack.unpack_limit({},1,2)
+return cmsgpack.unpack_one({},{})
+return {pcall(cmsgpack.pack)}
+return {pcall(cmsgpack.unpack)}
 """
 
 COMMANDS = [
@@ -239,6 +304,37 @@ COMMANDS = [
     ("MULTI",),
     ("EVAL", "redis.call('set','m',1) return redis.call('get','m')", "0"),
     ("EXEC",),
+    ("EVAL", b"return \xff", "0"),
+    ("EVAL", b"return \xff\0abc", "0"),
+    ("EVAL", b"return cjson.decode('{\"\xff')", "0"),
+    ("EVAL", b"#!lua flags=\xff\nreturn 1", "0"),
+    ("EVAL", b"#!lua \xff\nreturn 1", "0"),
+    ("EVAL", b"#!\xff\nreturn 1", "0"),
+    ("OBJECT", b"f\xff\0o", "k"),
+    (b"fo\xffo\r\n", b"a\xff\r\nb\0c", b"d"),
+    ("EXPIRE", "k", "1", b"\xff\r\n\0"),
+    ("XGROUP", "SETID", b"s\xff", b"g", "$"),
+    ("XREADGROUP", "GROUP", b"g\xff\0", "c", "STREAMS", b"s\xff", ">"),
+    ("FUNCTION", "LOAD", b"#!lu\xffa name=x\nreturn"),
+    ("FUNCTION", "LOAD", b"#!lua name=x b\xff\nreturn 1"),
+    ("FUNCTION", "LOAD", b"#!lua name=x\xff\nreturn 1"),
+    ("FUNCTION", "LOAD", b"#!lua name=x\nreturn \xff"),
+    ("FUNCTION", "LOAD", b"x\xff", b"y"),
+    ("FUNCTION", "LIST", b"\xff"),
+    (
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=odd\nlocal r = redis.register_function\nr('odd_f', function() error('\\255\\r\\n\\0x') end)\n"
+        "r('odd_g', function() error({err='\\255\\r\\n\\0x'}) end)\n"
+        "r('odd_h', function() return redis.call('expire','k',1,'\\255') end)\n"
+        "r('odd_i', function() return redis.pcall('expire','k',1,'\\255\\n') end)",
+    ),
+    ("FCALL", "odd_f", "0"),
+    ("FCALL", "odd_g", "0"),
+    ("FCALL", "odd_h", "0"),
+    ("FCALL", "odd_i", "0"),
+    ("FCALL", b"\xff", "0"),
+    ("FUNCTION", "DELETE", "odd"),
 ]
 
 # What random scripts are put together from: expressions, and wrappers around one.
@@ -255,6 +351,84 @@ WRAPPERS = [
 ]
 
 
+# Calls `%s` with the arguments and shows everything that comes of it, tables in the order of their keys.
+SHOWN = """
+local function show(v, depth)
+  local kind = type(v)
+  if kind == 'table' then
+    if depth > 20 then return '..' end
+    local out = {}
+    for k, x in pairs(v) do out[#out + 1] = show(k, depth + 1) .. '=' .. show(x, depth + 1) end
+    table.sort(out)
+    return '{' .. table.concat(out, ',') .. '}'
+  end
+  if kind == 'number' then return string.format('%%.17g', v) end
+  return (kind == 'userdata' or kind == 'function') and kind or kind .. tostring(v)
+end
+local function all(...)
+  local out = {}
+  for i = 1, select('#', ...) do out[i] = show((select(i, ...)), 0) end
+  return out
+end
+return all(%s)"""
+
+NUMBERS = [
+    "0", "1", "-1", "127", "128", "255", "256", "65535", "65536", "2^31", "2^32-1", "2^32", "2^53", "2^53+1", "2^63", "2^63-1024", "2^64",
+    "-32", "-33", "-128", "-129", "-32768", "-32769", "-2^31", "-2^31-1", "-2^63", "-2^63-2048", "-2^64", "1e300", "-1e300", "1/0", "-1/0",
+    "0/0", "0.5", "-0.5", "1.5", "2.5", "0.1", "1e-300", "1e39", "3.4028234663852886e38", "1e-45", "16777217.5", "1e15+0.3", "'12'", "'0x10'", "' 7 '",
+]
+STRINGS = ["''", "'a'", "'a\\0b'", "'\\255\\254'", "'1'", "'\\n\\\"\\\\/\\127'", "string.rep('x',31)", "string.rep('x',32)", "string.rep('x',300)", "'\\195\\188'"]
+OTHERS = ["true", "false", "nil", "cjson.null", "{}", "function() end", "redis.call"]
+HEADS = [0x80, 0x81, 0x82, 0x90, 0x91, 0x92, 0xA0, 0xA1, 0xA3, *range(0xC0, 0xE0), 0xFF, 0, 1, 0x7F]
+FIELDS = ["b", "B", "h", "H", "i", "I", "l", "L", "T", "f", "d", "s", "x", "c0", "c1", "c3", "i1", "i2", "i3", "I5", "i8", "I16", "i33", "!", "!4", "!3", "<", ">", " ", "z", "="]
+BITS = ["tobit", "bnot", "bswap", "band", "bor", "bxor", "lshift", "rshift", "arshift", "rol", "ror", "tohex"]
+
+
+def random_value(draw, depth=0):
+    kind = draw.randrange(5 if depth < 4 else 3)
+    if kind == 0:
+        return draw.choice(STRINGS)
+    if kind == 1:
+        return draw.choice(OTHERS)
+    if kind == 2:
+        return draw.choice(NUMBERS)
+    items = [random_value(draw, depth + 1) for _ in range(draw.randrange(4))]
+    if kind == 3:
+        return "{" + ",".join(items) + "}"
+    keys = ["[1]", "[2]", "[3]", "[0]", "[-1]", "[1.5]", "[2^40]", "[true]", "['1']", "['a']", "['b\\0']", "a"]
+    return "{" + ",".join(f"{key}={item}" for key, item in zip(draw.sample(keys, len(items)), items)) + "}"
+
+
+def random_call(draw):
+    """A call of a library with anything."""
+    values = [random_value(draw) for _ in range(draw.randrange(4))]
+    kind = draw.randrange(8)
+    if kind == 0:
+        return "pcall(cmsgpack.pack" + "".join(f", {value}" for value in values) + ")"
+    if kind == 1:
+        return "cmsgpack.unpack(cmsgpack.pack(" + ", ".join(values or ["nil"]) + "))"
+    if kind in (2, 3):
+        head = [draw.choice(HEADS) for _ in range(draw.randrange(1, 5))]
+        tail = [draw.choice([0, 1, 2, 0x61, 0x7F, 0x80, 0xFF]) for _ in range(draw.randrange(12))]
+        packed = "".join(f"\\{byte:03d}" for byte in head + tail)
+        which = draw.choice(["unpack", "unpack", "unpack_one", "unpack_limit"])
+        rest = "".join(f", {draw.choice(NUMBERS[:3] + ['2', '3', 'nil'])}" for _ in range(draw.randrange(3))) if which != "unpack" else ""
+        return draw.choice(["cmsgpack.%s('%s'%s)", "pcall(cmsgpack.%s, '%s'%s)"]) % (which, packed, rest)
+    if kind == 4:
+        layout = "".join(draw.choice(FIELDS) for _ in range(draw.randrange(4)))
+        values = [draw.choice(NUMBERS + STRINGS) if draw.randrange(8) else value for value in values]
+        return f"struct.pack('{layout}'" + "".join(f", {value}" for value in values) + ")"
+    if kind == 5:
+        layout = "".join(draw.choice(FIELDS) for _ in range(draw.randrange(4)))
+        data = "".join(f"\\{draw.choice([0, 1, 3, 0x61, 0x7F, 0x80, 0xFF]):03d}" for _ in range(draw.randrange(40)))
+        at = draw.choice(["", "", ", 1", ", 2", ", 100", ", 0", ", -1", ", 'x'"])
+        return draw.choice([f"struct.unpack('{layout}', '{data}'{at})", f"struct.size('{layout}')"])
+    if kind == 6:
+        numbers = [draw.choice(NUMBERS) if draw.randrange(10) else value for value in (values + ["1"])[:3]]
+        return f"bit.{draw.choice(BITS)}({', '.join(numbers)})"
+    return draw.choice(["cjson.encode(%s)", "cjson.decode(cjson.encode(%s))", "pcall(cjson.encode, %s)"]) % random_value(draw)
+
+
 def random_script(draw):
     text = draw.choice(ATOMS)
     for _ in range(draw.randrange(4)):
@@ -267,6 +441,7 @@ def run(theirs, ours, seed, count=1_000):
     draw = random.Random(seed)
     requests = [("EVAL", script, "0") for script in SCRIPTS.strip("\n").split("\n")] + COMMANDS
     requests += [("EVAL", random_script(draw), "1", "k", draw.choice(["v", "12", "[1]"])) for _ in range(count)]
+    requests += [("EVAL", SHOWN % random_call(draw), "0") for _ in range(4 * count)]
     for request in requests:
         a, b = theirs.call(*request), ours.call(*request)
         if repr(a) != repr(b):
