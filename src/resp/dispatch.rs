@@ -159,7 +159,7 @@ impl Server {
             return self.refuse(connection, "NOAUTH Authentication required.");
         }
         if let Some(denied) = self.denies(connection, command, arguments) {
-            return self.refuse(connection, &denied.to_string());
+            return self.refuse(connection, denied.to_string());
         }
         if self.script.active {
             return self.command_while_busy(connection, command, arguments);
@@ -204,7 +204,7 @@ impl Server {
             self.keyspace.execute(discard, &mut connection.client, &[b"discard"], &mut encoder);
             connection.out.truncate(start);
         }
-        self.refuse(connection, &format!("EXECABORT Transaction discarded because of: {text}"));
+        self.refuse(connection, format!("EXECABORT Transaction discarded because of: {text}"));
     }
 
     /// Answers with an error that keeps a transaction under way from running.
@@ -235,7 +235,7 @@ impl Server {
             text.extend_from_slice(b"' ");
             left = left.saturating_sub(argument.len() + 3);
         }
-        self.refuse(connection, &text);
+        self.refuse(connection, text);
     }
 }
 
