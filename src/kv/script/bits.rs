@@ -52,7 +52,8 @@ fn signed(bits: u32) -> f64 {
 /// Argument `index` modulo 2^32, rounded to even.
 fn bits(lua: &Lua, arguments: &MultiValue, index: usize, name: &str) -> Result<u32> {
     let number = match arguments.get(index) {
-        Some(Value::Integer(value)) => return Ok(*value as u32),
+        // Through a double too: beyond 2^51 the lowest bits are others then.
+        Some(Value::Integer(value)) => Some(*value as f64),
         Some(Value::Number(value)) => Some(*value),
         Some(text @ Value::String(_)) => lua.coerce_number(text.clone())?,
         _ => None,

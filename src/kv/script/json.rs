@@ -272,16 +272,23 @@ impl Writer<'_> {
 
     /// Where an array ends; `None` for an object.
     fn array_len(&self, table: &Table) -> Result<Option<Integer>> {
-        let (mut most, mut items): (i64, i64) = (0, 0);
+        let (mut most, mut items): (i32, i64) = (0, 0);
         for pair in table.pairs::<Value, Value>() {
-            match pair?.0 {
-                Value::Integer(index) if index > 0 => {
-                    most = most.max(index);
-                    items = items.saturating_add(1);
-                }
+            let index = match pair?.0 {
+                Value::Integer(index) => index as f64,
+                Value::Number(number) if number.fract() == 0.0 => number,
                 _ => return Ok(None),
+            };
+            if index < 1.0 {
+                return Ok(None);
             }
+            // What does not fit into C's integer is the least one there, and the table no list.
+            if index > f64::from(most) {
+                most = if index <= f64::from(i32::MAX) { index as i32 } else { i32::MIN };
+            }
+            items = items.saturating_add(1);
         }
+        let most = Integer::from(most);
         let Settings { sparse_ratio, sparse_safe, sparse_convert, .. } = *self.settings;
         if sparse_ratio > 0 && most > items.saturating_mul(sparse_ratio) && most > sparse_safe {
             if !sparse_convert {

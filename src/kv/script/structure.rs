@@ -4,7 +4,9 @@
 
 use mlua::{Integer, Lua, LuaString, MultiValue, Result, Table, Value};
 
+use super::convert::truncated;
 use super::raise::{self, complain};
+use crate::kv::error::up_to_zero;
 
 /// Widest integer.
 const WIDEST: usize = 32;
@@ -28,6 +30,8 @@ pub fn library(lua: &Lua) -> Result<Table> {
 /// A place of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
+    /// What only changes the rules for what follows, or is nothing known.
+    Control(u8),
     Pad,
     Integer {
         bytes: usize,
@@ -48,7 +52,7 @@ impl Field {
             Self::Integer { bytes, .. } => bytes,
             Self::Float => 4,
             Self::Double => 8,
-            Self::Text => 0,
+            Self::Control(_) | Self::Text => 0,
             Self::Chars(len) => len,
         }
     }
@@ -83,48 +87,54 @@ impl<'a> Format<'a> {
             .ok_or_else(|| complain(lua, "integral size overflow"))
     }
 
-    /// The next field, past what only changes the rules.
+    /// The next field.
     fn next(&mut self, lua: &Lua) -> Result<Option<Field>> {
-        loop {
-            let Some((option, rest)) = self.rest.split_first() else { return Ok(None) };
-            self.rest = rest;
-            let integer = |bytes, signed| Ok(Some(Field::Integer { bytes, signed }));
-            match option {
-                b'b' => return integer(1, true),
-                b'B' => return integer(1, false),
-                b'h' => return integer(2, true),
-                b'H' => return integer(2, false),
-                b'l' => return integer(8, true),
-                b'L' | b'T' => return integer(8, false),
-                b'i' | b'I' => {
-                    let bytes = self.number(lua, 4)?;
-                    if bytes > WIDEST || bytes == 0 {
-                        let text = format!("integral size {bytes} is larger than limit of {WIDEST}");
-                        return Err(complain(lua, text));
-                    }
-                    return integer(bytes, *option == b'i');
+        let Some((option, rest)) = self.rest.split_first() else { return Ok(None) };
+        self.rest = rest;
+        let integer = |bytes, signed| Field::Integer { bytes, signed };
+        Ok(Some(match option {
+            b'b' => integer(1, true),
+            b'B' => integer(1, false),
+            b'h' => integer(2, true),
+            b'H' => integer(2, false),
+            b'l' => integer(8, true),
+            b'L' | b'T' => integer(8, false),
+            b'i' | b'I' => {
+                let bytes = self.number(lua, 4)?;
+                if bytes > WIDEST {
+                    let text = format!("integral size {bytes} is larger than limit of {WIDEST}");
+                    return Err(complain(lua, text));
                 }
-                b'f' => return Ok(Some(Field::Float)),
-                b'd' => return Ok(Some(Field::Double)),
-                b'x' => return Ok(Some(Field::Pad)),
-                b's' => return Ok(Some(Field::Text)),
-                b'c' => return Ok(Some(Field::Chars(self.number(lua, 1)?))),
-                b' ' => {}
-                b'<' => self.little = true,
-                b'>' => self.little = false,
-                b'!' => {
-                    let align = self.number(lua, ALIGNMENT)?;
-                    if !align.is_power_of_two() {
-                        return Err(complain(lua, "alignment is not a power of 2"));
-                    }
-                    self.align = align;
+                integer(bytes, *option == b'i')
+            }
+            b'f' => Field::Float,
+            b'd' => Field::Double,
+            b'x' => Field::Pad,
+            b's' => Field::Text,
+            b'c' => Field::Chars(self.number(lua, 1)?),
+            other => Field::Control(*other),
+        }))
+    }
+
+    /// Does what a control says.
+    fn obey(&mut self, lua: &Lua, control: u8) -> Result<()> {
+        match control {
+            b' ' => {}
+            b'<' => self.little = true,
+            b'>' => self.little = false,
+            b'!' => {
+                let align = self.number(lua, ALIGNMENT)?;
+                if !align.is_power_of_two() {
+                    return Err(complain(lua, format!("alignment {align} is not a power of 2")));
                 }
-                other => {
-                    let text = [&b"invalid format option '"[..], &[*other], b"'"].concat();
-                    return Err(raise::bad_argument(lua, 1, self.name, text));
-                }
+                self.align = align;
+            }
+            other => {
+                let text = [&b"invalid format option '"[..], &[other], b"'"].concat();
+                return Err(raise::bad_argument(lua, 1, self.name, text));
             }
         }
+        Ok(())
     }
 
     /// Bytes to leave out in front of `field` at offset `at`.
@@ -133,30 +143,42 @@ impl<'a> Format<'a> {
         if bytes == 0 || matches!(field, Field::Chars(_)) {
             return 0;
         }
+        // Of sizes that are no powers of two it makes what it makes; so it is in Redis.
         let to = bytes.min(self.align);
-        if to.is_power_of_two() { at.wrapping_neg() & to.saturating_sub(1) } else { 0 }
+        let mask = to.saturating_sub(1);
+        to.wrapping_sub(at & mask) & mask
     }
 }
 
-fn format_of(lua: &Lua, arguments: &MultiValue, name: &str) -> Result<LuaString> {
-    match arguments.front() {
-        Some(Value::String(text)) => Ok(text.clone()),
-        given => Err(raise::bad_type(lua, 1, name, "string", given)),
-    }
+/// Argument `index` (from 1), which must be a text or a number.
+fn text_of(lua: &Lua, arguments: &MultiValue, index: usize, name: &str) -> Result<LuaString> {
+    let given = arguments.get(index.saturating_sub(1));
+    let text = match given {
+        Some(value @ (Value::String(_) | Value::Integer(_) | Value::Number(_))) => lua.coerce_string(value.clone())?,
+        _ => None,
+    };
+    text.ok_or_else(|| raise::bad_type(lua, index, name, "string", given))
 }
 
 fn pack(lua: &Lua, arguments: MultiValue) -> Result<LuaString> {
-    let text = format_of(lua, &arguments, "pack")?;
+    let text = text_of(lua, &arguments, 1, "pack")?;
     let text = text.as_bytes();
-    let mut format = Format::new("pack", &text);
+    let mut format = Format::new("pack", up_to_zero(&text));
     let mut out: Vec<u8> = Vec::new();
     let mut index = 0usize;
     while let Some(field) = format.next(lua)? {
         let end = out.len().saturating_add(format.padding(field, out.len()));
         out.resize(end, 0);
-        if field == Field::Pad {
-            out.push(0);
-            continue;
+        match field {
+            Field::Control(control) => {
+                format.obey(lua, control)?;
+                continue;
+            }
+            Field::Pad => {
+                out.push(0);
+                continue;
+            }
+            _ => {}
         }
         index = index.saturating_add(1);
         put(lua, &format, field, &arguments, index, &mut out)?;
@@ -175,7 +197,9 @@ fn put(
     index: usize,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let given = arguments.get(index);
+    // Behind the last argument lies a nil.
+    let nil = Value::Nil;
+    let given = Some(arguments.get(index).unwrap_or(&nil));
     let number = || -> Result<f64> {
         let number = match given {
             Some(Value::Integer(value)) => Some(*value as f64),
@@ -194,11 +218,8 @@ fn put(
     };
     match field {
         Field::Integer { bytes, .. } => {
-            let number = number()?;
-            let value = if number < 0.0 { number as i64 } else { (number as u64).cast_signed() };
-            let fill = if value < 0 && number < 0.0 { 0xff } else { 0 };
-            let mut little = [fill; WIDEST];
-            little.iter_mut().zip(value.to_le_bytes()).for_each(|(to, from)| *to = from);
+            let mut little = [0; WIDEST];
+            little.iter_mut().zip(whole(number()?).to_le_bytes()).for_each(|(to, from)| *to = from);
             ordered(out, little.get(..bytes).unwrap_or_default());
         }
         Field::Float => ordered(out, &(number()? as f32).to_le_bytes()),
@@ -224,46 +245,54 @@ fn put(
                 out.push(0);
             }
         }
-        Field::Pad => {}
+        Field::Pad | Field::Control(_) => {}
     }
     Ok(())
 }
 
+/// The whole part of a number in 64 bits, as processors have it: of what does not fit, or is none, no more than one bit.
+fn whole(number: f64) -> u64 {
+    if number.is_nan() || number < 9_223_372_036_854_775_808.0 {
+        truncated(number).cast_unsigned()
+    } else if number < 18_446_744_073_709_551_616.0 {
+        number as u64
+    } else {
+        0
+    }
+}
+
 /// `struct.unpack(format, text [, position])`: the values, and the position behind them.
 fn unpack(lua: &Lua, arguments: MultiValue) -> Result<MultiValue> {
-    let text = format_of(lua, &arguments, "unpack")?;
-    let text = text.as_bytes();
-    let data = match arguments.get(1) {
-        Some(Value::String(data)) => data.as_bytes(),
-        given => return Err(raise::bad_type(lua, 2, "unpack", "string", given)),
-    };
+    let (text, data) = (text_of(lua, &arguments, 1, "unpack")?, text_of(lua, &arguments, 2, "unpack")?);
+    let (text, data) = (text.as_bytes(), data.as_bytes());
     let start = match arguments.get(2) {
-        None | Some(Value::Nil) => 1,
-        Some(Value::Integer(start)) => *start,
-        Some(Value::Number(start)) => *start as Integer,
-        given => return Err(raise::bad_type(lua, 3, "unpack", "number", given)),
+        None | Some(Value::Nil) => Some(1.0),
+        Some(Value::Integer(start)) => Some(*start as f64),
+        Some(Value::Number(start)) => Some(*start),
+        Some(text @ Value::String(_)) => lua.coerce_number(text.clone())?,
+        Some(_) => None,
     };
-    let start = usize::try_from(start).ok().filter(|start| *start > 0);
-    let mut at =
-        start.ok_or_else(|| raise::bad_argument(lua, 3, "unpack", "offset must be 1 or greater"))?.saturating_sub(1);
-    let mut format = Format::new("unpack", &text);
+    let start = start.ok_or_else(|| raise::bad_type(lua, 3, "unpack", "number", arguments.get(2)))?;
+    // A place before the first is one far behind the last, of which nothing can be read.
+    let mut at = truncated(start).wrapping_sub(1).cast_unsigned() as usize;
+    let mut format = Format::new("unpack", up_to_zero(&text));
     let mut out: Vec<Value> = Vec::new();
     let short = || raise::bad_argument(lua, 2, "unpack", "data string too short");
     while let Some(field) = format.next(lua)? {
-        at = at.saturating_add(format.padding(field, at));
+        at = at.wrapping_add(format.padding(field, at));
         let fixed = data.get(at..at.saturating_add(field.bytes())).ok_or_else(short)?;
         at = at.saturating_add(fixed.len());
         match field {
-            Field::Pad => continue,
+            Field::Control(control) => format.obey(lua, control)?,
+            Field::Pad => {}
             Field::Integer { bytes, signed } => out.push(Value::Number(integer(fixed, format.little, bytes, signed))),
             Field::Float => out.push(Value::Number(f64::from(f32::from_bits(bits(fixed, format.little) as u32)))),
             Field::Double => out.push(Value::Number(f64::from_bits(bits(fixed, format.little)))),
             Field::Chars(0) => {
                 // The length is the number read just before.
-                let len = match out.pop() {
-                    Some(Value::Number(len)) if len >= 0.0 => len as usize,
-                    _ => return Err(complain(lua, "format 'c0' needs a previous size")),
-                };
+                let before = out.pop().map(|before| lua.coerce_number(before)).transpose()?.flatten();
+                let len = before.ok_or_else(|| complain(lua, "format 'c0' needs a previous size"))?;
+                let len = truncated(len).cast_unsigned() as usize;
                 let chars = data.get(at..at.saturating_add(len)).ok_or_else(short)?;
                 at = at.saturating_add(len);
                 out.push(Value::String(lua.create_string(chars)?));
@@ -271,17 +300,16 @@ fn unpack(lua: &Lua, arguments: MultiValue) -> Result<MultiValue> {
             Field::Chars(_) => out.push(Value::String(lua.create_string(fixed)?)),
             Field::Text => {
                 let rest = data.get(at..).unwrap_or_default();
-                let len = memchr::memchr(0, rest)
-                    .ok_or_else(|| raise::bad_argument(lua, 2, "unpack", "unfinished string in data"))?;
+                let len = memchr::memchr(0, rest).ok_or_else(|| complain(lua, "unfinished string in data"))?;
                 out.push(Value::String(lua.create_string(rest.get(..len).unwrap_or_default())?));
                 at = at.saturating_add(len).saturating_add(1);
             }
         }
         if out.len() > MOST_VALUES {
-            return Err(complain(lua, "too many results to unpack"));
+            return Err(complain(lua, "stack overflow (too many results)"));
         }
     }
-    out.push(Value::Integer(Integer::try_from(at.saturating_add(1)).unwrap_or(Integer::MAX)));
+    out.push(Value::Integer((at.wrapping_add(1) as u64).cast_signed()));
     Ok(MultiValue::from_vec(out))
 }
 
@@ -304,22 +332,25 @@ fn integer(bytes: &[u8], little: bool, width: usize, signed: bool) -> f64 {
     if !signed {
         return value as f64;
     }
-    let unused = 64usize.saturating_sub(width.saturating_mul(8));
-    let unused = u32::try_from(unused).unwrap_or(0);
-    (value.wrapping_shl(unused).cast_signed().wrapping_shr(unused)) as f64
+    // Of more than eight bytes the sign is looked for where the processor's shift, which knows 64 places, ends up.
+    let above = u64::MAX.wrapping_shl((width as u32).wrapping_mul(8).wrapping_sub(1));
+    let value = if value & above == 0 { value } else { value | above };
+    value.cast_signed() as f64
 }
 
 /// `struct.size(format)`.
 fn size(lua: &Lua, arguments: MultiValue) -> Result<Integer> {
-    let text = format_of(lua, &arguments, "size")?;
+    let text = text_of(lua, &arguments, 1, "size")?;
     let text = text.as_bytes();
-    let mut format = Format::new("size", &text);
+    let mut format = Format::new("size", up_to_zero(&text));
     let mut at = 0usize;
     while let Some(field) = format.next(lua)? {
         at = at.saturating_add(format.padding(field, at));
         match field {
             Field::Text => return Err(raise::bad_argument(lua, 1, "size", "option 's' has no fixed size")),
             Field::Chars(0) => return Err(raise::bad_argument(lua, 1, "size", "option 'c0' has no fixed size")),
+            // A letter or digit that is nothing is passed by here.
+            Field::Control(control) if !control.is_ascii_alphanumeric() => format.obey(lua, control)?,
             _ => at = at.saturating_add(field.bytes()),
         }
     }
