@@ -106,7 +106,9 @@ fn intset(width: u32, members: &[i64]) -> Vec<u8> {
 fn plain(kind: u8, strings: &[&[u8]]) -> Vec<u8> {
     let count = if kind == types::HASH { strings.len() / 2 } else { strings.len() };
     let mut out = vec![kind, count as u8];
-    strings.iter().for_each(|text| out.extend(string(text)));
+    for text in strings {
+        out.extend(string(text));
+    }
     out
 }
 
