@@ -16,10 +16,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Asks one part whether it works; `Err` says why not.
 type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
+/// What it means for the server when a part fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// It is not ready.
+    Needed,
+    /// Somebody has to look; it is no less ready, and a restart would mend nothing.
+    Told,
+}
+
 /// One part of the server that can fail by itself.
 #[derive(Clone)]
 pub struct Check {
     name: &'static str,
+    weight: Weight,
     probe: Probe,
 }
 
@@ -29,7 +39,14 @@ impl Check {
         name: &'static str,
         probe: impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, probe: Arc::new(probe) }
+        Self { name, weight: Weight::Needed, probe: Arc::new(probe) }
+    }
+
+    /// The same, but the server is ready also while it fails: shown as failing wherever parts are shown, and no reason to
+    /// send requests elsewhere or to start the server again.
+    #[must_use]
+    pub fn only_told(self) -> Self {
+        Self { weight: Weight::Told, ..self }
     }
 
     /// The store behind a data file.
@@ -69,12 +86,19 @@ pub struct Part {
 /// What all parts answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whether every part works and the server is not stopping.
+    /// Whether every part that requests need works and the server is not stopping.
     pub ready: bool,
     /// Whether the server is stopping.
     pub draining: bool,
     /// Each part.
     pub parts: Vec<Part>,
+}
+
+impl Report {
+    /// Whether every part works, needed or not.
+    pub fn is_well(&self) -> bool {
+        self.ready && self.parts.iter().all(|part| part.ready)
+    }
 }
 
 /// All parts. Clones share them.
@@ -100,7 +124,9 @@ impl Checks {
         }))
         .await;
         let draining = self.shutdown.is_draining();
-        Report { ready: !draining && parts.iter().all(|part| part.ready), draining, parts }
+        let mut weighed = self.parts.iter().zip(&parts);
+        let works = weighed.all(|(check, part)| part.ready || check.weight == Weight::Told);
+        Report { ready: !draining && works, draining, parts }
     }
 }
 
@@ -123,6 +149,13 @@ mod tests {
         assert_eq!(bad.parts[1].reason.as_deref(), Some("gone"));
         store.close().await;
         assert_eq!(good.report().await.parts[0].reason.as_deref(), Some("closed"));
+    }
+
+    #[tokio::test]
+    async fn a_failing_part_that_is_only_told_of_leaves_the_server_ready() {
+        let report = Checks::new(vec![failing().only_told()], Shutdown::new()).report().await;
+        assert!(report.ready && !report.is_well());
+        assert_eq!(report.parts[0].reason.as_deref(), Some("gone"));
     }
 
     #[tokio::test]
