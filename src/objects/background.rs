@@ -1,5 +1,5 @@
-//! Work behind the scenes: removing garbage when there is some, sweeping at the start and once a day, and what
-//! lifecycles end.
+//! Work behind the scenes: removing garbage when there is some, sweeping at the start and once a day, what lifecycles end,
+//! and scrubbing.
 
 use std::sync::{Arc, Weak};
 
@@ -26,13 +26,14 @@ impl Objects {
         }
     }
 
-    /// Starts the first sweep, on a thread of low priority, and has the others come around.
+    /// Starts the first sweep and the scrub, on threads of low priority, and has the other sweeps come around.
     ///
     /// # Errors
     /// The operating system refuses another thread.
     pub fn start(&self, supervisor: &Supervisor) -> std::io::Result<()> {
         self.0.jobs.every(SWEEP, self.0.config.sweep_every);
         self.0.jobs.every(expire::KIND, self.0.config.lifecycle_every);
+        self.start_scrubbing(supervisor)?;
         let this = self.clone();
         supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || {
             if let Err(error) = this.count_usage() {

@@ -3,7 +3,8 @@
 //! The index is walked row by row: buckets, newest versions, older versions, uploads in progress. Of each row the blobs
 //! are opened, which proves header, record, footer and length; [`Depth::Whole`] reads every segment besides. One call
 //! looks at a piece and says where the next begins, so whoever asks decides how fast it goes, and may go on after a
-//! restart. The walk takes no snapshot: what was replaced or deleted meanwhile is passed over.
+//! restart. The walk takes no snapshot: what was replaced or deleted meanwhile is passed over. `scrub.rs` walks the same
+//! way by itself.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -36,7 +37,7 @@ const PIECE_ROWS: u64 = 1000;
 const PIECE_BLOBS: u64 = 1000;
 
 /// Bytes read in one piece at most.
-const PIECE_BYTES: u64 = 32 << 20;
+pub(super) const PIECE_BYTES: u64 = 32 << 20;
 
 /// Damaged objects told in one piece at most: a key of 1,024 bytes takes up to six times as many as JSON.
 const PIECE_DAMAGED: usize = 100;
@@ -139,8 +140,19 @@ struct Stored {
     part: u16,
 }
 
+/// The row that names something damaged, so that a transaction can tell whether it still does.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub table: Table,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    /// Of the content, the upload, or the bucket whose key is damaged. Stays with the bytes, whatever row names them.
+    pub id: Id128,
+}
+
 /// A row, understood.
-struct Named {
+struct Understood {
+    id: Id128,
     bucket: Id128,
     key: String,
     version: Option<VersionTag>,
@@ -167,12 +179,14 @@ impl Objects {
     /// The index cannot be read, or says of itself that it is damaged; the same piece may be asked for again.
     pub async fn check(&self, from: Place, depth: Depth) -> Result<Piece, ObjectError> {
         let this = self.clone();
-        blocking(move || this.check_piece(from, depth)).await
+        blocking(move || Ok(this.check_piece(from, depth, PIECE_BYTES)?.0)).await
     }
 
-    fn check_piece(&self, from: Place, depth: Depth) -> Result<Piece, ObjectError> {
+    /// [`check`](Self::check) of a piece of about `most` bytes, with the row of each thing that is damaged. Blocks.
+    pub(super) fn check_piece(&self, from: Place, depth: Depth, most: u64) -> Result<(Piece, Vec<Named>), ObjectError> {
         let mut buckets = Buckets::read(self)?;
-        let mut look = Look { objects: self, depth, piece: Piece::default(), blobs: 0, read: 0 };
+        let mut look =
+            Look { objects: self, depth, most, piece: Piece::default(), named: Vec::new(), blobs: 0, read: 0 };
         let mut place = from;
         loop {
             let (table, start) = (place.stage.table(), place.key.clone());
@@ -196,7 +210,7 @@ impl Objects {
                 (place.blob, place.segment) = (0, 0);
             }
             if !more {
-                let Some(stage) = place.stage.next() else { return Ok(look.piece) };
+                let Some(stage) = place.stage.next() else { return Ok((look.piece, look.named)) };
                 place = Place { stage, ..Place::default() };
             }
         }
@@ -207,7 +221,9 @@ impl Objects {
 struct Look<'a> {
     objects: &'a Objects,
     depth: Depth,
+    most: u64,
     piece: Piece,
+    named: Vec<Named>,
     blobs: u64,
     read: u64,
 }
@@ -216,12 +232,12 @@ impl Look<'_> {
     fn is_full(&self) -> bool {
         self.piece.buckets + self.piece.objects + self.piece.uploads >= PIECE_ROWS
             || self.blobs >= PIECE_BLOBS
-            || self.read >= PIECE_BYTES
+            || self.read >= self.most
             || self.piece.damaged.len() >= PIECE_DAMAGED
     }
 
-    fn ends_at(self, place: Place) -> Piece {
-        Piece { next: Some(place), ..self.piece }
+    fn ends_at(self, place: Place) -> (Piece, Vec<Named>) {
+        (Piece { next: Some(place), ..self.piece }, self.named)
     }
 
     /// Looks at the row `value` at `place`. False when the piece is full before the row's end, with `place` where it is.
@@ -231,7 +247,7 @@ impl Look<'_> {
             self.bucket(place, value, buckets)?;
             return Ok(true);
         }
-        let Some(named) = self.named(place, value)? else { return Ok(true) };
+        let Some(named) = self.understand(place, value)? else { return Ok(true) };
         let key = buckets.key(self.objects, named.bucket)?;
         let bodies = match (&key, named.bodies) {
             (Err(what), _) => Err(what.clone()),
@@ -242,7 +258,7 @@ impl Look<'_> {
         match (key, bodies) {
             (Ok(key), Ok(bodies)) => {
                 for body in bodies.into_iter().skip(place.blob) {
-                    if self.read >= PIECE_BYTES {
+                    if self.read >= self.most {
                         return Ok(false);
                     }
                     match self.body(body, &key, &mut place.segment) {
@@ -266,13 +282,13 @@ impl Look<'_> {
                 upload_part: named.upload.then_some(part),
                 what,
             };
-            self.note(place, value, damaged)?;
+            self.note(place, value, named.id, damaged)?;
         }
         Ok(true)
     }
 
     /// The row `value` at `place`; `None` when it has no bytes.
-    fn named(&self, place: &Place, value: &[u8]) -> Result<Option<Named>, ObjectError> {
+    fn understand(&self, place: &Place, value: &[u8]) -> Result<Option<Understood>, ObjectError> {
         let malformed = || super::index::malformed_key(place.stage.table());
         let bucket = Id128::from_bytes(*place.key.first_chunk::<16>().ok_or_else(malformed)?);
         let (key, version, object) = match place.stage {
@@ -293,14 +309,15 @@ impl Look<'_> {
                     part,
                 };
                 let bodies = Ok(parts.into_iter().map(stored).collect());
-                return Ok(Some(Named { bucket, key, version: None, upload: true, bodies }));
+                return Ok(Some(Understood { id: upload, bucket, key, version: None, upload: true, bodies }));
             }
         };
         let bodies = match object.content {
             Content::Parts(id) => self.parts(id, object.size)?,
             at => Ok(vec![Stored { at, size: object.size, part: 0 }]),
         };
-        Ok(Some(Named { bucket, key, version, upload: false, bodies }))
+        let (Content::Inline(id) | Content::Blob(id) | Content::Parts(id)) = object.content;
+        Ok(Some(Understood { id, bucket, key, version, upload: false, bodies }))
     }
 
     /// The parts of a multipart object of `size` bytes.
@@ -345,7 +362,7 @@ impl Look<'_> {
             return Ok(true);
         }
         while *segment < file.segments() {
-            if self.read >= PIECE_BYTES {
+            if self.read >= self.most {
                 return Ok(false);
             }
             let plain = file.segment(*segment).map_err(told)?;
@@ -367,11 +384,11 @@ impl Look<'_> {
             (Ok(_), Ok(Some(_))) => return Ok(()),
         };
         let bucket = String::from_utf8_lossy(&place.key).into_owned();
-        self.note(place, value, Damaged { bucket, key: None, version: None, upload_part: None, what })
+        self.note(place, value, row.id, Damaged { bucket, key: None, version: None, upload_part: None, what })
     }
 
     /// Notes `damaged`, unless its row is no longer `value`: then it was replaced or deleted meanwhile.
-    fn note(&mut self, place: &Place, value: &[u8], damaged: Damaged) -> Result<(), ObjectError> {
+    fn note(&mut self, place: &Place, value: &[u8], id: Id128, damaged: Damaged) -> Result<(), ObjectError> {
         let table = place.stage.table();
         let now = self.objects.0.store.read_blocking(|tx| tx.get(table, &place.key)).map_err(ObjectError::Store)?;
         if now.as_deref() != Some(value) {
@@ -381,6 +398,7 @@ impl Look<'_> {
         let Damaged { bucket, key, what, .. } = &damaged;
         tracing::error!(bucket, key, what, "a check has found damage");
         self.piece.damaged.push(damaged);
+        self.named.push(Named { table, key: place.key.clone(), value: value.to_vec(), id });
         Ok(())
     }
 }

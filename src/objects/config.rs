@@ -23,5 +23,16 @@ crate::settings! {
         pub lifecycle_every: Span = Span::hours(6),
         /// How often leftovers of interrupted uploads are looked for. They are also looked for at every start.
         pub sweep_every: Span = Span::days(1),
+        /// How long files that a sweep has put aside, since nothing refers to them, are kept in `objects/quarantine` before
+        /// they are removed; `0s` keeps them until somebody takes them away.
+        pub quarantine: Span = Span::secs(0),
+        /// How often every stored byte is read and verified, from the beginning of one pass to that of the next; `0s` only
+        /// when it is asked for (`mainstay objects scrub`).
+        ///
+        /// A pass goes on after a restart where it was. What it finds damaged is in `mainstay status`, the console and the
+        /// log, and comes back whole from a backup.
+        pub scrub_every: Span = Span::days(30),
+        /// Most bytes read a second for that; `0` for as fast as the disk gives them.
+        pub scrub_rate: ByteSize = ByteSize::mib(20),
     }
 }

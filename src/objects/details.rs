@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ObjectError;
+use super::file_rules::{Extension, MediaRange, RULES_MAX};
 use super::index::{BUCKETS, BucketRow, row};
 use super::names::BucketName;
 use super::policy::Policy;
@@ -34,13 +35,21 @@ impl BucketDetail {
 }
 
 /// One thing to set for a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BucketSet {
     /// The most bytes it may hold; `None` for no limit.
     QuotaBytes(Option<u64>),
     /// The most objects it may hold; `None` for no limit.
     QuotaObjects(Option<u64>),
+    /// The most bytes of one file; `None` for no limit of its own.
+    MaxFile(Option<u64>),
+    /// The types of files it takes, at most [`RULES_MAX`]; empty for all.
+    Types(Vec<MediaRange>),
+    /// How keys end that it takes, at most [`RULES_MAX`]; empty for all.
+    Extensions(Vec<Extension>),
+    /// Whether browsers save its objects and draw none as a page.
+    Download(bool),
 }
 
 impl BucketSet {
@@ -48,6 +57,18 @@ impl BucketSet {
         match self {
             Self::QuotaBytes(most) => settings.quota.max_bytes = *most,
             Self::QuotaObjects(most) => settings.quota.max_objects = *most,
+            Self::MaxFile(most) => settings.files.max_bytes = *most,
+            Self::Types(types) => settings.files.types.clone_from(types),
+            Self::Extensions(extensions) => settings.files.extensions.clone_from(extensions),
+            Self::Download(download) => settings.files.download = *download,
+        }
+    }
+
+    const fn is_too_long(&self) -> bool {
+        match self {
+            Self::Types(types) => types.len() > RULES_MAX,
+            Self::Extensions(extensions) => extensions.len() > RULES_MAX,
+            _ => false,
         }
     }
 }
@@ -92,11 +113,14 @@ impl Objects {
     /// that are there already stay, whatever is set.
     ///
     /// # Errors
-    /// [`ObjectError::NoSuchBucket`].
+    /// [`ObjectError::NoSuchBucket`], [`ObjectError::TooManyRules`].
     ///
     /// # Cancel safety
     /// Dropped before its end, the bucket may be as it was or as asked.
     pub async fn set_bucket(&self, name: &BucketName, wanted: Vec<BucketSet>) -> Result<(), ObjectError> {
+        if wanted.iter().any(BucketSet::is_too_long) {
+            return Err(ObjectError::TooManyRules { limit: RULES_MAX });
+        }
         self.change_bucket_settings(name, move |settings| wanted.iter().for_each(|one| one.apply(settings))).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::file_rules::FileFault;
 use super::names::VersionId;
 use crate::base::Timestamp;
 use crate::jobs::JobsError;
@@ -109,6 +110,15 @@ pub enum ObjectError {
         /// Most bytes allowed.
         limit: u64,
     },
+    /// The bucket does not take such a file.
+    #[error(transparent)]
+    NotTaken(#[from] FileFault),
+    /// More types or endings of names are to be set for a bucket than it may have.
+    #[error("a bucket has at most {limit} types, and as many endings of names")]
+    TooManyRules {
+        /// The most.
+        limit: usize,
+    },
     /// The metadata is longer than allowed.
     #[error("the metadata has {bytes} bytes, allowed are {limit}")]
     MetadataTooLarge {
@@ -162,6 +172,14 @@ pub enum ObjectError {
     /// The removal of what the operation lets go of cannot be put in line.
     #[error("object removal: {0}")]
     Jobs(#[source] JobsError),
+    /// Scrubs have found so much damaged that is still there.
+    #[error(
+        "damaged: {count}; `mainstay objects scrub --status` names what, and a backup may still have it (`mainstay backup restore --object`)"
+    )]
+    Damaged {
+        /// How much.
+        count: usize,
+    },
     /// A bucket's key cannot be unwrapped.
     #[error("key of a bucket: {0}")]
     Key(#[from] crate::crypto::keyring::KeyringError),

@@ -1,6 +1,7 @@
 //! Blobs for the fuzzer, which sees nothing private. Compiled for tests and, behind the feature `testing`, for the fuzzer.
 
 use super::blob::{BucketKey, Record, open_inline, seal_inline};
+use super::sniff;
 use super::types::Metadata;
 use crate::base::{Id128, SystemRandom, Timestamp};
 use crate::crypto::Key;
@@ -29,8 +30,27 @@ pub fn blob(bytes: &[u8]) {
     }
 }
 
+/// Guesses what `bytes` are by their beginning.
+///
+/// # Panics
+/// What stands behind the head changes the guess, or a kind does not fit its own name.
+pub fn sniffed(bytes: &[u8]) {
+    let found = sniff::sniff(bytes);
+    assert_eq!(found, sniff::sniff(bytes.get(..sniff::HEAD).unwrap_or(bytes)), "the tail is looked at");
+    if let Some(kind) = found {
+        assert!(kind.media().iter().all(|media| kind.fits(media)), "{kind:?} does not fit its own name");
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn guesses_hold_what_the_fuzzer_asks_of_them() {
+        for bytes in [&b"<!--<?xml"[..], b"\0\0\0\xffftypmif1", b"<?xml ?><!doctype", b"RIFF\0\0\0\0WEBP"] {
+            super::sniffed(bytes);
+        }
+    }
+
     #[test]
     fn changed_blobs_do_not_open_to_something_else() {
         for place in 0..255u8 {

@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use super::damage;
 use super::error::ObjectError;
 use super::index::{BLOBS, GARBAGE, MANIFESTS, ManifestRow, PARTS, UPLOADS, decode, parse_upload_key, part_key};
 use super::service::Objects;
@@ -41,6 +42,14 @@ impl Record for Garbage {
 }
 
 impl Garbage {
+    /// Whose bytes, or key, go with it.
+    const fn bytes(self) -> Option<Id128> {
+        match self {
+            Self::Blob(id) | Self::Manifest(id) | Self::Upload(id) | Self::Bucket(id) => Some(id),
+            Self::PartRows(_) => None,
+        }
+    }
+
     /// Key of its row: what kind it is, and its id.
     fn key(self) -> [u8; 17] {
         let (kind, id) = match self {
@@ -69,6 +78,9 @@ impl Objects {
     /// Has `garbage` removed once the transaction is committed.
     pub(super) fn discard(&self, tx: &mut dyn WriteTx, garbage: &[Garbage]) -> Result<(), ObjectError> {
         for garbage in garbage {
+            if let Some(id) = garbage.bytes() {
+                damage::forget(tx, id)?;
+            }
             tx.put(GARBAGE, &garbage.key(), &record::encode(garbage))?;
         }
         if !garbage.is_empty() {
@@ -86,7 +98,12 @@ impl Objects {
                 tx.scan(GARBAGE, from.as_ref().map(Vec::as_slice), Bound::Unbounded, Direction::Forward, PAGE)
             });
             let rows = rows.map_err(ObjectError::Store)?;
-            let Some((last, _)) = rows.last() else { return Ok(all) };
+            let Some((last, _)) = rows.last() else {
+                if self.0.metrics.damaged.value() > 0 {
+                    self.count_damage()?;
+                }
+                return Ok(all);
+            };
             from = Bound::Excluded(last.clone());
             let mut gone = Vec::new();
             for (at, value) in rows {

@@ -18,6 +18,9 @@
 //! | `objects.parts` | upload id ‖ part number (2) | [`PartRow`] |
 //! | `objects.garbage` | kind (1) ‖ id | [`Garbage`](super::garbage::Garbage): what waits to be removed |
 //! | `objects.orphans` | blob id | [`OrphanRow`]: blob files a sweep found without a row in `objects.blobs` |
+//! | `objects.quarantined` | blob id | [`OrphanRow`]: blob files that a sweep put aside |
+//! | `objects.scrub` | `pass` | how scrubbing stands (`scrub.rs`) |
+//! | `objects.damage` | id of the content, upload or bucket | what a scrub has found damaged (`damage.rs`) |
 //!
 //! Escaped: the byte 00 is written 00 FF, so that the end mark 00 01 sorts before every longer key.
 //!
@@ -51,6 +54,9 @@ pub(super) const UPLOADS: Table = Table::new("objects.uploads");
 pub(super) const PARTS: Table = Table::new("objects.parts");
 pub(super) const GARBAGE: Table = Table::new("objects.garbage");
 pub(super) const ORPHANS: Table = Table::new("objects.orphans");
+pub(super) const QUARANTINED: Table = Table::new("objects.quarantined");
+pub(super) const SCRUB: Table = Table::new("objects.scrub");
+pub(super) const DAMAGE: Table = Table::new("objects.damage");
 
 /// Most parts in one row of a manifest.
 pub(super) const MANIFEST_PARTS: usize = 256;
@@ -225,10 +231,10 @@ pub(super) struct PartRow {
     pub checksum: Option<Checksum>,
 }
 
-/// A blob file that a sweep found without a reference.
+/// A blob file that a sweep found without a reference, or put aside.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct OrphanRow {
-    /// When it was first found so; milliseconds since the Unix epoch.
+    /// When it was first found so, or put aside; milliseconds since the Unix epoch.
     pub seen: u64,
 }
 

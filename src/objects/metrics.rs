@@ -19,6 +19,10 @@ pub(super) struct ObjectMetrics {
     pub sent: Counter,
     /// Stored bytes that failed their check.
     pub integrity_failures: Counter,
+    /// Plaintext bytes read by scrubs.
+    pub scrubbed: Counter,
+    /// What scrubs have found damaged and still is.
+    pub damaged: Gauge,
     /// Bytes of blob files.
     pub used: Gauge,
     /// Blob files without a reference, as of the last sweep.
@@ -40,6 +44,12 @@ impl ObjectMetrics {
             integrity_failures: counter(
                 "mainstay_objects_integrity_failures_total",
                 "Stored bytes that failed their check and were not served.",
+            ),
+            scrubbed: counter("mainstay_objects_scrubbed_bytes_total", "Plaintext bytes read and verified by scrubs."),
+            damaged: metrics.gauge(
+                "mainstay_objects_damaged",
+                "Objects on the list of what scrubs have found damaged.",
+                &[],
             ),
             used: metrics.gauge("mainstay_objects_used_bytes", "Bytes of blob files, exact after each sweep.", &[]),
             orphans: metrics.gauge(

@@ -19,7 +19,8 @@
 //! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
 //! (removes that). The path of a download: `get.rs` (look-up, first batch) -> `reader.rs` (the rest, one batch ahead).
 //! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
-//! looking whether all is there `check.rs`, what is set for a bucket `settings.rs`,
+//! looking whether all is there `check.rs` and, behind the scenes, `scrub.rs` and `damage.rs`, what is set for a bucket `settings.rs`,
+//! what files it takes `file_rules.rs` and `sniff.rs`,
 //! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`.
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
@@ -32,9 +33,11 @@ mod buckets;
 pub mod check;
 pub mod config;
 mod copy;
+pub mod damage;
 pub mod details;
 pub mod error;
 mod expire;
+pub mod file_rules;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 mod garbage;
@@ -54,9 +57,11 @@ pub mod public;
 mod put;
 mod reader;
 mod receive;
+pub mod scrub;
 pub mod service;
 pub mod settings;
 mod settle;
+pub mod sniff;
 mod space;
 pub mod sweep;
 #[cfg(test)]
@@ -69,14 +74,17 @@ mod walk;
 
 pub use body::ObjectBody;
 pub use config::ObjectsConfig;
+pub use damage::Damage;
 pub use details::{BucketDetail, BucketSet};
 pub use error::{BodyError, ObjectError};
+pub use file_rules::{Extension, FileFault, FileRules, MediaRange};
 pub use names::{BucketName, NameError, ObjectKey, PartNumber, UploadId, VersionId};
 pub use parts::PART_LEAST;
 pub use put::DELETE_MANY_MAX;
+pub use scrub::{ScrubCounts, ScrubEnded, ScrubRunning, ScrubStatus};
 pub use service::Objects;
 pub use settings::BucketSettings;
-pub use sweep::Swept;
+pub use sweep::{AskedSweep, Swept};
 pub use types::{
     Bucket, Checksum, Condition, CopyMetadata, CopySource, Created, Deleted, Etag, EtagError, Found, ListPage,
     ListQuery, Metadata, ObjectInfo, ObjectPart, ObjectSummary, PartChoice, PartInfo, PartPage, PutExpect, RangeSpec,

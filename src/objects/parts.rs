@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 use md5::{Digest, Md5};
 
-use super::blob::Record;
+use super::blob::{BlobFile, OpenFault, Record};
+use super::damage;
 use super::error::{BodyError, ObjectError};
 use super::garbage::Garbage;
 use super::index::{
@@ -18,8 +19,8 @@ use super::index::{
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, PART_NUMBER_MAX, PartNumber, UploadId};
 use super::receive::Placing;
-use super::service::Objects;
-use super::types::{Checksum, Condition, Etag, ObjectInfo, PartChoice, PartInfo, PutExpect};
+use super::service::{Objects, blocking};
+use super::types::{Checksum, Condition, Etag, Metadata, ObjectInfo, PartChoice, PartInfo, PutExpect};
 use super::uploads::{part_info, scan_parts, upload_row};
 use crate::base::Id128;
 use crate::store::{StoreError, record};
@@ -71,11 +72,12 @@ impl Objects {
         let (id, value) = (received.blob, record::encode(&part));
         let part_at = part_key(upload.0, number.value());
         let blob_row = record::encode(&BlobRow { bucket: bucket.id });
-        let (this, open) = (self.clone(), Arc::clone(&bucket));
+        let (this, open, part_of) = (self.clone(), Arc::clone(&bucket), upload.0);
         let committed = self.0.store.write(move |tx| {
             open.check(tx)?;
             let mut upload = upload_row(tx, &open, &at)?;
             if let Some(old) = row::<PartRow>(tx, PARTS, &part_at)? {
+                damage::forget_part(tx, part_of, number.value())?;
                 tx.delete(BLOBS, old.blob.as_bytes())?;
                 this.discard(tx, &[Garbage::Blob(old.blob)])?;
             }
@@ -105,7 +107,7 @@ impl Objects {
     ///
     /// # Errors
     /// [`ObjectError::NoSuchUpload`], [`ObjectError::InvalidPartOrder`], [`ObjectError::InvalidPart`],
-    /// [`ObjectError::EntityTooSmall`], [`ObjectError::PreconditionFailed`], [`ObjectError::Unavailable`] when parts kept
+    /// [`ObjectError::EntityTooSmall`], [`ObjectError::TooLarge`], [`ObjectError::NotTaken`], [`ObjectError::PreconditionFailed`], [`ObjectError::Unavailable`] when parts kept
     /// coming in meanwhile: the upload goes on as it was.
     ///
     /// # Cancel safety
@@ -157,7 +159,37 @@ impl Objects {
             Begun::Open(row, parts) => (row, parts),
         };
         let joined = Joined::new(upload, &parts, chosen, PART_LEAST)?;
+        bucket.settings.files.check_size(joined.size)?;
+        if !self.look_into(bucket, key, &row.metadata, joined.first).await? {
+            return Ok(None);
+        }
         self.commit_joined(bucket, key, upload, row, joined, checksum, condition).await
+    }
+
+    /// Holds the beginning of an upload, which is that of the part `first`, against the bucket's rules for files; false when
+    /// the part was replaced meanwhile.
+    async fn look_into(
+        &self,
+        bucket: &Arc<OpenBucket>,
+        key: &ObjectKey,
+        metadata: &Metadata,
+        first: Option<Id128>,
+    ) -> Result<bool, ObjectError> {
+        bucket.settings.files.admit(key.as_str(), metadata)?;
+        let Some((mut look, first)) = bucket.settings.files.look(metadata).zip(first) else { return Ok(true) };
+        let (this, open) = (self.clone(), Arc::clone(bucket));
+        let head = blocking(move || {
+            let opened = BlobFile::open_whole(&this.0.blobs, first, |_| Some(open.key.clone()));
+            match opened.and_then(|(file, _, _)| file.segment(0)) {
+                Ok(head) => Ok(Some(head)),
+                Err(OpenFault::Missing) => Ok(None),
+                Err(fault) => Err(this.unreadable(first, fault)),
+            }
+        });
+        let Some(head) = head.await? else { return Ok(false) };
+        look.see(&head);
+        look.judge()?;
+        Ok(true)
     }
 
     /// Makes the object out of the upload `row`; `None` when the upload has changed since.
@@ -214,6 +246,8 @@ enum Begun {
 pub(super) struct Joined {
     size: u64,
     etag: Etag,
+    /// The blob of the first part.
+    first: Option<Id128>,
     /// Rows of the manifest, key and value.
     manifest: Vec<(Vec<u8>, Vec<u8>)>,
     /// Blobs of parts not chosen.
@@ -271,6 +305,7 @@ impl Joined {
         }
         // At most 10,000 parts exist, so the number fits.
         let etag = Etag { md5: digests.finalize().into(), parts: taken.len() as u16 };
-        Ok(Self { size, etag, manifest, left_out })
+        let first = taken.first().map(|(_, part)| part.blob);
+        Ok(Self { size, etag, first, manifest, left_out })
     }
 }

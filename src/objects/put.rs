@@ -22,7 +22,7 @@ impl Objects {
     /// all at once; where the bucket keeps versions, it is an older version from then on.
     ///
     /// # Errors
-    /// [`ObjectError::NoSuchBucket`], [`ObjectError::Full`], [`ObjectError::TooLarge`],
+    /// [`ObjectError::NoSuchBucket`], [`ObjectError::Full`], [`ObjectError::TooLarge`], [`ObjectError::NotTaken`],
     /// [`ObjectError::MetadataTooLarge`], [`ObjectError::PreconditionFailed`], [`ObjectError::Body`] when the stream ends
     /// with an error, [`ObjectError::WrongLength`] and [`ObjectError::BadDigest`] when it is not what `expect` announces:
     /// nothing is visible, what the key held stays. [`StoreError::Unknown`]: one or the other.

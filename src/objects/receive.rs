@@ -59,11 +59,16 @@ impl Objects {
         if bytes > Metadata::BYTES_MAX {
             return Err(ObjectError::MetadataTooLarge { bytes, limit: Metadata::BYTES_MAX });
         }
-        let most = self.0.config.max_put.bytes();
+        let rules = &bucket.settings.files;
+        rules.admit(&record.key, &record.metadata)?;
+        let most = rules.max_bytes.unwrap_or(u64::MAX).min(self.0.config.max_put.bytes());
         let announced = expect.length.unwrap_or(0);
         if announced > most {
             return Err(ObjectError::TooLarge { limit: most });
         }
+        // What an upload in parts begins with is most likely its part 1; its completion looks for certain.
+        let is_first = record.part.is_none_or(|(_, number)| number == 1);
+        let mut look = rules.look(&record.metadata).filter(|_| is_first);
         // The commit tells for certain; what can never fit need not be sent before.
         if let Some(limit) = bucket.settings.quota.max_bytes.filter(|limit| announced > *limit) {
             return Err(ObjectError::QuotaExceeded { what: "bytes", limit });
@@ -79,6 +84,11 @@ impl Objects {
             let mut chunk = chunk.map_err(ObjectError::Body)?;
             size = size.saturating_add(chunk.len() as u64);
             check_length(size, expect.length, most)?;
+            if look.as_mut().is_some_and(|look| look.see(&chunk))
+                && let Some(look) = look.take()
+            {
+                look.judge()?;
+            }
             batch.fill(&mut chunk);
             while !chunk.is_empty() {
                 // More bytes are at hand, so none of the batch's segments is the last.
@@ -88,6 +98,9 @@ impl Objects {
         }
         if let Some(expected) = expect.length.filter(|expected| *expected != size) {
             return Err(ObjectError::WrongLength { expected, got: size });
+        }
+        if let Some(look) = look {
+            look.judge()?;
         }
         let checksum = expect.late_checksum.as_ref().and_then(|slot| slot.get().cloned());
         let finished = self.0.clock.now();

@@ -11,8 +11,10 @@ use super::index::{BUCKETS, BucketRow, row};
 use super::keys::{BucketKeys, OpenBucket};
 use super::metrics::ObjectMetrics;
 use super::names::BucketName;
+use super::scrub::Bell;
 use super::settings::settings_row;
 use super::space::Room;
+use super::sweep::AskedSweep;
 use crate::base::{Clock, Disk, Id128, Random};
 use crate::crypto::Keyring;
 use crate::jobs::Jobs;
@@ -40,6 +42,10 @@ pub(super) struct Inner {
     pub reading: InUse,
     /// One sweep at a time: the first of a start and the first of the schedule may meet.
     pub sweeping: Mutex<()>,
+    /// The last sweep that was asked for.
+    pub asked_sweep: Mutex<AskedSweep>,
+    /// Wakes the thread that scrubs.
+    pub scrub_bell: Arc<Bell>,
     /// Where a sweep puts files nothing refers to.
     pub quarantine: PathBuf,
     /// How many backups need every blob file to stay. Files are removed and put aside inside the lock.
@@ -85,6 +91,8 @@ impl Objects {
             writing: InUse::default(),
             reading: InUse::default(),
             sweeping: Mutex::default(),
+            asked_sweep: Mutex::default(),
+            scrub_bell: Arc::default(),
             quarantine,
             kept: Mutex::default(),
         }));

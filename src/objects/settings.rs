@@ -1,4 +1,4 @@
-//! What is set for a bucket beside versions: policy, tags, lifecycle, quota.
+//! What is set for a bucket beside versions: policy, tags, lifecycle, quota, what files it takes.
 //!
 //! One row a bucket, in `objects.settings` under the bucket's id, and none while nothing is set. Every request may need
 //! them, so an open bucket holds them in memory; a change lets go of the open bucket.
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::error::ObjectError;
+use super::file_rules::FileRules;
 use super::index::{BUCKETS, BucketRow, SETTINGS, row};
 use super::lifecycle::LifecycleRule;
 use super::names::BucketName;
@@ -27,6 +28,17 @@ pub struct BucketSettings {
     pub lifecycle: Vec<LifecycleRule>,
     /// The most it may hold.
     pub quota: Quota,
+    /// What files it takes, and how it gives them out.
+    pub files: FileRules,
+}
+
+/// Version 3, which had no rules for files.
+#[derive(Serialize, Deserialize)]
+struct Settings3 {
+    policy: Option<String>,
+    tags: Vec<(String, String)>,
+    lifecycle: Vec<LifecycleRule>,
+    quota: Quota,
 }
 
 /// Version 2, which had no quota.
@@ -45,7 +57,7 @@ struct Settings1 {
 }
 
 impl Record for BucketSettings {
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
         match version {
@@ -56,6 +68,10 @@ impl Record for BucketSettings {
             2 => {
                 let Settings2 { policy, tags, lifecycle } = postcard::from_bytes(bytes).ok()?;
                 Some(Self { policy, tags, lifecycle, ..Self::default() })
+            }
+            3 => {
+                let Settings3 { policy, tags, lifecycle, quota } = postcard::from_bytes(bytes).ok()?;
+                Some(Self { policy, tags, lifecycle, quota, ..Self::default() })
             }
             _ => None,
         }
@@ -116,5 +132,28 @@ mod tests {
         let tags = vec![("a".to_owned(), "b".to_owned())];
         assert_eq!(settings, BucketSettings { policy: Some("{}".to_owned()), tags, ..BucketSettings::default() });
         assert_eq!(record::decode(&record::encode(&settings)), Ok(settings));
+    }
+
+    #[test]
+    fn settings_of_the_third_version_take_any_file() {
+        // Without policy, tags and lifecycle, with a quota of 300 bytes.
+        let row = [3, 0, 0, 0, 1, 0xac, 2, 0];
+        let settings: BucketSettings = record::decode(&row).unwrap();
+        let quota = Quota { max_bytes: Some(300), max_objects: None };
+        assert_eq!(settings, BucketSettings { quota, ..BucketSettings::default() });
+    }
+
+    #[test]
+    fn rules_for_files_are_stored_as_they_always_were() {
+        let files = FileRules {
+            max_bytes: Some(300),
+            types: vec!["image/*".parse().unwrap()],
+            extensions: vec!["png".parse().unwrap()],
+            download: true,
+        };
+        let settings = BucketSettings { files, ..BucketSettings::default() };
+        let stored = [&[4, 0, 0, 0, 0, 0, 1, 0xac, 2, 1, 7][..], b"image/*", &[1, 3], b"png", &[1]].concat();
+        assert_eq!(record::encode(&settings), stored);
+        assert_eq!(record::decode(&stored), Ok(settings));
     }
 }

@@ -3,19 +3,22 @@
 //! A temporary file that no upload of this process is writing is removed. A blob file is trusted more than the index: it
 //! may be all that is left of an object whose row was lost. So a blob without a reference is first only noted; when a
 //! later sweep, at least [`ORPHAN_AGE`] on, still finds it without one, it is moved to `quarantine/`, where the operator
-//! decides. It is never deleted for the want of a row. A sweep that meets an error moves nothing.
+//! decides. From there it is removed only when the setting `objects.quarantine` says after how long. A sweep that meets an
+//! error moves nothing.
 
 use std::collections::HashSet;
 use std::ops::Bound;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::blob::{BlobFolder, Named, describe, remove_if_there};
 use super::error::ObjectError;
-use super::index::{BLOBS, ORPHANS, OrphanRow, decode, malformed_key};
+use super::index::{BLOBS, ORPHANS, OrphanRow, QUARANTINED, decode, malformed_key, row};
 use super::service::Objects;
-use crate::base::{Id128, Timestamp, disk};
-use crate::store::{Direction, StoreError, record};
+use crate::base::{EntryKind, Id128, Timestamp, disk};
+use crate::store::{Direction, ReadTx, StoreError, Table, WriteTx, record};
 
 /// How long a blob is known to be without a reference before it is put aside.
 const ORPHAN_AGE: Duration = Duration::from_hours(24);
@@ -27,7 +30,7 @@ const PAGE: usize = 256;
 const ORPHANS_MAX: usize = 100_000;
 
 /// What a sweep found and did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swept {
     /// Temporary files removed.
     pub temporaries: u64,
@@ -41,6 +44,40 @@ pub struct Swept {
     pub quarantined: u64,
     /// Uploads removed for their age.
     pub expired_uploads: u64,
+    /// Files that are in quarantine now.
+    pub in_quarantine: u64,
+    /// Their bytes.
+    pub in_quarantine_bytes: u64,
+    /// Files removed from quarantine for their age.
+    pub removed: u64,
+}
+
+/// The last sweep that somebody asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedSweep {
+    /// Whether it is under way.
+    pub running: bool,
+    /// What it, or while it is under way the one before, came to, or why it failed.
+    pub last: Option<Result<Swept, String>>,
+}
+
+/// Writes down how a sweep ended, also when it broke.
+struct Ending {
+    objects: Objects,
+    came_to: Result<Swept, String>,
+}
+
+impl Ending {
+    fn sweep(&mut self) {
+        self.came_to = self.objects.sweep().map_err(|error| error.to_string());
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let came_to = std::mem::replace(&mut self.came_to, Err(String::new()));
+        *self.objects.asked() = AskedSweep { running: false, last: Some(came_to) };
+    }
 }
 
 /// A blob nothing refers to, and since when that is known.
@@ -50,6 +87,27 @@ struct Orphan {
 }
 
 impl Objects {
+    fn asked(&self) -> MutexGuard<'_, AskedSweep> {
+        self.0.asked_sweep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the last sweep stands that somebody asked for.
+    pub fn asked_sweep(&self) -> AskedSweep {
+        self.asked().clone()
+    }
+
+    /// Begins a sweep behind the scenes, unless one that somebody asked for is under way; [`Objects::asked_sweep`] tells
+    /// what becomes of it. Must run inside a runtime.
+    pub fn begin_sweep(&self) -> AskedSweep {
+        let was_running = std::mem::replace(&mut self.asked().running, true);
+        if !was_running {
+            // Not under the lock: a runtime that is stopping drops it at once.
+            let mut ending = Ending { objects: self.clone(), came_to: Err("the sweep broke off".to_owned()) };
+            drop(tokio::task::spawn_blocking(move || ending.sweep()));
+        }
+        self.asked_sweep()
+    }
+
     /// Removes old uploads and leftovers, and counts the blobs. Blocks, for as long as walking all blob files takes.
     ///
     /// # Errors
@@ -86,10 +144,41 @@ impl Objects {
         self.note_orphans(&orphans)?;
         let now = self.0.clock.now();
         for orphan in orphans.iter().filter(|orphan| orphan.seen.is_some_and(|seen| now.since(seen) >= ORPHAN_AGE)) {
-            self.quarantine(orphan.id)?;
-            swept.quarantined += 1;
+            swept.quarantined += u64::from(self.quarantine(orphan.id)?);
         }
+        self.look_after_quarantine(&mut swept)?;
         Ok(swept)
+    }
+
+    /// Counts what is in quarantine and removes what has been there for long enough.
+    fn look_after_quarantine(&self, swept: &mut Swept) -> Result<(), ObjectError> {
+        let (disk, now, keep) = (self.0.blobs.disk(), self.0.clock.now(), self.0.config.quarantine.duration());
+        let (mut there, mut fresh) = (HashSet::new(), Vec::new());
+        for entry in disk.list(&self.0.quarantine)? {
+            let id = entry.path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Id128>().ok());
+            let Some(id) = id.filter(|_| entry.kind == EntryKind::File) else { continue };
+            let (since, referred) = self.0.store.read_blocking(|tx| {
+                let since: Option<OrphanRow> = row(tx, QUARANTINED, id.as_bytes())?;
+                Ok::<_, ObjectError>((since, tx.get(BLOBS, id.as_bytes())?.is_some()))
+            })?;
+            let is_old = since.is_some_and(|row| now.since(Timestamp(row.seen)) >= keep);
+            // An index that was put back may name it again: then somebody wants it.
+            if is_old && !keep.is_zero() && !referred {
+                remove_if_there(disk.as_ref(), &entry.path)?;
+                tracing::warn!(blob = %id, bytes = entry.len, "a blob was removed from quarantine for its age");
+                swept.removed += 1;
+                continue;
+            }
+            if since.is_none() {
+                fresh.push(id);
+            }
+            there.insert(id);
+            swept.in_quarantine += 1;
+            swept.in_quarantine_bytes = swept.in_quarantine_bytes.saturating_add(entry.len);
+        }
+        disk.sync_dir(&self.0.quarantine)?;
+        self.note(QUARANTINED, &fresh)?;
+        self.forget_but(QUARANTINED, &there)
     }
 
     fn orphans_among(&self, blobs: &[Id128]) -> Result<Vec<Orphan>, ObjectError> {
@@ -113,50 +202,53 @@ impl Objects {
 
     /// Notes orphans seen for the first time, and forgets those that are none any more.
     fn note_orphans(&self, orphans: &[Orphan]) -> Result<(), ObjectError> {
-        let value = record::encode(&OrphanRow { seen: self.0.clock.now().millis() });
         let fresh: Vec<Id128> = orphans.iter().filter(|orphan| orphan.seen.is_none()).map(|orphan| orphan.id).collect();
-        for page in fresh.chunks(PAGE) {
+        self.note(ORPHANS, &fresh)?;
+        self.forget_but(ORPHANS, &orphans.iter().map(|orphan| orphan.id).collect())
+    }
+
+    /// Notes `ids` in `table`, of this moment.
+    fn note(&self, table: Table, ids: &[Id128]) -> Result<(), ObjectError> {
+        let value = record::encode(&OrphanRow { seen: self.0.clock.now().millis() });
+        for page in ids.chunks(PAGE) {
             let (page, value) = (page.to_vec(), value.clone());
-            let note = move |tx: &mut dyn crate::store::WriteTx| {
-                page.iter().try_for_each(|id| tx.put(ORPHANS, id.as_bytes(), &value))
-            };
+            let note = move |tx: &mut dyn WriteTx| page.iter().try_for_each(|id| tx.put(table, id.as_bytes(), &value));
             self.0.store.write_blocking(note).map_err(ObjectError::Store)?;
         }
-        let still: HashSet<Id128> = orphans.iter().map(|orphan| orphan.id).collect();
+        Ok(())
+    }
+
+    /// Forgets what `table` notes beside `still`.
+    fn forget_but(&self, table: Table, still: &HashSet<Id128>) -> Result<(), ObjectError> {
         let mut from = Bound::Unbounded;
         loop {
-            let rows = self.0.store.read_blocking(|tx| {
-                tx.scan(ORPHANS, from.as_ref().map(Vec::as_slice), Bound::Unbounded, Direction::Forward, PAGE)
+            let rows = self.0.store.read_blocking(|tx: &dyn ReadTx| {
+                tx.scan(table, from.as_ref().map(Vec::as_slice), Bound::Unbounded, Direction::Forward, PAGE)
             });
             let rows = rows.map_err(ObjectError::Store)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             from = Bound::Excluded(last.clone());
             let mut settled = Vec::new();
             for (at, _) in rows {
-                let id = <[u8; 16]>::try_from(at.as_slice()).map_err(|_other_length| malformed_key(ORPHANS))?;
+                let id = <[u8; 16]>::try_from(at.as_slice()).map_err(|_other_length| malformed_key(table))?;
                 if !still.contains(&Id128::from_bytes(id)) {
                     settled.push(at);
                 }
             }
-            self.forget_orphans(settled)?;
+            if !settled.is_empty() {
+                let forget =
+                    move |tx: &mut dyn WriteTx| settled.iter().try_for_each(|key| tx.delete(table, key).map(|_| ()));
+                self.0.store.write_blocking(forget).map_err(ObjectError::Store)?;
+            }
         }
     }
 
-    fn forget_orphans(&self, keys: Vec<Vec<u8>>) -> Result<(), ObjectError> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let forget = move |tx: &mut dyn crate::store::WriteTx| {
-            keys.iter().try_for_each(|key| tx.delete(ORPHANS, key).map(|_| ()))
-        };
-        self.0.store.write_blocking(forget).map_err(ObjectError::Store)
-    }
-
-    fn quarantine(&self, id: Id128) -> Result<(), ObjectError> {
+    /// Moves a blob to quarantine; false when it has to stay for now.
+    fn quarantine(&self, id: Id128) -> Result<bool, ObjectError> {
         let kept = self.kept();
         if *kept > 0 {
             // A backup's view of the index may name it; the next sweep looks again.
-            return Ok(());
+            return Ok(false);
         }
         let (disk, path) = (self.0.blobs.disk(), self.0.blobs.path(id));
         let target = self.0.quarantine.join(id.to_string());
@@ -173,6 +265,12 @@ impl Objects {
         disk.sync_dir(&self.0.quarantine)?;
         disk.sync_dir(disk::parent(&path))?;
         self.0.metrics.quarantined.inc();
-        self.forget_orphans(vec![id.as_bytes().to_vec()])
+        let value = record::encode(&OrphanRow { seen: self.0.clock.now().millis() });
+        let noted = self.0.store.write_blocking(move |tx: &mut dyn WriteTx| {
+            tx.delete(ORPHANS, id.as_bytes())?;
+            tx.put(QUARANTINED, id.as_bytes(), &value)
+        });
+        noted.map_err(ObjectError::Store)?;
+        Ok(true)
     }
 }

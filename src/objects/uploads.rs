@@ -25,7 +25,7 @@ impl Objects {
     /// Starts a multipart upload of `bucket`/`key`.
     ///
     /// # Errors
-    /// [`ObjectError::NoSuchBucket`], [`ObjectError::MetadataTooLarge`].
+    /// [`ObjectError::NoSuchBucket`], [`ObjectError::MetadataTooLarge`], [`ObjectError::NotTaken`].
     ///
     /// # Cancel safety
     /// Dropped before its end, an upload nobody knows may be left; it expires.
@@ -40,6 +40,7 @@ impl Objects {
             return Err(ObjectError::MetadataTooLarge { bytes, limit: Metadata::BYTES_MAX });
         }
         let bucket = self.open_bucket(bucket).await?;
+        bucket.settings.files.admit(key.as_str(), &metadata)?;
         let id = Id128::random(self.0.random.as_ref());
         let at = upload_key(bucket.id, key.as_str(), id);
         let initiated = self.0.clock.now().millis();

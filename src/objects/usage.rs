@@ -165,6 +165,12 @@ pub(super) fn usage_row(tx: &dyn ReadTx, bucket: Id128) -> Result<Usage, ObjectE
     Ok(Usage { bytes, objects, counting: counted != Counted::All })
 }
 
+/// Bytes of all objects, as far as they are counted.
+pub(super) fn bytes_of_all(tx: &dyn ReadTx) -> Result<u64, ObjectError> {
+    let rows = tx.scan(USAGE, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX)?;
+    rows.iter().try_fold(0_u64, |sum, (_, value)| Ok(sum.saturating_add(decode::<UsageRow>(USAGE, value)?.bytes)))
+}
+
 impl Objects {
     /// Counts what buckets hold, where that is not known yet. Blocks; called twice at once, both do some of it.
     ///

@@ -9,6 +9,7 @@
 
 use std::ops::{Bound, Deref};
 
+use super::damage;
 use super::error::ObjectError;
 use super::garbage::Garbage;
 use super::index::{
@@ -196,6 +197,7 @@ pub(super) fn check(condition: Condition, object: Option<&ObjectRow>) -> Result<
 fn let_go(tx: &mut dyn WriteTx, content: Content) -> Result<Option<Garbage>, ObjectError> {
     Ok(match content {
         Content::Inline(id) => {
+            damage::forget(tx, id)?;
             tx.delete(INLINE, id.as_bytes())?;
             None
         }

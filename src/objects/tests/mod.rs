@@ -4,11 +4,13 @@ mod backups;
 mod checking;
 mod crash;
 mod expiring;
+mod files;
 mod integrity;
 mod memory;
 mod multipart;
 mod objects;
 mod quota;
+mod scrubbing;
 mod sweeping;
 mod versions;
 

@@ -85,6 +85,48 @@ async fn a_blob_without_a_row_is_put_aside_after_two_sweeps_a_day_apart_and_neve
 }
 
 #[tokio::test]
+async fn what_is_in_quarantine_stays_there_unless_the_setting_says_for_how_long() {
+    let world = World::new().await;
+    let id = Id128::from_bytes([0xab; 16]);
+    let path = Path::new(ROOT).join("quarantine").join(id.to_string());
+    world.disk.open(&path, OpenMode::CreateNew).unwrap();
+    for _ in 0..2 {
+        let swept = world.objects.sweep().unwrap();
+        assert_eq!((swept.in_quarantine, swept.removed), (1, 0));
+        world.clock.advance(day() * 400);
+    }
+    let config = ObjectsConfig { quarantine: crate::base::Span::days(900), ..ObjectsConfig::default() };
+    let again = World::on(world.disk.clone(), world.store.clone(), world.clock.clone(), config);
+    assert_eq!(again.objects.sweep().unwrap().in_quarantine, 1);
+    again.clock.advance(day() * 200);
+    // Somebody wants it again.
+    let row = crate::store::record::encode(&index::BlobRow { bucket: id });
+    let name = move |tx: &mut dyn crate::store::WriteTx| tx.put(index::BLOBS, id.as_bytes(), &row);
+    again.store.write::<_, StoreError>(name).await.unwrap();
+    assert_eq!(again.objects.sweep().unwrap().removed, 0);
+    let forget = move |tx: &mut dyn crate::store::WriteTx| tx.delete(index::BLOBS, id.as_bytes());
+    again.store.write::<_, StoreError>(forget).await.unwrap();
+    let swept = again.objects.sweep().unwrap();
+    assert_eq!((swept.in_quarantine, swept.removed), (0, 1));
+    assert!(again.disk.entry(&path).unwrap().is_none());
+    let noted = |tx: &dyn crate::store::ReadTx| tx.get(index::QUARANTINED, id.as_bytes());
+    assert_eq!(again.store.read_blocking::<_, StoreError>(noted).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_sweep_that_is_asked_for_runs_behind_the_scenes_and_tells_what_it_did() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 50_000)).await.unwrap();
+    assert_eq!(world.objects.asked_sweep(), AskedSweep::default());
+    world.objects.begin_sweep();
+    while world.objects.asked_sweep().running {
+        tokio::task::yield_now().await;
+    }
+    let Some(Ok(swept)) = world.objects.asked_sweep().last else { panic!("it failed") };
+    assert_eq!((swept.blobs, swept.orphans), (1, 0));
+}
+
+#[tokio::test]
 async fn an_orphan_that_finds_its_row_again_is_no_orphan() {
     let world = World::new().await;
     world.put("k", &bytes(1, 50_000)).await.unwrap();
