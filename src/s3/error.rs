@@ -171,6 +171,7 @@ impl From<ObjectError> for S3Error {
             E::BadDigest => Code::BadDigest,
             E::WrongLength { .. } => Code::IncompleteBody,
             E::TooLarge { .. } => Code::EntityTooLarge,
+            E::NotTaken(_) => Code::InvalidArgument,
             E::MetadataTooLarge { .. } => Code::MetadataTooLarge,
             E::InvalidRange { size } => {
                 return Self::from(Code::InvalidRange).with("ActualObjectSize", size.to_string());

@@ -129,7 +129,9 @@ impl GetObject {
                 set(headers, name, value);
             }
         }
-        protect(headers);
+        let serving =
+            if objects.bucket_settings(bucket).await?.files.download { Serving::Saved } else { Serving::Shown };
+        protect(headers, serving);
         if self.target.version.is_none() {
             lifecycle::describe(headers, services, bucket, target.key.as_str(), &info).await?;
         }
@@ -234,10 +236,32 @@ fn set_some(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     }
 }
 
+/// What browsers do with the objects of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serving {
+    /// They show them.
+    Shown,
+    /// They save them, whatever anybody says.
+    Saved,
+}
+
 /// What users upload must not act on an app's origin: types are taken at their word, and markup runs in a sandbox
 /// without scripts.
-fn protect(headers: &mut HeaderMap) {
+fn protect(headers: &mut HeaderMap, serving: Serving) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if serving == Serving::Saved {
+        let said = headers.get(header::CONTENT_DISPOSITION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        // The name to save it under stays.
+        let saved = match said.split_once(';') {
+            Some((_, parameters)) => format!("attachment;{parameters}"),
+            None => "attachment".to_owned(),
+        };
+        set(headers, header::CONTENT_DISPOSITION, &saved);
+        // Drawn inside another page a picture may need its own style, and nothing else.
+        let policy = HeaderValue::from_static("sandbox; default-src 'none'; style-src 'unsafe-inline'");
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        return;
+    }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let content_type = content_type.to_ascii_lowercase();
     if ["html", "xml", "svg"].iter().any(|markup| content_type.contains(markup)) {
@@ -259,9 +283,25 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             set(&mut headers, header::CONTENT_TYPE, content_type);
-            protect(&mut headers);
+            protect(&mut headers, Serving::Shown);
             assert_eq!(headers.contains_key(header::CONTENT_SECURITY_POLICY), sandboxed, "{content_type}");
             assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_downloads_has_everything_saved_under_its_name() {
+        for (said, saved) in [
+            (None, "attachment"),
+            (Some("inline"), "attachment"),
+            (Some("inline; filename=\"a.html\""), "attachment; filename=\"a.html\""),
+            (Some("attachment; filename=a"), "attachment; filename=a"),
+        ] {
+            let mut headers = HeaderMap::new();
+            set_some(&mut headers, header::CONTENT_DISPOSITION, said);
+            protect(&mut headers, Serving::Saved);
+            assert_eq!(headers[header::CONTENT_DISPOSITION], saved);
+            assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("sandbox;"));
         }
     }
 }
