@@ -28,6 +28,7 @@ use super::control_bans::{self, BansAsk};
 use super::control_buckets::{self, BucketsAsk};
 use super::control_keys::{self, KeysAsk};
 use super::control_mail::{self, MailAsk};
+use super::control_objects::{self, ObjectsAsk};
 use super::control_people::{self, LinkWanted};
 use super::status::{Facts, Status, VERSION};
 use super::{StartError, control_backup, control_certificates};
@@ -134,6 +135,8 @@ pub enum Ask {
         /// How much is looked at.
         depth: Depth,
     },
+    /// Something about scrubs and sweeps; see [`control_objects`](super::control_objects).
+    Objects(ObjectsAsk),
     /// Something about mail.
     Mail(MailAsk),
     /// Something about access keys; see [`control_keys`](super::control_keys).
@@ -350,6 +353,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::Certificates) => told(control_certificates::list(facts)),
         Ok(Ask::RenewCertificate { name }) => told(control_certificates::renew(facts, &name)),
         Ok(Ask::CheckObjects { from, depth }) => told(facts.objects.check(from, depth).await),
+        Ok(Ask::Objects(asked)) => control_objects::answer(asked, facts).await,
         Ok(Ask::Reload) => told(facts.reloader.reload().await),
         Ok(Ask::Mail(ask)) => control_mail::answer(facts, ask).await,
         Err(error) => (None, Some(error)),

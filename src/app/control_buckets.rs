@@ -8,7 +8,7 @@ use super::control::{Ask, ControlError, ask};
 use super::status::Facts;
 use crate::accounts::By;
 use crate::base::Timestamp;
-use crate::objects::{BucketDetail, BucketName, BucketSet, ObjectError, Versioning};
+use crate::objects::{BucketDetail, BucketName, BucketSet, FileRules, ObjectError, Versioning};
 
 /// Most buckets of one answer; each has a few hundred bytes.
 pub const SHOWN: usize = 1_000;
@@ -48,6 +48,8 @@ pub struct BucketView {
     pub quota_bytes: Option<u64>,
     /// The most objects it may hold.
     pub quota_objects: Option<u64>,
+    /// What files it takes.
+    pub files: FileRules,
     /// Whether it keeps versions.
     pub versioning: Versioning,
     /// Whether its policy opens something to everybody.
@@ -66,6 +68,7 @@ impl From<BucketDetail> for BucketView {
             counting: usage.counting,
             quota_bytes: settings.quota.max_bytes,
             quota_objects: settings.quota.max_objects,
+            files: settings.files,
             versioning,
             public,
         }

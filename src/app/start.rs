@@ -310,13 +310,18 @@ fn parts(ground: &Ground, services: &Services, keyspace: Option<Handle>) -> Vec<
         let objects = objects.clone();
         Box::pin(async move { objects.health().await.map_err(|error| error.to_string()) })
     });
+    let objects = services.objects.clone();
+    let scrub = Check::new("scrub", move || {
+        let objects = objects.clone();
+        Box::pin(async move { objects.is_undamaged().await.map_err(|error| error.to_string()) })
+    });
     let issues = services.issues.clone();
     let spool = Check::new("issues", move || {
         let issues = issues.clone();
         Box::pin(async move { issues.health().await.map_err(|error| error.to_string()) })
     });
     let stores = [&ground.state, &services.index, &services.captured].map(|store| Check::store(store.clone()));
-    stores.into_iter().chain([disk, spool]).chain(keyspace.map(redis::check)).collect()
+    stores.into_iter().chain([disk, scrub.only_told(), spool]).chain(keyspace.map(redis::check)).collect()
 }
 
 /// Opens the ground in `folder`. Blocks.

@@ -50,7 +50,7 @@ pub struct Status {
     pub data: PathBuf,
     /// Seconds since it started.
     pub uptime_seconds: u64,
-    /// Whether every part works and the server is not stopping.
+    /// Whether every part that requests need works and the server is not stopping.
     pub ready: bool,
     /// Whether the server is stopping.
     pub draining: bool,

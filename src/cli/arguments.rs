@@ -112,7 +112,7 @@ pub(super) enum Command {
     Route(RouteCommand),
     /// Look after stored objects
     #[command(subcommand)]
-    Objects(ObjectsCommand),
+    Objects(super::objects::ObjectsCommand),
     /// Print the link that makes the first account of a new server
     ///
     /// It works once, for 24 hours; each one voids the one before.
@@ -224,22 +224,6 @@ pub(super) enum CertsCommand {
     Renew {
         /// Its name
         name: String,
-    },
-}
-
-#[derive(Clone, Copy, Subcommand)]
-pub(super) enum ObjectsCommand {
-    /// Look whether the bytes of every object are there, and name what is damaged
-    ///
-    /// Older versions and uploads in progress are looked at too. Changes nothing; the server goes on meanwhile. Fails
-    /// when anything is damaged.
-    Check {
-        /// Read every byte too, not only head, end and length of each object
-        #[arg(long)]
-        read_data: bool,
-        /// JSON instead
-        #[arg(long)]
-        json: bool,
     },
 }
 

@@ -11,13 +11,13 @@ use super::say;
 use super::settings::Shell;
 use crate::app::control_buckets::{BucketView, BucketsAsk, SHOWN, asked};
 use crate::base::ByteSize;
-use crate::objects::{BucketSet, Versioning};
+use crate::objects::{BucketSet, Extension, MediaRange, Versioning};
 
 #[derive(Subcommand)]
 pub(super) enum BucketsCommand {
     /// Every bucket, with what it holds and may hold (without a command)
     List,
-    /// Set what a bucket may hold, at once; what is not named stays as it is
+    /// Set what a bucket may hold and which files it takes, at once; what is not named stays as it is
     Set(SetArguments),
 }
 
@@ -31,6 +31,35 @@ pub(super) struct SetArguments {
     /// The most objects it may hold, each version one; `none` for no limit
     #[arg(long, value_name = "COUNT")]
     quota_objects: Option<Limit<u64>>,
+    /// The most bytes of one file, such as 10MiB; `none` for no limit of its own
+    #[arg(long, value_name = "SIZE")]
+    max_file: Option<Limit<ByteSize>>,
+    /// The types of files it takes, such as `image/*,application/pdf`; `none` for all
+    ///
+    /// What an upload declares and what its bytes are must both be allowed and say the same.
+    #[arg(long, value_name = "LIST")]
+    types: Option<Listed<MediaRange>>,
+    /// How keys end that it takes, such as `jpg,png`; `none` for all
+    #[arg(long, value_name = "LIST")]
+    extensions: Option<Listed<Extension>>,
+    /// Whether browsers save its objects, whatever they are, and draw none as a page
+    #[arg(long, value_name = "true|false")]
+    serve_as_download: Option<bool>,
+}
+
+/// A list with commas in between, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Listed<T>(Vec<T>);
+
+impl<T: FromStr> FromStr for Listed<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// A limit, or none.
@@ -47,9 +76,15 @@ impl<T: FromStr> FromStr for Limit<T> {
 
 impl SetArguments {
     fn wanted(&self) -> Vec<BucketSet> {
-        let bytes = self.quota_bytes.map(|limit| BucketSet::QuotaBytes(limit.0.map(|size| size.0)));
-        let objects = self.quota_objects.map(|limit| BucketSet::QuotaObjects(limit.0));
-        bytes.into_iter().chain(objects).collect()
+        let wanted = [
+            self.quota_bytes.map(|limit| BucketSet::QuotaBytes(limit.0.map(|size| size.0))),
+            self.quota_objects.map(|limit| BucketSet::QuotaObjects(limit.0)),
+            self.max_file.map(|limit| BucketSet::MaxFile(limit.0.map(|size| size.0))),
+            self.types.clone().map(|types| BucketSet::Types(types.0)),
+            self.extensions.clone().map(|extensions| BucketSet::Extensions(extensions.0)),
+            self.serve_as_download.map(BucketSet::Download),
+        ];
+        wanted.into_iter().flatten().collect()
     }
 }
 
@@ -90,6 +125,18 @@ fn line(view: &BucketView) -> String {
     if !limits.is_empty() {
         let _ = write!(out, ", quota {}", limits.join(" and "));
     }
+    let files = &view.files;
+    if let Some(most) = files.max_bytes {
+        let _ = write!(out, ", files of at most {}", size(most));
+    }
+    for (what, list) in [("types", list(&files.types)), ("endings", list(&files.extensions))] {
+        if !list.is_empty() {
+            let _ = write!(out, ", {what} {list}");
+        }
+    }
+    if files.download {
+        out.push_str(", as downloads");
+    }
     match view.versioning {
         Versioning::Off => {}
         Versioning::Enabled => out.push_str(", keeps versions"),
@@ -97,4 +144,8 @@ fn line(view: &BucketView) -> String {
     }
     out.push_str(if view.public { ", open to everybody in part\n" } else { "\n" });
     out
+}
+
+fn list(rules: &[impl ToString]) -> String {
+    rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -3,18 +3,63 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
+use clap::Subcommand;
 
-use super::arguments::ObjectsCommand;
 use super::backup_show::size;
 use super::say;
 use super::settings::Shell;
-use crate::app::control_objects as control;
+use crate::app::control_objects::{self as control, ScrubView};
 use crate::objects::check::{Damaged, Depth, Piece, Place};
+use crate::objects::{AskedSweep, ScrubCounts, Swept};
 
 /// Most damaged objects named; the others are counted.
 const NAMED: usize = 10_000;
+
+/// How often the server is asked how far it is.
+const BEAT: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy, Subcommand)]
+pub(super) enum ObjectsCommand {
+    /// Look whether the bytes of every object are there, and name what is damaged
+    ///
+    /// Older versions and uploads in progress are looked at too. Changes nothing; the server goes on meanwhile. Fails
+    /// when anything is damaged.
+    Check {
+        /// Read every byte too, not only head, end and length of each object
+        #[arg(long)]
+        read_data: bool,
+        /// JSON instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the server read and verify every stored byte now, behind the scenes
+    ///
+    /// It does so by itself every `objects.scrub_every`, at `objects.scrub_rate`, and goes on after a restart. Fails when
+    /// anything is known to be damaged.
+    Scrub {
+        /// Wait until it has read everything
+        #[arg(long)]
+        wait: bool,
+        /// Only tell how it stands, and begin nothing
+        #[arg(long, conflicts_with = "wait")]
+        status: bool,
+        /// JSON instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the server look for leftovers of interrupted uploads now, and tell what it found and did
+    ///
+    /// A file that nothing refers to is only noted; one that still has no reference a day later is moved to
+    /// `objects/quarantine` in the data folder. See `objects.quarantine` for when it is removed from there.
+    Sweep {
+        /// JSON instead
+        #[arg(long)]
+        json: bool,
+    },
+}
 
 /// What a check came to.
 #[derive(serde::Serialize)]
@@ -30,44 +75,158 @@ struct Report {
 
 /// Runs the command.
 pub(super) fn run(shell: &Shell, command: ObjectsCommand) -> anyhow::Result<()> {
+    let data = shell.existing_data();
     match command {
-        ObjectsCommand::Check { read_data, json } => check(&shell.existing_data(), read_data, json),
+        ObjectsCommand::Check { read_data, json } => check(&data, read_data, json),
+        ObjectsCommand::Scrub { wait, status, json } => scrub(&data, !status, wait, json),
+        ObjectsCommand::Sweep { json } => sweep(&data, json),
     }
 }
 
 fn check(data: &Path, read_data: bool, as_json: bool) -> anyhow::Result<()> {
     let depth = if read_data { Depth::Whole } else { Depth::Ends };
-    let terminal = std::io::stderr().is_terminal();
+    let mut line = Line::new();
     let mut report =
         Report { buckets: 0, objects: 0, uploads: 0, bytes: 0, read_data, damaged: Vec::new(), damaged_more: 0 };
     let mut next = Some(Place::default());
     while let Some(from) = next.take() {
-        let piece = match control::check(data, from, depth) {
-            Ok(piece) => piece,
-            Err(error) => {
-                leave(terminal);
-                return Err(error.into());
-            }
-        };
+        let piece = control::check(data, from, depth)?;
         next.clone_from(&piece.next);
         report.take(piece);
-        if terminal {
-            // Nobody watches when this fails.
-            let _ = write!(std::io::stderr(), "\r\x1b[2Kchecking: {}", report.looked_at());
-        }
+        line.show(&format!("checking: {}", report.looked_at()));
     }
-    leave(terminal);
-    say(&if as_json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { report.text() })?;
-    match report.count() {
+    drop(line);
+    say(&if as_json { json(&report)? } else { report.text() })?;
+    fail_with(report.count())
+}
+
+fn scrub(data: &Path, start: bool, wait: bool, as_json: bool) -> anyhow::Result<()> {
+    let mut view = control::scrub(data, start)?;
+    let (pass, begun, mut line) = (view.status.pass, view.begun, Line::new());
+    while wait
+        && view.status.pass == pass
+        && let Some(running) = &view.status.running
+    {
+        let read = format!("{} of about {}", size(running.counts.bytes), size(running.expected_bytes));
+        line.show(&format!("reading: {read}, damaged: {}", running.counts.damaged));
+        std::thread::sleep(BEAT);
+        view = control::scrub(data, false)?;
+    }
+    drop(line);
+    view.begun = begun;
+    let how = match (start, begun) {
+        (true, true) => "a pass has begun\n",
+        (true, false) => "a pass was under way already\n",
+        (false, _) => "",
+    };
+    say(&if as_json { json(&view)? } else { format!("{how}{}", stands(&view)) })?;
+    fail_with((view.status.damage.len() + view.more) as u64)
+}
+
+fn sweep(data: &Path, as_json: bool) -> anyhow::Result<()> {
+    let mut asked = control::sweep(data, true)?;
+    let mut line = Line::new();
+    while asked.running {
+        line.show("sweeping");
+        std::thread::sleep(BEAT);
+        asked = control::sweep(data, false)?;
+    }
+    drop(line);
+    let AskedSweep { last, .. } = asked;
+    match last {
+        Some(Ok(swept)) => say(&if as_json { json(&swept)? } else { told(&swept) }),
+        Some(Err(error)) => bail!("the sweep failed, nothing was put aside: {error}"),
+        None => bail!("the server was started again meanwhile; it sweeps at every start"),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+fn fail_with(damaged: u64) -> anyhow::Result<()> {
+    match damaged {
         0 => Ok(()),
         count => bail!("damaged: {count}; a backup may still have them (`mainstay backup restore --object`)"),
     }
 }
 
-fn leave(terminal: bool) {
-    if terminal {
-        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+/// A line that tells how far something is; shown on a terminal alone, and gone in the end.
+struct Line(bool);
+
+impl Line {
+    fn new() -> Self {
+        Self(std::io::stderr().is_terminal())
     }
+
+    fn show(&mut self, text: &str) {
+        if self.0 {
+            // Nobody watches when this fails.
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{text}");
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.show("");
+    }
+}
+
+/// `damaged` in words.
+fn line(damaged: &Damaged) -> String {
+    let name = damaged.key.as_ref().map_or_else(String::new, |key| format!("/{}", key.escape_debug()));
+    let version = damaged.version.as_ref().map_or_else(String::new, |version| format!(" (version {version})"));
+    let part = damaged.upload_part.map_or_else(String::new, |part| format!(" (upload in progress, part {part})"));
+    format!("{}{name}{version}{part}: {}", damaged.bucket, damaged.what)
+}
+
+/// How scrubbing stands, in words.
+fn stands(view: &ScrubView) -> String {
+    let status = &view.status;
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    for damage in &status.damage {
+        let _ = writeln!(out, "{}, found {}", line(&damage.damaged), damage.found_at);
+    }
+    if view.more > 0 {
+        let _ = writeln!(out, "and {} more", view.more);
+    }
+    if let Some(running) = &status.running {
+        let of = size(running.expected_bytes);
+        let _ = writeln!(out, "under way since {}: {} of about {of}", running.began, counted(&running.counts));
+    }
+    match &status.last {
+        Some(last) => {
+            let _ = writeln!(out, "last from {} to {}: {}", last.began, last.ended, counted(&last.counts));
+        }
+        None => out.push_str("no pass has come to its end yet\n"),
+    }
+    match status.next {
+        Some(next) => {
+            let _ = writeln!(out, "next at {next}");
+        }
+        None if status.every_ms == 0 => out.push_str("none by itself: objects.scrub_every is 0s\n"),
+        None => {}
+    }
+    out
+}
+
+fn counted(counts: &ScrubCounts) -> String {
+    let ScrubCounts { objects, uploads, bytes, damaged, .. } = counts;
+    format!("objects: {objects}, uploads in progress: {uploads}, damaged: {damaged}, {}", size(*bytes))
+}
+
+/// What a sweep came to, in words.
+fn told(swept: &Swept) -> String {
+    let Swept { temporaries, blobs, bytes, orphans, quarantined, expired_uploads, .. } = swept;
+    format!(
+        "files: {blobs}, {}\nleftovers of interrupted uploads removed: {temporaries}\nuploads given up for their age: {expired_uploads}\nfiles nothing refers to: {orphans}, moved to quarantine: {quarantined}\nin quarantine: {}, {}; removed from it for their age: {}\n",
+        size(*bytes),
+        swept.in_quarantine,
+        size(swept.in_quarantine_bytes),
+        swept.removed
+    )
 }
 
 impl Report {
@@ -95,19 +254,8 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let mut out = String::new();
+        let mut out: String = self.damaged.iter().map(|damaged| line(damaged) + "\n").collect();
         // Writing into a String cannot fail.
-        for damaged in &self.damaged {
-            let name = damaged.key.as_ref().map_or_else(String::new, |key| format!("/{}", key.escape_debug()));
-            let _ = write!(out, "{}{name}", damaged.bucket);
-            if let Some(version) = &damaged.version {
-                let _ = write!(out, " (version {version})");
-            }
-            if let Some(part) = damaged.upload_part {
-                let _ = write!(out, " (upload in progress, part {part})");
-            }
-            let _ = writeln!(out, ": {}", damaged.what);
-        }
         if self.damaged_more > 0 {
             let _ = writeln!(out, "and {} more", self.damaged_more);
         }

@@ -18,6 +18,7 @@ mod post;
 mod problem;
 mod route;
 mod schemas;
+mod scrub;
 mod server;
 mod storage;
 pub mod table;

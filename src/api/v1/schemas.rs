@@ -7,7 +7,7 @@ use crate::mail::Standing;
 /// Every schema, by name.
 pub fn schemas() -> Value {
     let mut all = Map::new();
-    for part in [credentials(), storage(), mail(), issues(), limits(), bans(), backups(), server()] {
+    for part in [credentials(), storage(), scrub(), mail(), issues(), limits(), bans(), backups(), server()] {
         if let Value::Object(fields) = part {
             all.extend(fields);
         }
@@ -184,10 +184,24 @@ fn storage() -> Value {
             ("counting", json!({"type": "boolean", "description": "Whether more is there, that is still being counted."})),
             ("quota_bytes", maybe(number())),
             ("quota_objects", maybe(number())),
+            ("max_file_bytes", maybe(number())),
+            ("allowed_types", list(text())),
+            ("allowed_extensions", list(text())),
+            ("serve_as_download", truth()),
             ("versioning", any_of(&["off", "enabled", "suspended"])),
             ("public", json!({"type": "boolean", "description": "Whether its policy opens something to everybody."})),
         ]),
-        "BucketChange": sent([("quota_bytes", maybe(number())), ("quota_objects", maybe(number()))], &[]),
+        "BucketChange": sent(
+            [
+                ("quota_bytes", maybe(number())),
+                ("quota_objects", maybe(number())),
+                ("max_file_bytes", maybe(number())),
+                ("allowed_types", json!({"type": "array", "maxItems": 24, "items": text(), "description": "Such as `image/png` or `image/*`; empty for all. Bytes are held against what is declared."})),
+                ("allowed_extensions", json!({"type": "array", "maxItems": 24, "items": text(), "description": "How keys end, without the dot; empty for all."})),
+                ("serve_as_download", truth()),
+            ],
+            &[],
+        ),
         "NewBucket": sent([("name", json!({"type": "string", "minLength": 3, "maxLength": 63}))], &["name"]),
         "ObjectSummary": object(summary()),
         "Object": object(summary().into_iter().chain(more)),
@@ -201,6 +215,43 @@ fn storage() -> Value {
             &["method", "key"],
         ),
         "Presigned": object([("method", any_of(&["GET", "PUT"])), ("url", text()), ("expires_at", moment())]),
+    })
+}
+
+fn scrub() -> Value {
+    json!({
+        "ScrubCounts": object([
+            ("buckets", number()),
+            ("objects", number()),
+            ("uploads", number()),
+            ("bytes", number()),
+            ("damaged", number()),
+            ("unlisted", number()),
+        ]),
+        "ScrubRunning": object([
+            ("began_at", moment()),
+            ("expected_bytes", number()),
+            ("counts", reference("ScrubCounts")),
+        ]),
+        "ScrubEnded": object([("began_at", moment()), ("ended_at", moment()), ("counts", reference("ScrubCounts"))]),
+        "Damage": object([
+            ("bucket", text()),
+            ("key", maybe(text())),
+            ("version", maybe(text())),
+            ("upload_part", maybe(number())),
+            ("what", text()),
+            ("found_at", moment()),
+        ]),
+        "Scrub": object([
+            ("every_ms", number()),
+            ("rate", number()),
+            ("pass", number()),
+            ("running", maybe(reference("ScrubRunning"))),
+            ("last", maybe(reference("ScrubEnded"))),
+            ("next_at", maybe(moment())),
+            ("damaged", number()),
+            ("damage", list(reference("Damage"))),
+        ]),
     })
 }
 

@@ -14,7 +14,9 @@ use crate::accounts::Scopes;
 use crate::base::Timestamp;
 use crate::http::sigv4::{Grant, PathRule, Policy, Signer, presign as sign};
 use crate::http::uri;
-use crate::objects::{BucketDetail, BucketName, BucketSet, Condition, ListQuery, ObjectKey, Versioning};
+use crate::objects::{
+    BucketDetail, BucketName, BucketSet, Condition, Extension, ListQuery, MediaRange, ObjectKey, Versioning,
+};
 
 /// How long an address works when nobody says.
 const EXPIRES_SECONDS: u64 = 900;
@@ -34,6 +36,28 @@ struct BucketChange {
     quota_bytes: Option<Option<u64>>,
     #[serde(default, deserialize_with = "given")]
     quota_objects: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "given")]
+    max_file_bytes: Option<Option<u64>>,
+    #[serde(default)]
+    allowed_types: Option<Vec<MediaRange>>,
+    #[serde(default)]
+    allowed_extensions: Option<Vec<Extension>>,
+    #[serde(default)]
+    serve_as_download: Option<bool>,
+}
+
+impl BucketChange {
+    fn wanted(self) -> Vec<BucketSet> {
+        let wanted = [
+            self.quota_bytes.map(BucketSet::QuotaBytes),
+            self.quota_objects.map(BucketSet::QuotaObjects),
+            self.max_file_bytes.map(BucketSet::MaxFile),
+            self.allowed_types.map(BucketSet::Types),
+            self.allowed_extensions.map(BucketSet::Extensions),
+            self.serve_as_download.map(BucketSet::Download),
+        ];
+        wanted.into_iter().flatten().collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,6 +85,10 @@ fn bucket_json(detail: &BucketDetail) -> Value {
         "counting": detail.usage.counting,
         "quota_bytes": detail.settings.quota.max_bytes,
         "quota_objects": detail.settings.quota.max_objects,
+        "max_file_bytes": detail.settings.files.max_bytes,
+        "allowed_types": detail.settings.files.types,
+        "allowed_extensions": detail.settings.files.extensions,
+        "serve_as_download": detail.settings.files.download,
         "versioning": versioning,
         "public": detail.is_public(),
     })
@@ -96,10 +124,8 @@ pub async fn bucket(api: V1, call: Call) -> Result<Reply, Problem> {
 /// `PATCH /v1/buckets/{bucket}`.
 pub async fn change_bucket(api: V1, call: Call) -> Result<Reply, Problem> {
     let name: BucketName = call.parsed(0)?;
-    let BucketChange { quota_bytes, quota_objects } = call.json()?;
-    let bytes = quota_bytes.map(BucketSet::QuotaBytes);
-    let wanted = bytes.into_iter().chain(quota_objects.map(BucketSet::QuotaObjects)).collect();
-    api.objects().set_bucket(&name, wanted).await?;
+    let change: BucketChange = call.json()?;
+    api.objects().set_bucket(&name, change.wanted()).await?;
     api.users().note(&call.by(), "bucket.limited", name.as_str()).await?;
     Reply::ok(&bucket_json(&api.objects().bucket_detail(&name).await?))
 }

@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use super::route::{Answer, Param, Route, Verb};
-use super::{backups, bans, credentials, faults, limits, post, server, storage};
+use super::{backups, bans, credentials, faults, limits, post, scrub, server, storage};
 use crate::accounts::Scopes;
 
 const READ: Option<Scopes> = Some(Scopes::READ);
@@ -216,7 +216,7 @@ pub static ROUTES: &[Route] = &[
         ..post(
             "/buckets/{bucket}",
             "changeBucket",
-            "Changes what a bucket may hold, at once; what is left out stays, null is no limit.",
+            "Changes what a bucket may hold and which files it takes, at once; what is left out stays, null is no limit.",
             Answer::Json("Bucket"),
             |api, call| Box::pin(storage::change_bucket(api, call)),
         )
@@ -267,6 +267,23 @@ pub static ROUTES: &[Route] = &[
             "Makes an address that lets whoever has it get or put one object until it expires.",
             Answer::Json("Presigned"),
             |api, call| Box::pin(storage::presign(api, call)),
+        )
+    },
+    get(
+        "/scrub",
+        "getScrub",
+        "How reading and verifying every stored byte stands, and what is damaged: at most 200 of it, by bucket and key.",
+        Answer::Json("Scrub"),
+        |api, call| Box::pin(scrub::status(api, call)),
+    ),
+    Route {
+        status: 202,
+        ..post(
+            "/scrub",
+            "startScrub",
+            "Begins to read and verify every stored byte; a pass under way goes on.",
+            Answer::Json("Scrub"),
+            |api, call| Box::pin(scrub::start(api, call)),
         )
     },
     Route {

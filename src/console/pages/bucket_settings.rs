@@ -1,4 +1,7 @@
-//! `/buckets/{bucket}/settings`: what is set for a bucket. Who may do what without a key is shown and changed here.
+//! `/buckets/{bucket}/settings`: what is set for a bucket. Who may do what without a key, the quota
+//! and the rules for files are shown and changed here.
+
+use std::str::FromStr;
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -7,11 +10,12 @@ use super::buckets::{bucket_name, fault};
 use super::mail::sentence;
 use crate::base::{ByteSize, Timestamp};
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
+use crate::objects::file_rules::RuleError;
 use crate::objects::lifecycle::{Expiration, LifecycleRule, Noncurrent};
 use crate::objects::policy::Policy;
 use crate::objects::public::{self, Listing};
 use crate::objects::usage::{Quota, Usage};
-use crate::objects::{BucketName, BucketSet, BucketSettings};
+use crate::objects::{BucketName, BucketSet, BucketSettings, FileRules, ObjectError};
 
 /// Most bytes of a prefix: as many as an object's key has.
 const PREFIX_MAX: usize = 1024;
@@ -23,9 +27,33 @@ struct Settings {
     bucket: BucketName,
     opened: Vec<Opened>,
     quota: Quota,
+    files: Files,
     usage: Usage,
     rules: Vec<Rule>,
     tags: Vec<(String, String)>,
+}
+
+/// What files it takes, as its form shows it.
+struct Files {
+    max_bytes: Option<u64>,
+    types: String,
+    extensions: String,
+    download: bool,
+}
+
+impl From<&FileRules> for Files {
+    fn from(rules: &FileRules) -> Self {
+        Self {
+            max_bytes: rules.max_bytes,
+            types: listed(&rules.types),
+            extensions: listed(&rules.extensions),
+            download: rules.download,
+        }
+    }
+}
+
+fn listed(rules: &[impl ToString]) -> String {
+    rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A rule of the lifecycle, in words.
@@ -88,6 +116,7 @@ pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path
     let (settings, usage) = (detail.settings, detail.usage);
     page::show(&Settings {
         quota: settings.quota,
+        files: Files::from(&settings.files),
         usage,
         frame: page.frame(format!("Settings of {bucket}"), Section::Buckets),
         opened: opened(&settings, &bucket),
@@ -120,6 +149,44 @@ pub async fn limit(State(console): State<Console>, Path(bucket): Path<String>, f
     let text =
         if (max_bytes, max_objects) == (None, None) { "The bucket may hold anything." } else { "The quota is set." };
     form.page.redirect_saying(&there, &Flash::good(text))
+}
+
+/// `POST /buckets/{bucket}/files`: what files it takes; an empty field is no limit.
+pub async fn take(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
+    let bucket = bucket_name(&bucket)?;
+    let there = format!("/buckets/{bucket}/settings");
+    let wanted = match wanted_files(&form) {
+        Ok(wanted) => wanted,
+        Err(text) => return form.page.redirect_saying(&there, &Flash::bad(text)),
+    };
+    match console.world().objects.set_bucket(&bucket, wanted).await {
+        Err(error @ ObjectError::TooManyRules { .. }) => {
+            return form.page.redirect_saying(&there, &Flash::bad(sentence(&error)));
+        }
+        set => set.map_err(fault)?,
+    }
+    let noted = console.world().users.note(&form.page.by(), "bucket.limited", bucket.as_str()).await;
+    noted.map_err(|error| Fault::refused(&error))?;
+    form.page.redirect_saying(&there, &Flash::good("The rules for files are set."))
+}
+
+/// What the form says, or what is wrong with it.
+fn wanted_files(form: &Form) -> Result<Vec<BucketSet>, String> {
+    let most = form.fields.trimmed("max-file");
+    let most: Option<ByteSize> =
+        if most.is_empty() { None } else { Some(most.parse::<ByteSize>().map_err(|error| sentence(&error))?) };
+    Ok(vec![
+        BucketSet::MaxFile(most.map(ByteSize::bytes)),
+        BucketSet::Types(parsed(form.fields.text("types"))?),
+        BucketSet::Extensions(parsed(form.fields.text("extensions"))?),
+        BucketSet::Download(form.fields.ticked("download")),
+    ])
+}
+
+/// The words of `text`, with commas or spaces in between.
+fn parsed<T: FromStr<Err = RuleError>>(text: &str) -> Result<Vec<T>, String> {
+    let words = text.split([',', ' ', '\n', '\r']).map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| word.parse::<T>().map_err(|error| sentence(&error))).collect()
 }
 
 /// `POST /buckets/{bucket}/public`: opens a prefix for reading.

@@ -79,6 +79,8 @@ pub(super) fn fault(error: ObjectError) -> Fault {
         ObjectError::Full { .. }
         | ObjectError::QuotaExceeded { .. }
         | ObjectError::TooLarge { .. }
+        | ObjectError::NotTaken(_)
+        | ObjectError::TooManyRules { .. }
         | ObjectError::Body(_) => Fault::bad_request(sentence(&error)),
         error => Fault::failed("bucket", &error),
     }

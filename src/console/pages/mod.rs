@@ -20,6 +20,7 @@ mod limits;
 mod login;
 mod mail;
 mod objects;
+mod scrub;
 mod second_factor;
 mod settings;
 mod setup;
@@ -51,6 +52,7 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets/{bucket}/settings", get(bucket_settings::show))
         .route("/buckets/{bucket}/public", post(bucket_settings::open))
         .route("/buckets/{bucket}/quota", post(bucket_settings::limit))
+        .route("/buckets/{bucket}/files", post(bucket_settings::take))
         .route("/buckets/{bucket}/close", post(bucket_settings::close))
         .route("/buckets/{bucket}/upload", post(objects::upload))
         .route("/buckets/{bucket}/object", get(objects::show))
@@ -58,6 +60,7 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets/{bucket}/picture", get(objects::picture))
         .route("/buckets/{bucket}/share", post(objects::share))
         .route("/buckets/{bucket}/remove", get(objects::ask_remove).post(objects::remove))
+        .route("/scrub", get(scrub::show).post(scrub::start))
         .route("/kv", get(kv::show))
         .route("/kv/key", get(kv_key::show).post(kv_key::change))
         .route("/kv/key/delete", get(kv_key::ask_delete).post(kv_key::delete))

@@ -266,7 +266,7 @@ fn folder_page(bucket: &BucketName, prefix: &str) -> String {
     format!("/buckets/{bucket}?prefix={}", uri::encode_component(prefix))
 }
 
-fn object_page(bucket: &BucketName, key: &str) -> String {
+pub(super) fn object_page(bucket: &BucketName, key: &str) -> String {
     format!("/buckets/{bucket}/object?key={}", uri::encode_component(key))
 }
 
