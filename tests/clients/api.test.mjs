@@ -161,6 +161,11 @@ test('buckets and objects, through addresses signed here and used by anybody', a
   assert.deepEqual([limited.status, limited.value.quota_bytes, limited.value.quota_objects], [200, 13, null]);
   const full = await fetch((await signed('PUT', 'd')).value.url, { method: 'PUT', body: 'dd' });
   assert.deepEqual([full.status, (await full.text()).includes('<Code>XMinioAdminBucketQuotaExceeded</Code>')], [400, true]);
+  const rules = { max_file_bytes: 9, allowed_types: ['Text/*'], allowed_extensions: ['.txt'], serve_as_download: true };
+  const ruled = (await ask('PATCH', '/buckets/albums', { body: rules })).value;
+  assert.deepEqual([ruled.max_file_bytes, ruled.allowed_types, ruled.allowed_extensions, ruled.serve_as_download], [9, ['text/*'], ['txt'], true]);
+  assert.equal((await ask('PATCH', '/buckets/albums', { body: { allowed_types: ['text'] } })).status, 400);
+  assert.equal((await ask('PATCH', '/buckets/albums', { body: { allowed_extensions: Array(25).fill('a') } })).status, 422);
   assert.equal((await ask('PATCH', '/buckets/albums', { body: { quota: 13 } })).status, 400);
   assert.equal((await ask('PATCH', '/buckets/none', { body: {} })).status, 404);
   assert.equal((await ask('DELETE', '/buckets/albums')).status, 409);
@@ -170,6 +175,14 @@ test('buckets and objects, through addresses signed here and used by anybody', a
   assert.equal((await ask('GET', at)).status, 404);
   await ask('DELETE', '/buckets/albums');
   assert.deepEqual((await ask('GET', '/buckets')).value.items, []);
+});
+
+test('a scrub is begun and told of', async () => {
+  const { status, value } = await ask('POST', '/scrub');
+  assert.deepEqual([status, value.damaged, value.every_ms], [202, 0, 30 * 86_400_000]);
+  while ((await ask('GET', '/scrub')).value.running) await new Promise((done) => setTimeout(done, 20));
+  const { last, next_at, pass } = (await ask('GET', '/scrub')).value;
+  assert.ok(pass >= 1 && last.counts.damaged === 0 && Date.parse(next_at) > Date.now());
 });
 
 test('an access key is held to its grants, given another secret, and told of', async () => {

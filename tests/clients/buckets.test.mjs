@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import * as s3 from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import { Client as Minio } from 'minio';
 
 import { onPile } from './support/backend.mjs';
 import { folder } from './support/folder.mjs';
@@ -74,4 +76,74 @@ test('a bucket holds no more than its quota, whoever writes how', { skip }, asyn
   const wrong = await command(data, ['buckets', 'set', 'nobodys', '--quota-objects', '1']);
   assert.notEqual(wrong.code, 0);
   assert.match(wrong.stderr, /bucket/);
+});
+
+test('a bucket takes the files its rules allow, and gives them out as downloads', { skip }, async (t) => {
+  const data = folder(t);
+  const server = await startMainstay({ data });
+  undo(t, () => server.stop());
+  const { env } = server;
+  const credentials = { accessKeyId: env.AWS_ACCESS_KEY_ID, secretAccessKey: env.AWS_SECRET_ACCESS_KEY };
+  const client = new s3.S3Client({ region: env.AWS_REGION, credentials, endpoint: env.AWS_ENDPOINT_URL_S3, forcePathStyle: true });
+  const send = (Command, input) => client.send(new Command({ Bucket: 'uploads', ...input }));
+  const refused = (promise, code) => assert.rejects(promise, (error) => {
+    assert.deepEqual([error.name, error.$metadata.httpStatusCode], [code, 400], error.message);
+    return true;
+  });
+  const png = (more) => Buffer.concat([Buffer.from('89504e470d0a1a0a', 'hex'), Buffer.alloc(more)]);
+  const html = Buffer.from('<!doctype html><script>alert(1)</script>');
+  await send(s3.CreateBucketCommand, {});
+  await send(s3.PutObjectCommand, { Key: 'page.html', Body: html, ContentType: 'text/html' });
+  const set = await command(data, ['buckets', 'set', 'uploads', '--max-file', '6MiB', '--types', 'image/*,application/pdf',
+    '--extensions', 'png,pdf', '--serve-as-download', 'true']);
+  assert.equal(set.code, 0, set.stderr);
+  assert.match(set.stdout, /, files of at most 6\.0 MiB, types image\/\* application\/pdf, endings png pdf, as downloads\n$/);
+
+  const put = (Key, Body, ContentType) => send(s3.PutObjectCommand, { Key, Body, ContentType });
+  await put('a.png', png(100_000), 'image/png');
+  await refused(put('b.png', html, 'image/png'), 'InvalidArgument');
+  await refused(put('b.png', html), 'InvalidArgument');
+  await refused(put('b.exe', png(10), 'image/png'), 'InvalidArgument');
+  await refused(put('b.png', png(7 * MIB), 'image/png'), 'EntityTooLarge');
+  await refused(send(s3.CopyObjectCommand, { Key: 'b.png', CopySource: 'uploads/page.html' }), 'InvalidArgument');
+  await send(s3.CopyObjectCommand, { Key: 'c.png', CopySource: 'uploads/a.png' });
+
+  const { UploadId } = await send(s3.CreateMultipartUploadCommand, { Key: 'd.png', ContentType: 'image/png' });
+  const part = async (PartNumber, Body) => {
+    const { ETag } = await send(s3.UploadPartCommand, { Key: 'd.png', UploadId, PartNumber, Body });
+    return { PartNumber, ETag };
+  };
+  const complete = (...Parts) => send(s3.CompleteMultipartUploadCommand, { Key: 'd.png', UploadId, MultipartUpload: { Parts } });
+  await refused(part(1, html), 'InvalidArgument');
+  const first = await part(1, png(5 * MIB));
+  await refused(complete(first, await part(2, png(2 * MIB))), 'EntityTooLarge');
+  await complete(first, await part(2, png(100)));
+  const { Contents } = await send(s3.ListObjectsV2Command, {});
+  assert.deepEqual(Contents.map(({ Key }) => Key), ['a.png', 'c.png', 'd.png', 'page.html']);
+
+  // A form is held to it too.
+  const minio = new Minio({ endPoint: env.MINIO_ENDPOINT, port: Number(env.MINIO_PORT), useSSL: false, accessKey: env.MINIO_ACCESS_KEY, secretKey: env.MINIO_SECRET_KEY });
+  const policy = minio.newPostPolicy();
+  policy.setBucket('uploads');
+  policy.setKey('e.png');
+  policy.setContentType('image/png');
+  policy.setExpires(new Date(Date.now() + 60_000));
+  const { postURL, formData } = await minio.presignedPostPolicy(policy);
+  const form = async (bytes) => {
+    const body = new FormData();
+    for (const [name, value] of Object.entries(formData)) body.append(name, value);
+    body.append('file', new Blob([bytes]));
+    return fetch(postURL, { method: 'POST', body });
+  };
+  const disguised = await form(html);
+  assert.deepEqual([disguised.status, (await disguised.text()).includes('<Code>InvalidArgument</Code>')], [400, true]);
+  assert.equal((await form(png(10))).status, 204);
+
+  const page = await send(s3.GetObjectCommand, { Key: 'page.html', ResponseContentDisposition: 'inline; filename="x.html"' });
+  assert.equal(page.ContentDisposition, 'attachment; filename="x.html"');
+  const address = await getSignedUrl(client, new s3.GetObjectCommand({ Bucket: 'uploads', Key: 'page.html' }));
+  const { headers } = await fetch(address);
+  assert.equal(headers.get('content-disposition'), 'attachment');
+  assert.match(headers.get('content-security-policy'), /^sandbox; default-src 'none'/);
+  assert.equal(headers.get('x-content-type-options'), 'nosniff');
 });

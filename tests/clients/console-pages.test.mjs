@@ -126,6 +126,16 @@ for (const javaScriptEnabled of [true, false]) {
     await bucket.setBucketPolicy('papers', JSON.stringify({ Version: '2012-10-17', Statement: { Sid: EVIL, Effect: 'Allow', Principal: '*', Action: 's3:GetObject', Resource: `arn:aws:s3:::papers/${EVIL}` } }));
     await page.reload();
     assert.ok((await page.innerText('main')).includes(EVIL));
+
+    await page.fill('#types', 'image/*, pdf');
+    await page.click('form[action$="/files"] button');
+    assert.match(await page.innerText('main'), /“pdf”|`pdf` is no media type/);
+    await page.fill('#types', 'image/*');
+    await page.fill('#max-file', '1 MiB');
+    await page.click('form[action$="/files"] button');
+    assert.match(await page.innerText('main'), /The rules for files are set/);
+    assert.deepEqual([await page.inputValue('#types'), await page.inputValue('#max-file')], ['image/*', '1048576']);
+    await assert.rejects(bucket.putObject('papers', 'x.txt', 'x'), /takes no files of type text\/plain, only of image\/\*/);
     assert.deepEqual(trouble, []);
   });
 

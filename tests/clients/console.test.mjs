@@ -12,7 +12,7 @@ import { undo } from './support/scope.mjs';
 
 const EMAIL = 'ada@example.com';
 const PASSWORD = 'correct horse battery staple';
-const PAGES = ['/dashboard', '/dashboard?range=day', '/kv', '/kv/clients', '/upstreams', '/sites', '/bans', '/limits', '/backups', '/keys', '/settings', '/account', '/confirm'];
+const PAGES = ['/dashboard', '/dashboard?range=day', '/kv', '/kv/clients', '/scrub', '/upstreams', '/sites', '/bans', '/limits', '/backups', '/keys', '/settings', '/account', '/confirm'];
 
 /** A server of its own, and a browser on it whose pages must neither complain nor break the policy. */
 async function start(t, { javaScriptEnabled = true, viewport = { width: 1280, height: 900 }, colorScheme = 'light' } = {}) {
