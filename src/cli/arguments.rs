@@ -186,6 +186,13 @@ pub(super) enum ImportCommand {
     /// changed and remove what is gone, until nothing changes any more. Interrupted, the same command goes on where it
     /// was. Ends with an error when something was left out, or when the source was still being written to.
     Redis(super::import::arguments::RedisImport),
+    /// Copy the objects of a bucket of MinIO or another S3 server into the running server
+    ///
+    /// With metadata and tags, verified on the way, while the source is in use: further passes copy what has changed, until
+    /// nothing changes any more. Interrupted or repeated, the same command copies only what is not here yet. The source's
+    /// access key is read from the environment or a file. Ends with an error when something was left out, or when the source
+    /// was still being written to.
+    S3(super::import::s3::arguments::S3Import),
     /// Write the sites of an nginx configuration as settings, and name what could not be translated
     ///
     /// Settings go to the standard output, what was left out to the standard error. Nothing is changed.

@@ -52,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Certs { command, json } => certs::run(&shell, command, json),
         Command::Ca(command) => ca::run(&shell, &command),
         Command::Import(ImportCommand::Redis(wanted)) => import::redis(&shell, &wanted),
+        Command::Import(ImportCommand::S3(wanted)) => import::s3::run(&shell, &wanted),
         Command::Import(ImportCommand::Nginx { path }) => import_nginx::run(&path),
         Command::Route(RouteCommand::Explain { url, with })
         | Command::Config(ConfigCommand::Check { url: Some(url), with }) => settings::explain(&shell, &url, &with),

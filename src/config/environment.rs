@@ -36,6 +36,12 @@ pub struct Environment {
     pub notify_socket: Option<String>,
     /// `REDISCLI_AUTH`: the password of the Redis that is imported from, as redis-cli takes it.
     pub redis_password: Option<Secret<String>>,
+    /// `AWS_ACCESS_KEY_ID`: the access key of the S3 server that is imported from, as AWS's own tools take it.
+    pub aws_access_key_id: Option<String>,
+    /// `AWS_SECRET_ACCESS_KEY`: its secret.
+    pub aws_secret_access_key: Option<Secret<String>>,
+    /// `AWS_SESSION_TOKEN`: what goes with a key that is lent for a while.
+    pub aws_session_token: Option<Secret<String>>,
     /// `NO_COLOR` (no-color.org) is set, or `TERM` is `dumb`.
     pub no_colour: bool,
 }
@@ -70,6 +76,9 @@ impl Environment {
                 "LISTEN_FDNAMES" => out.socket_names = text.split(':').map(str::to_owned).collect(),
                 "NOTIFY_SOCKET" => out.notify_socket = given.cloned(),
                 "REDISCLI_AUTH" => out.redis_password = given.cloned().map(Secret::new),
+                "AWS_ACCESS_KEY_ID" => out.aws_access_key_id = given.cloned(),
+                "AWS_SECRET_ACCESS_KEY" => out.aws_secret_access_key = given.cloned().map(Secret::new),
+                "AWS_SESSION_TOKEN" => out.aws_session_token = given.cloned().map(Secret::new),
                 "NO_COLOR" => out.no_colour |= given.is_some(),
                 "TERM" => out.no_colour |= text == "dumb",
                 name => match name.strip_prefix(PREFIX) {

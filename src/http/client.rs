@@ -201,7 +201,8 @@ impl std::fmt::Debug for Client {
     }
 }
 
-async fn connect(uri: &Uri, host: &str, secure: bool, reach: Reach) -> Result<TcpStream, CallError> {
+/// A connection to where `uri` points, tried address by address.
+pub(super) async fn connect(uri: &Uri, host: &str, secure: bool, reach: Reach) -> Result<TcpStream, CallError> {
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let refused = |source| CallError::Connect { host: host.to_owned(), source };
     let bare = host.trim_start_matches('[').trim_end_matches(']');

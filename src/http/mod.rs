@@ -14,6 +14,7 @@ pub mod connection;
 pub mod handler;
 mod load;
 pub mod multipart;
+pub mod origin;
 mod patience;
 pub mod query;
 pub mod range;

@@ -94,6 +94,7 @@ impl Algorithm {
 }
 
 /// A checksum under way.
+#[derive(Clone)]
 pub enum Running {
     /// 32 bits.
     Crc32(crc_fast::Digest),

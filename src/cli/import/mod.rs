@@ -1,4 +1,4 @@
-//! `mainstay import redis`: data from elsewhere into the running server.
+//! `mainstay import redis`: data from elsewhere into the running server; [`s3`] has `mainstay import s3`.
 //!
 //! It reads a Redis as any client does (SCAN, DUMP, expiry) and writes what it reads through the server's
 //! own Redis door (RESTORE with absolute expiry), so that everything passes the checks and limits every client passes
@@ -9,6 +9,7 @@ pub(super) mod arguments;
 mod copy;
 mod file;
 mod notes;
+pub(super) mod s3;
 mod show;
 mod target;
 mod wire;

@@ -29,7 +29,7 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// A bar for `total` things, which are called `unit`.
+    /// A bar for `total` things, which are called `unit`; 0 where nobody knows how many there are.
     pub fn new(clock: Arc<dyn Clock>, total: u64, unit: &'static str) -> Self {
         Self { clock, terminal: std::io::stderr().is_terminal(), last: String::new(), drawn: None, total, unit }
     }
@@ -44,7 +44,9 @@ impl Bar {
         self.drawn = Some(now);
         let mut err = std::io::stderr().lock();
         // Nobody watches when this fails.
-        if self.terminal {
+        if self.terminal && self.total == 0 {
+            let _ = write!(err, "\r\x1b[2K{doing}: {done} {}, {} copied", self.unit, size(bytes));
+        } else if self.terminal {
             let filled = done.saturating_mul(WIDTH).checked_div(self.total).unwrap_or(WIDTH).min(WIDTH) as usize;
             let bar = format!("{}{}", "#".repeat(filled), "-".repeat(WIDTH as usize - filled));
             let _ =

@@ -147,7 +147,8 @@ fn tcp(host: &str, port: u16) -> anyhow::Result<TcpStream> {
     }
 }
 
-fn authorities(file: Option<&Path>) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// The certificates in `file`.
+pub(super) fn authorities(file: Option<&Path>) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let Some(path) = file else { return Ok(Vec::new()) };
     let told = || format!("{}", path.display());
     let bytes = disk::read_file(&LocalDisk, path, CERTIFICATES).with_context(told)?.with_context(told)?;

@@ -23,7 +23,7 @@ pub use canonical::{PathRule, Signable};
 pub use chunks::ChunkSigner;
 pub use error::SignatureError;
 pub use presented::{Presented, Signature};
-pub use sign::{Grant, Signer, presign, sign};
+pub use sign::{Grant, Signer, presign, sign, sign_payload};
 
 use std::time::Duration;
 

@@ -28,9 +28,25 @@ pub struct Signer {
 pub fn sign(
     signer: &Signer,
     policy: Policy<'_>,
-    (method, path, query): (&Method, &str, &Query),
+    target: (&Method, &str, &Query),
     headers: &mut HeaderMap,
     body: &[u8],
+    now: Timestamp,
+) -> Result<(), SignatureError> {
+    sign_payload(signer, policy, target, headers, &ids::hex(&mac::sha256(body)), now)
+}
+
+/// As [`sign`], with `payload` as the payload line: a hexadecimal SHA-256, or a word such as
+/// `STREAMING-UNSIGNED-PAYLOAD-TRAILER`. S3 wants it in the header `x-amz-content-sha256` as well.
+///
+/// # Errors
+/// As [`sign`].
+pub fn sign_payload(
+    signer: &Signer,
+    policy: Policy<'_>,
+    (method, path, query): (&Method, &str, &Query),
+    headers: &mut HeaderMap,
+    payload: &str,
     now: Timestamp,
 ) -> Result<(), SignatureError> {
     if !headers.contains_key(header::HOST) {
@@ -45,8 +61,7 @@ pub fn sign(
     headers.insert("x-amz-date", value(&timestamp)?);
     let mut signed: Vec<String> = headers.keys().map(|name| name.as_str().to_owned()).collect();
     signed.sort_unstable();
-    let payload = ids::hex(&mac::sha256(body));
-    let signable = Signable { method, path, query, headers, authority: "", payload: &payload };
+    let signable = Signable { method, path, query, headers, authority: "", payload };
     let path = signable.paths(policy.path).into_iter().next().unwrap_or_default();
     let canonical = canonical::request(&signed, &signable, &path)?;
     let key = chunks::signing_key(signer.secret.expose(), date, policy.region, policy.service);
