@@ -21,6 +21,7 @@ const ELSEWHERE = [
   [/^docker /m, 'packaging/try-image'],
   [/^ssh /m, 'another machine'],
   [/^mainstay import redis/m, 'import-redis.test.mjs'],
+  [/^mainstay import s3/m, 'import-s3.test.mjs'],
   [/^mainstay certs renew/m, 'certificates.test.mjs'],
   [/^mainstay ca /m, 'internal-ca.test.mjs'],
 ];

@@ -88,6 +88,27 @@ impl Page {
     }
 }
 
+/// A page of a bucket's uploads.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Uploads {
+    /// Keys and upload ids.
+    pub uploads: Vec<(String, String)>,
+    /// Key and upload id behind which the next page begins.
+    pub next: Option<(String, String)>,
+}
+
+impl Uploads {
+    /// Reads the answer to `ListMultipartUploads`, asked for with keys encoded.
+    pub fn parse(document: &Element) -> Option<Self> {
+        let text = |element: &Element, name: &str| uri::decode_query(element.text_of(name)?).ok();
+        let pair = |element: &Element, key, id| Some((text(element, key)?, element.word_of(id)?.to_owned()));
+        let more = document.word_of("IsTruncated") == Some("true");
+        let next = if more { Some(pair(document, "NextKeyMarker", "NextUploadIdMarker")?) } else { None };
+        let uploads = document.all("Upload").map(|upload| pair(upload, "Key", "UploadId")).collect::<Option<_>>()?;
+        Some(Self { uploads, next })
+    }
+}
+
 /// An entity tag without its quotes.
 fn bare(etag: &str) -> String {
     let etag = etag.trim();
@@ -301,6 +322,15 @@ mod tests {
             assert_eq!(parts(other), None);
         }
         assert_eq!(etag_of(&[[0; 16]]), "4ae71336e44bf9bf79d2752e234818a5-1");
+    }
+
+    #[test]
+    fn uploads_are_read() {
+        let text = "<L><Upload><Key>a%20b</Key><UploadId>1</UploadId></Upload><IsTruncated>true</IsTruncated>\
+                    <NextKeyMarker>a%20b</NextKeyMarker><NextUploadIdMarker>1</NextUploadIdMarker></L>";
+        let pair = (String::from("a b"), String::from("1"));
+        let found = Uploads::parse(&xml::parse(text.as_bytes(), "L").unwrap());
+        assert_eq!(found, Some(Uploads { uploads: vec![pair.clone()], next: Some(pair) }));
     }
 
     #[test]

@@ -96,6 +96,9 @@ async fn import(
     let plan =
         Wanted { policy, prefix: wanted.prefix.clone(), delete: wanted.delete, parallel: usize::from(wanted.parallel) };
     let mut copier = Copier::new(transfer, (Arc::clone(&notes), state), plan, bar);
+    if copier.state.pass > 1 {
+        copier.tidy().await?;
+    }
     let quiet = copier.run().await.context("interrupted; the same command goes on from here")?;
     let totals = notes.totals(copier.state.pass)?;
     let left = totals.left;

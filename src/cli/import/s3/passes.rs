@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use http::Method;
 
-use super::answers::{Listed, shown};
+use super::answers::{Listed, Uploads, shown};
 use super::notes::{Changes, Found, ID, Kind, Notes, Row, State};
 use super::service::{Ask, Failure, Kind as FailureKind};
 use super::transfer::{Outcome, Transfer, Write, list};
@@ -66,6 +66,33 @@ impl<'a> Copier<'a> {
     pub fn new(transfer: &'a Transfer, (notes, state): (Arc<Notes>, State), wanted: Wanted, bar: Bar) -> Self {
         let (done, found) = (Changes::default(), Found::default());
         Self { transfer, notes, state, passes: Vec::new(), wanted, done, found, seen: 0, bar }
+    }
+
+    /// Gives up the uploads that an interrupted run has left.
+    pub async fn tidy(&self) -> anyhow::Result<()> {
+        let target = &self.transfer.target;
+        let mut after: Option<(String, String)> = None;
+        loop {
+            let mut query = vec![("uploads", ""), ("encoding-type", "url"), ("prefix", self.wanted.prefix.as_str())];
+            if let Some((key, upload)) = &after {
+                query.extend([("key-marker", key.as_str()), ("upload-id-marker", upload.as_str())]);
+            }
+            let ask = || Ask::new(Method::GET, "", &query);
+            let listed = target.patiently(async || target.document(ask(), "ListMultipartUploadsResult").await).await?;
+            let page = Uploads::parse(&listed).context("the server's uploads cannot be read")?;
+            let ids: Vec<[u8; ID]> = page.uploads.iter().map(|(key, _)| self.state.id(key)).collect();
+            for ((key, upload), row) in page.uploads.iter().zip(self.rows(ids).await?) {
+                if row.is_some_and(|row| row.kind == Kind::Intended) {
+                    let query = [("uploadId", upload.as_str())];
+                    // Where that fails the server removes it by itself, later.
+                    let _ = target.ask(Ask::new(Method::DELETE, key, &query)).await;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes passes until one finds nothing; whether one did.
