@@ -104,6 +104,69 @@ for (const javaScriptEnabled of [true, false]) {
     assert.deepEqual(left, []);
   });
 
+  test(`versions are looked at, made current, deleted for good, and what was deleted comes back, ${how}`, async (t) => {
+    const { server, page, base, trouble } = await loggedIn(t, { javaScriptEnabled });
+    const bucket = files(server);
+    await bucket.makeBucket('papers', server.env.AWS_REGION);
+    const text = async () => {
+      const parts = [];
+      for await (const part of await bucket.getObject('papers', key)) parts.push(part);
+      return Buffer.concat(parts).toString();
+    };
+    const key = `deep/a <b> & ${EVIL.slice(0, 30)}.txt`;
+    await bucket.putObject('papers', key, 'before versions');
+    await page.goto(`${base}/buckets/papers`);
+    assert.equal(await page.locator('text=Show deleted').count(), 0, 'only where versions are kept');
+    await bucket.setBucketVersioning('papers', { Status: 'Enabled' });
+    for (let at = 0; at < 120; at += 1) await bucket.putObject('papers', key, `text ${at}`, undefined, { 'content-type': 'text/plain', 'x-amz-meta-nth': String(at) });
+    await bucket.putObject('papers', `${key}-other`, 'not this one');
+    const object = `${base}/buckets/papers/object?key=${encodeURIComponent(key)}`;
+    await page.goto(object);
+    const rows = page.locator('section[aria-labelledby=versions] tbody tr');
+    assert.equal(await rows.count(), 50);
+    assert.match(await rows.first().innerText(), /newest/);
+
+    // The oldest version, three pages on.
+    for (let more = 0; more < 2; more += 1) await page.click('.pager >> text=Next page');
+    assert.equal(await rows.count(), 21);
+    const [download] = await Promise.all([page.waitForEvent('download'), rows.last().getByText('Download').click()]);
+    assert.equal((await download.createReadStream().then((stream) => stream.toArray())).join(''), 'before versions');
+    const opened = await rows.nth(19).getByText('Open').getAttribute('href');
+    assert.notEqual(new URL(opened).origin, base);
+    assert.equal(await (await fetch(opened)).text(), 'text 0');
+    await rows.nth(19).getByRole('button', { name: /^Make the version/ }).click();
+    assert.match(await page.innerText('main'), /current again/);
+    assert.equal(await text(), 'text 0');
+    assert.equal((await bucket.statObject('papers', key)).metaData.nth, '0');
+
+    // The newest for good: the one below is current again.
+    await rows.first().getByText('Delete…').click();
+    assert.match(await page.innerText('main'), /destroyed for good/);
+    assert.equal(await text(), 'text 0', 'asked first');
+    await page.click('button.danger');
+    assert.match(await page.innerText('main'), /The version is gone/);
+    assert.equal(await text(), 'text 119');
+
+    // Deleted twice, and brought back from the folder.
+    await page.goto(object);
+    await page.click('.actions >> text=Delete');
+    assert.match(await page.innerText('main'), /can be brought back/);
+    await page.click('button.danger');
+    await bucket.removeObject('papers', key);
+    assert.equal((await page.goto(object)).status(), 200);
+    assert.match(await page.innerText('main'), /It is deleted/);
+    await page.goto(`${base}/buckets/papers`);
+    await page.click('text=Show deleted');
+    await page.click('text=deep/');
+    assert.equal(await page.locator('tbody tr').count(), 1);
+    await page.click('text=Undelete');
+    assert.match(await page.innerText('main'), /The object is back/);
+    assert.equal(await text(), 'text 119');
+    await page.goto(`${base}/buckets/papers/deleted?prefix=deep%2F`);
+    assert.match(await page.innerText('main'), /Nothing was deleted here/);
+    assert.deepEqual(trouble, []);
+  });
+
   test(`a prefix is opened to everybody and closed again, ${how}`, async (t) => {
     const { server, page, base, trouble } = await loggedIn(t, { javaScriptEnabled });
     const bucket = files(server);

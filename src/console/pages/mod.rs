@@ -27,6 +27,7 @@ mod setup;
 mod sites;
 mod theme;
 mod upstreams;
+mod versions;
 
 use axum::routing::{get, post};
 use axum::{Router, middleware};
@@ -57,6 +58,11 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets/{bucket}/upload", post(objects::upload))
         .route("/buckets/{bucket}/object", get(objects::show))
         .route("/buckets/{bucket}/download", get(objects::download))
+        .route("/buckets/{bucket}/versions", get(versions::show))
+        .route("/buckets/{bucket}/versions/restore", post(versions::restore))
+        .route("/buckets/{bucket}/versions/remove", get(versions::ask_remove).post(versions::remove))
+        .route("/buckets/{bucket}/versions/undelete", post(versions::undelete))
+        .route("/buckets/{bucket}/deleted", get(versions::deleted))
         .route("/buckets/{bucket}/picture", get(objects::picture))
         .route("/buckets/{bucket}/share", post(objects::share))
         .route("/buckets/{bucket}/remove", get(objects::ask_remove).post(objects::remove))

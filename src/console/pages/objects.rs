@@ -12,6 +12,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::buckets::{bucket_name, fault};
 use super::mail::sentence;
+use super::versions::{self, Versions, deleted_page, version_id};
 use crate::console::paging::Pager;
 use crate::console::{
     Answer, Confirm, Console, Fault, Flash, Form, Frame, Page, Section, Upload, foreign, format, page,
@@ -19,7 +20,8 @@ use crate::console::{
 use crate::http::multipart::Multipart;
 use crate::http::{Body, uri};
 use crate::objects::{
-    BodyError, BucketName, Condition, ListQuery, Metadata, ObjectInfo, ObjectKey, ObjectSummary, PutExpect, RangeSpec,
+    BodyError, BucketName, Condition, ListQuery, Metadata, ObjectError, ObjectInfo, ObjectKey, ObjectSummary,
+    PutExpect, RangeSpec, Target, Versioning,
 };
 
 /// Rows of a page.
@@ -40,7 +42,7 @@ const EXPIRIES: [(u64, &str); 5] =
     [(900, "15 minutes"), (3600, "1 hour"), (86_400, "1 day"), (259_200, "3 days"), (604_800, "7 days")];
 
 /// How long an address works that is opened at once.
-const OPENED_FOR: Duration = Duration::from_mins(5);
+pub(super) const OPENED_FOR: Duration = Duration::from_mins(5);
 
 #[derive(Template)]
 #[template(path = "objects.html", whitespace = "preserve")]
@@ -54,6 +56,8 @@ struct List {
     folders: Vec<(String, String)>,
     objects: Vec<(String, String, ObjectSummary)>,
     upload: String,
+    /// The page of what was deleted here, where that is kept.
+    deleted: Option<String>,
     pager: Pager,
 }
 
@@ -73,12 +77,7 @@ pub async fn list(State(console): State<Console>, page: Page, Path(bucket): Path
     let folders = found.common_prefixes.iter().map(|folder| (here(folder), folder_page(&bucket, folder)));
     let objects = found.objects.into_iter();
     let objects = objects.map(|object| (here(&object.key), object_page(&bucket, &object.key), object));
-    let mut above = Vec::new();
-    for (at, _) in prefix.match_indices('/') {
-        let folder = prefix.get(..=at).unwrap_or_default();
-        let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-        above.push((name, folder_page(&bucket, folder)));
-    }
+    let kept = console.world().objects.versioning(&bucket).await.map_err(fault)? != Versioning::Off;
     let frame = page.frame(bucket.as_str(), Section::Buckets);
     let csrf = uri::encode_component(frame.csrf_token());
     page::show(&List {
@@ -86,7 +85,8 @@ pub async fn list(State(console): State<Console>, page: Page, Path(bucket): Path
         pager: Pager::new(&format!("/buckets/{bucket}"), &[("prefix", &prefix)], after, found.next.as_deref()),
         folders: folders.collect(),
         objects: objects.collect(),
-        above,
+        deleted: kept.then(|| deleted_page(&bucket, &prefix)),
+        above: above(&prefix, |folder| folder_page(&bucket, folder)),
         prefix,
         bucket,
         frame,
@@ -142,6 +142,7 @@ struct Object {
     picture: bool,
     text: Option<String>,
     cut: bool,
+    versions: Versions,
     open: Option<String>,
     expiries: [(u64, &'static str); 5],
     shared: Option<(String, &'static str)>,
@@ -181,7 +182,11 @@ async fn show_with(
 ) -> Answer {
     let (bucket, name) = (bucket_name(bucket)?, object_key(key)?);
     let world = console.world();
-    let info = world.objects.head(&bucket, &name).await.map_err(fault)?;
+    let info = match world.objects.head(&bucket, &name).await {
+        Err(ObjectError::DeleteMarker { .. }) => return versions::show_key(console, page, bucket, &name).await,
+        info => info.map_err(fault)?,
+    };
+    let versions = Versions::find(console, page, (&bucket, &name), "").await?;
     let kind = kind(&info);
     let picture = PICTURES.contains(&kind.as_str()) && info.size <= PICTURE_MAX;
     let (mut text, mut cut) = (None, false);
@@ -198,7 +203,7 @@ async fn show_with(
     let secure = page.entry().is_secure();
     let inline = [("response-content-disposition", "inline")];
     let open = world.share.link((bucket.as_str(), key), &inline, OPENED_FOR, secure, world.clock.now());
-    let folder = key.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+    let folder = folder_of(key);
     let title = key.rsplit('/').find(|part| !part.is_empty()).unwrap_or(key);
     page::show(&Object {
         frame: page.frame(title, Section::Buckets),
@@ -211,17 +216,20 @@ async fn show_with(
         picture,
         text,
         cut,
+        versions,
         expiries: EXPIRIES,
         shared,
     })
 }
 
-/// `GET /buckets/{bucket}/download?key=`.
+/// `GET /buckets/{bucket}/download?key=&version=`: the newest version without one.
 pub async fn download(State(console): State<Console>, page: Page, Path(bucket): Path<String>) -> Answer {
     let (bucket, key) = (bucket_name(&bucket)?, object_key(page.query("key"))?);
-    let found = console.world().objects.get(&bucket, &key, None).await.map_err(fault)?;
+    let version = Some(page.query("version")).filter(|version| !version.is_empty()).map(version_id).transpose()?;
+    let target = Target { key, version };
+    let found = console.world().objects.get_version(&bucket, &target, None).await.map_err(fault)?;
     let size = found.info.size;
-    let mut response = foreign::download(key.as_str(), Body::from_stream(found.body));
+    let mut response = foreign::download(target.key.as_str(), Body::from_stream(found.body));
     response.headers_mut().insert(header::CONTENT_LENGTH, size.into());
     Ok(response)
 }
@@ -241,8 +249,19 @@ pub async fn picture(State(console): State<Console>, page: Page, Path(bucket): P
 /// `GET /buckets/{bucket}/remove?key=`.
 pub async fn ask_remove(State(console): State<Console>, page: Page, Path(bucket): Path<String>) -> Answer {
     let (bucket, key) = (bucket_name(&bucket)?, object_key(page.query("key"))?);
-    console.world().objects.head(&bucket, &key).await.map_err(fault)?;
-    let text = format!("{key} in {bucket} is destroyed; no copy is kept here.");
+    let objects = &console.world().objects;
+    objects.head(&bucket, &key).await.map_err(fault)?;
+    let text = match objects.versioning(&bucket).await.map_err(fault)? {
+        Versioning::Enabled => {
+            format!("{key} in {bucket} is deleted; its versions are kept, and it can be brought back.")
+        }
+        Versioning::Suspended => {
+            format!(
+                "{key} in {bucket} is deleted; only versions of the time when the bucket kept them are there afterwards."
+            )
+        }
+        Versioning::Off => format!("{key} in {bucket} is destroyed; no copy is kept here."),
+    };
     let frame = page.frame("Delete this object?", Section::Buckets);
     Confirm::new(frame, text, "Delete the object", object_page(&bucket, key.as_str())).with("key", key.as_str()).show()
 }
@@ -251,15 +270,30 @@ pub async fn ask_remove(State(console): State<Console>, page: Page, Path(bucket)
 pub async fn remove(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
     let (bucket, key) = (bucket_name(&bucket)?, object_key(form.fields.text("key"))?);
     console.world().objects.delete(&bucket, &key, Condition::Any).await.map_err(fault)?;
-    let folder = key.as_str().rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-    form.page.redirect_saying(&folder_page(&bucket, &folder), &Flash::good("The object is gone."))
+    form.page.redirect_saying(&folder_page(&bucket, &folder_of(key.as_str())), &Flash::good("The object is gone."))
 }
 
-fn object_key(text: &str) -> Result<ObjectKey, Fault> {
+pub(super) fn object_key(text: &str) -> Result<ObjectKey, Fault> {
     text.parse().map_err(|_no_key| Fault::not_found("object"))
 }
 
-fn folder_page(bucket: &BucketName, prefix: &str) -> String {
+/// The folder a key is in: empty, or with a slash at its end.
+pub(super) fn folder_of(key: &str) -> String {
+    key.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default()
+}
+
+/// The folders that lead to `prefix`: name and address.
+pub(super) fn above(prefix: &str, address: impl Fn(&str) -> String) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (at, _) in prefix.match_indices('/') {
+        let folder = prefix.get(..=at).unwrap_or_default();
+        let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        out.push((name, address(folder)));
+    }
+    out
+}
+
+pub(super) fn folder_page(bucket: &BucketName, prefix: &str) -> String {
     if prefix.is_empty() {
         return format!("/buckets/{bucket}");
     }
