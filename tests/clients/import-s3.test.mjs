@@ -85,6 +85,12 @@ async function put({ send }, key, body, rest = {}) {
   await send('PutObject', { Key: key, Body: body, ...rest });
 }
 
+/** An object in parts of 5 MiB. */
+async function inParts({ objects }, key, size) {
+  const params = { Bucket: BUCKET, Key: key, Body: content(key, size) };
+  await new Upload({ client: objects, partSize: 5 * MIB, params }).done();
+}
+
 /** Several hundred small objects, `at` a time. */
 async function many(from, count, name = (at) => `many/${String(at).padStart(4, '0')}`) {
   for (let at = 0; at < count; at += 20) {
@@ -171,7 +177,7 @@ test('what has changed is copied again, and what is gone goes when that is asked
 test('it goes on where it was killed, and comes to the same', async (t) => {
   const it = await both(t);
   await many(it.from, 600);
-  await put(it.from, 'zz/large', content('zz', 66 * MIB));
+  await inParts(it.from, 'zz/large', 32 * MIB);
   // Killed twice: among small objects, and within the large one.
   const there = async (prefix) => (await it.to.send('ListObjectsV2', { Prefix: prefix }).catch(() => ({}))).KeyCount ?? 0;
   const uploading = async () => ((await it.to.send('ListMultipartUploads').catch(() => ({}))).Uploads ?? []).length > 0;
@@ -249,17 +255,36 @@ test('what is wrong is said as the source says it', async (t) => {
   assert.deepEqual([rest.code, rest.here, rest.left_out], [0, 2, 0], rest.stderr);
 });
 
+test('a source behind TLS is trusted by an authority that is named, and one may have its buckets in the host', async (t) => {
+  const { source, from, data, env, to } = await both(t);
+  await many(from, 40);
+  await put(from, 'a//b +', '1');
+  const imported = (url, ...flags) => run(mainstay, ['--data', data, 'import', 's3', url, ...flags], { env });
+  const secure = `https://s3.localhost:${source.ports.https}/${BUCKET}`;
+  const untrusted = await imported(secure);
+  assert.equal(untrusted.code, 1);
+  assert.match(untrusted.stderr, /no connection to s3\.localhost: .*certificate/i);
+  const trusted = await imported(secure, '--ca-file', join(source.data, 'edge/self-signed.pem'));
+  assert.equal(trusted.code, 0, trusted.stderr);
+  const host = await imported(`http://localhost:${source.ports.s3}/${BUCKET}`, '--virtual-host', '--into', 'other');
+  assert.equal(host.code, 0, host.stderr);
+  const keys = Object.keys(await contents(from));
+  assert.deepEqual(Object.keys(await contents(to)), keys);
+  assert.deepEqual(Object.keys(await contents(to, 'other')), keys);
+});
+
 test('connections that break and answers that may pass are tried again', async (t) => {
   const { from, to, endpoint, data, env } = await both(t);
   await many(from, 60);
-  await put(from, 'zz/large', content('zz', 66 * MIB));
+  await inParts(from, 'zz/large', 12 * MIB);
   const { hostname, port } = new URL(endpoint);
   // In front of the source: cuts some connections after some bytes, answers some requests by itself.
-  let turn = 0;
+  let [turn, slowed, cuts] = [0, 0, 0];
   const proxy = createServer((socket) => {
     turn += 1;
-    const cut = turn % 3 === 0 ? 3 * MIB : Infinity;
-    if (turn % 5 === 0) {
+    const cut = turn % 2 === 0 ? 20_000 : 8 * MIB;
+    if (turn % 4 === 3) {
+      slowed += 1;
       const body = '<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>';
       socket.once('data', () => socket.end(`HTTP/1.1 503 Slow Down\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`));
       return;
@@ -269,8 +294,9 @@ test('connections that break and answers that may pass are tried again', async (
     socket.on('data', (piece) => behind.write(piece)).on('error', () => behind.destroy());
     behind.on('data', (piece) => {
       passed += piece.length;
-      if (passed > cut) return socket.destroy();
-      return socket.write(piece);
+      if (passed <= cut) return socket.write(piece);
+      cuts += 1;
+      return socket.destroy();
     });
     behind.on('error', () => socket.destroy()).on('close', () => socket.destroy());
     socket.on('close', () => behind.destroy());
@@ -280,7 +306,7 @@ test('connections that break and answers that may pass are tried again', async (
   const url = `http://127.0.0.1:${proxy.address().port}/${BUCKET}`;
   const done = await run(mainstay, ['--data', data, 'import', 's3', url, '--json'], { env });
   assert.equal(done.code, 0, done.stderr);
-  assert.ok(turn > 5, `${turn} connections`);
+  assert.ok(slowed > 0 && cuts > 2, `${slowed} answers, ${cuts} cuts`);
   const [there, here] = [await contents(from), await contents(to)];
   assert.deepEqual(Object.keys(here), Object.keys(there));
   for (const [key, { bytes }] of Object.entries(there)) assert.equal(here[key].bytes, bytes, key);

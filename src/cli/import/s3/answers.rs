@@ -35,7 +35,7 @@ pub(super) struct Listed {
     /// Without quotes.
     pub etag: String,
     pub size: u64,
-    /// When it was last changed, in whole seconds; 0 when nobody says.
+    /// When it was last changed, in ms since 1970; 0 when nobody says.
     pub modified: u64,
 }
 
@@ -75,7 +75,7 @@ impl Page {
             page.objects.push(Listed {
                 etag: bare(entry.word_of("ETag").ok_or_else(|| wrong("an object has no ETag"))?),
                 size: size.ok_or_else(|| wrong("an object has no size"))?,
-                modified: entry.word_of("LastModified").and_then(seconds).unwrap_or(0),
+                modified: entry.word_of("LastModified").and_then(millis).unwrap_or(0),
                 key,
             });
         }
@@ -116,9 +116,9 @@ fn bare(etag: &str) -> String {
 }
 
 /// A moment of RFC 3339.
-fn seconds(text: &str) -> Option<u64> {
+fn millis(text: &str) -> Option<u64> {
     let at: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(at.as_second()).ok()
+    u64::try_from(at.as_millisecond()).ok()
 }
 
 /// A checksum the source has of an object.
@@ -137,6 +137,7 @@ pub(super) struct Head {
     pub etag: String,
     /// Bytes of the answer's body, or of the one a `HEAD` stands for.
     pub length: u64,
+    /// When it was last changed, in seconds since 1970, which is all that this header tells; 0 when it is missing.
     pub modified: u64,
     /// Number of tags.
     pub tags: u32,
@@ -268,7 +269,7 @@ mod tests {
     fn a_page_is_read_with_keys_encoded_or_not() {
         let found = page(&format!("<EncodingType>url</EncodingType>{}", entry("a+b%2Bc%2F%C3%BC/d"))).unwrap();
         let listed =
-            Listed { key: String::from("a b+c/ü/d"), etag: String::from("ab"), size: 7, modified: 1_793_527_200 };
+            Listed { key: String::from("a b+c/ü/d"), etag: String::from("ab"), size: 7, modified: 1_793_527_200_500 };
         assert_eq!(found, Page { objects: vec![listed], ..Page::default() });
         let found = page(&format!(
             "{}<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",

@@ -9,7 +9,7 @@ use http::Method;
 use super::answers::{Head, Listed, Sum, etag_of, range};
 use super::feed::{Claims, Digests};
 use super::service::{Ask, Failure, Kind, Sent};
-use super::transfer::{Outcome, Transfer, Write, chunked, conditional, is_still, listed_again, settle, stored_etag};
+use super::transfer::{Outcome, Transfer, Write, chunked, conditional, is_still, settle, stored_etag};
 use crate::base::ids::hex;
 use crate::s3::checksum::Algorithm;
 use crate::s3::xml::Writer;
@@ -109,7 +109,7 @@ impl Transfer {
         if let Some(whole) = &whole {
             whole.check(&claims)?;
         }
-        self.complete(upload, head, write, &parts).await
+        self.complete(upload, write, &parts).await
     }
 
     /// Copies the part that begins at `at`.
@@ -171,13 +171,7 @@ impl Transfer {
         Ok((Part { md5, sum: passed.digests.sum(), bytes }, passed.whole))
     }
 
-    async fn complete(
-        &self,
-        upload: &Upload<'_>,
-        head: &Head,
-        write: Write,
-        parts: &[Part],
-    ) -> Result<Outcome, Failure> {
+    async fn complete(&self, upload: &Upload<'_>, write: Write, parts: &[Part]) -> Result<Outcome, Failure> {
         let mut xml = Writer::new("CompleteMultipartUpload");
         for (number, part) in (1_u32..).zip(parts) {
             xml.start("Part").leaf("PartNumber", number).leaf("ETag", format_args!("\"{}\"", hex(&part.md5)));
@@ -201,8 +195,7 @@ impl Transfer {
         if done.word_of("ETag").map(|etag| etag.trim_matches('"')) != Some(etag.as_str()) {
             return Err(Failure::new(Kind::Passing, "the server has joined other parts than were sent"));
         }
-        let object = listed_again(&upload.object.key, head);
-        Ok(Outcome::Copied { object, etag })
+        Ok(Outcome::Copied { object: upload.object.clone(), etag })
     }
 }
 

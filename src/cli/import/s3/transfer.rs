@@ -20,7 +20,7 @@ const CHANGES: u32 = 5;
 /// What became of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The server has it: as it is at the source, and the ETag it has at the server.
+    /// The server has it: as it was listed, and the ETag it has at the server.
     Copied { object: Listed, etag: String },
     /// The source does not have it any more.
     Gone,
@@ -123,7 +123,7 @@ impl Transfer {
         if etag != crate::base::ids::hex(&digests.md5()) {
             return Err(Failure::new(Kind::Passing, "the server has stored other bytes than were sent"));
         }
-        Ok(Outcome::Copied { object: listed_again(&object.key, &head), etag })
+        Ok(Outcome::Copied { object: object.clone(), etag })
     }
 
     /// The server has an object of this name: its own, unless an earlier try has written it and its answer was lost.
@@ -227,8 +227,13 @@ pub(super) async fn list(service: &Service, prefix: &str, token: Option<&str>) -
 }
 
 /// An object as a head tells of it.
-pub(super) fn listed_again(key: &str, head: &Head) -> Listed {
-    Listed { key: key.to_owned(), etag: head.etag.clone(), size: head.length, modified: head.modified }
+fn listed_again(key: &str, head: &Head) -> Listed {
+    Listed {
+        key: key.to_owned(),
+        etag: head.etag.clone(),
+        size: head.length,
+        modified: head.modified.saturating_mul(1000),
+    }
 }
 
 /// Fails when the answer is of another object than was listed. Not every source knows `If-Match`.
