@@ -5,6 +5,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { Client as Minio } from 'minio';
+
 import { startChromium } from './support/chromium.mjs';
 import { folder } from './support/folder.mjs';
 import { command, startMainstay } from './support/mainstay.mjs';
@@ -13,6 +15,23 @@ import { undo } from './support/scope.mjs';
 const EMAIL = 'ada@example.com';
 const PASSWORD = 'correct horse battery staple';
 const PAGES = ['/dashboard', '/dashboard?range=day', '/kv', '/kv/clients', '/scrub', '/upstreams', '/sites', '/bans', '/limits', '/backups', '/keys', '/settings', '/account', '/confirm'];
+
+const VERSIONS = ['/buckets/papers', '/buckets/papers/object?key=kept', '/buckets/papers/versions?key=gone', '/buckets/papers/deleted'];
+
+/** A bucket with an object of two versions, and with one that is deleted. */
+async function versions({ env }) {
+  const bucket = new Minio({
+    endPoint: env.MINIO_ENDPOINT,
+    port: Number(env.MINIO_PORT),
+    useSSL: false,
+    accessKey: env.MINIO_ACCESS_KEY,
+    secretKey: env.MINIO_SECRET_KEY,
+  });
+  await bucket.makeBucket('papers', env.AWS_REGION);
+  await bucket.setBucketVersioning('papers', { Status: 'Enabled' });
+  for (const key of ['kept', 'kept', 'gone']) await bucket.putObject('papers', key, key);
+  await bucket.removeObject('papers', 'gone');
+}
 
 /** A server of its own, and a browser on it whose pages must neither complain nor break the policy. */
 async function start(t, { javaScriptEnabled = true, viewport = { width: 1280, height: 900 }, colorScheme = 'light' } = {}) {
@@ -207,7 +226,8 @@ for (const colorScheme of ['light', 'dark']) {
       await look('/', 'welcome');
       await look(await setupPath(server), 'setup');
       await claim(world);
-      for (const path of PAGES) await look(path);
+      await versions(server);
+      for (const path of [...PAGES, ...VERSIONS]) await look(path);
       await look('/keys/env');
       await page.context().clearCookies();
       await look('/login');
