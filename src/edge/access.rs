@@ -5,7 +5,8 @@
 //!
 //! A line: `{"time":"2026-11-20T19:04:05.123Z","client":"192.0.2.1","method":"GET","host":"example.com","path":"/",
 //! "status":200,"bytes":512,"ms":1.25,"upstream_ms":1.1,"agent":"curl/8"}`. `bytes` counts body bytes handed to the
-//! connection, `upstream_ms` is null when no app was asked. Values of query parameters that look like credentials are
+//! connection, `upstream_ms` is null when no app was asked. Of a site with `cache_answers` it also has `"cache":"hit"`, or
+//! why the app was asked (`miss`, `vary-miss`, `stale`, `request`, `method`, `bypass`), or `collapsed`. Values of query parameters that look like credentials are
 //! replaced, since a presigned URL in a log is a key in a log.
 
 use std::io::Write as _;
@@ -159,6 +160,7 @@ impl AccessLog {
             status: 0,
             bytes: 0,
             upstream: None,
+            cache: None,
         }
     }
 }
@@ -183,6 +185,8 @@ pub struct Entry {
     bytes: u64,
     /// How long the app took to its response head.
     pub upstream: Option<Duration>,
+    /// What the cache did, where there is one.
+    pub cache: Option<&'static str>,
 }
 
 impl Drop for Entry {
@@ -281,6 +285,9 @@ impl Entry {
         match self.upstream {
             Some(upstream) => write!(out, ",\"upstream_ms\":{}", ms(upstream))?,
             None => write!(out, ",\"upstream_ms\":null")?,
+        }
+        if let Some(cache) = self.cache {
+            write!(out, ",\"cache\":\"{cache}\"")?;
         }
         write!(out, ",\"agent\":")?;
         serde_json::to_writer(&mut *out, &self.agent)?;

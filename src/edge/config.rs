@@ -64,6 +64,9 @@ settings! {
         pub access_log_sample: u32 = 1,
         /// Size at which the request log starts a new file.
         pub access_log_size: ByteSize = ByteSize::mib(64),
+        /// Memory for kept answers of all sites with `cache_answers` together, with their heads and addresses. What was used
+        /// least recently makes room.
+        pub cache_memory: ByteSize = ByteSize::mib(32),
         /// Security headers added to a site's responses where the app did not set them itself.
         pub security: SecurityConfig = SecurityConfig::default(),
         /// Certificates in files. They come before those from an authority.

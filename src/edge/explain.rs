@@ -99,6 +99,15 @@ pub fn explain(config: &EdgeConfig, doors: &[&str], asking: &Asking) -> Result<V
         let service = forward.service.copies.first().and_then(|number| sites.peers().get(*number));
         out.push(format!("log-in: asks {}{}", service.map_or("", |peer| peer.name.as_str()), forward.shown()));
     }
+    if let Some(caching) = &site.caching {
+        out.push(match asking.method {
+            Method::GET | Method::HEAD => {
+                format!("cache: the app's answer is kept if it says so, up to {} bytes of body", caching.most())
+            }
+            Method::OPTIONS => "cache: not for this method".to_owned(),
+            _ => "cache: what is kept of this address goes when the app does not answer with an error".to_owned(),
+        });
+    }
     out.push(format!("limit: a body of {} bytes", site.body));
     match &site.target {
         Target::App(app) => {
@@ -137,6 +146,23 @@ mod tests {
             let lines = explain(&toml::from_str(&text).unwrap(), &[], &asking).unwrap();
             assert!(lines.contains(&format!("balance: {name}")), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn whether_an_answer_may_be_kept_is_told() {
+        let config: EdgeConfig = toml::from_str(
+            "[[sites]]\nupstream = \"127.0.0.1:3\"\ncache_answers = true\ncache_max_object = \"2 KiB\"\n",
+        )
+        .unwrap();
+        for (method, line) in [
+            (Method::GET, "cache: the app's answer is kept if it says so, up to 2048 bytes of body"),
+            (Method::POST, "cache: what is kept of this address goes when the app does not answer with an error"),
+        ] {
+            let asking = Asking { url: "https://a.example/".parse().unwrap(), method, from: None };
+            let lines = explain(&config, &[], &asking).unwrap();
+            assert!(lines.iter().any(|told| told == line), "{lines:?}");
+        }
+        assert!(!told("https://example.com/api/x", Method::GET).contains("cache:"));
     }
 
     #[test]

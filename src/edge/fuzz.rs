@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 
 use super::client::{Client, Network};
 use super::head::{check, for_upstream, is_websocket};
@@ -60,6 +60,60 @@ fn parse(bytes: &[u8]) -> Option<(Parts, SocketAddr)> {
     }
     let peer = if kind & 1 == 0 { ([192, 0, 2, 1], 7).into() } else { ([10, 0, 0, 1], 7).into() };
     Some((request.into_parts().0, peer))
+}
+
+/// Reads `bytes` as the lines of a request's head, an empty line, and those of an answer's, and judges whether that may be
+/// kept.
+///
+/// # Panics
+/// What must never be kept is, or times run backwards.
+pub fn cache(bytes: &[u8]) {
+    use std::time::Duration;
+
+    use super::cache::directives::{Control, Word};
+    use super::cache::freshness::{Arrival, Asked, Life};
+    use super::cache::storable::judge;
+    use super::cache::vary::Selecting;
+
+    let Some((status, rest)) = bytes.split_first() else { return };
+    let (mut sides, mut at) = ([HeaderMap::new(), HeaderMap::new()], 0);
+    for line in rest.split(|byte| *byte == b'\n') {
+        if line.is_empty() {
+            at = 1;
+            continue;
+        }
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (Some(name), Some(value)) = (line.get(..colon), line.get(colon + 1..)) else { continue };
+        if let (Ok(name), Ok(value), Some(side)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value.trim_ascii()), sides.get_mut(at))
+        {
+            side.append(name, value);
+        }
+    }
+    let [request, answer] = sides;
+    let Ok(status) = http::StatusCode::from_u16(200 + u16::from(*status)) else { return };
+    let control = Control::of(&answer);
+    let arrival = Arrival {
+        asked: Duration::from_secs(5),
+        received: Duration::from_secs(6),
+        at: crate::base::Timestamp::from_seconds(1_800_000_000),
+    };
+    let life = Life::of(status, &answer, &control, arrival);
+    assert!(life.age(Duration::from_secs(9)) >= life.age(Duration::from_secs(6)) + Duration::from_secs(3));
+    let asked = Asked::of(&request);
+    for second in [6, 7, 100, 1 << 40] {
+        let _ = life.standing(&control, &asked, Duration::from_secs(second));
+        let _ = life.outlives_errors(&control, &asked, Duration::from_secs(second));
+    }
+    if judge(&request, status, &answer, &control, &life).is_ok() {
+        assert!(!answer.contains_key(http::header::SET_COOKIE), "a cookie is kept");
+        assert!(!control.has(Word::Private), "what is private is kept");
+        assert!(!control.has(Word::NoStore) || control.has(Word::MustUnderstand), "no-store is kept");
+        let personal = request.contains_key(http::header::COOKIE) || request.contains_key(http::header::AUTHORIZATION);
+        assert!(!personal || control.is_for_all(), "what is personal is kept");
+        let selecting = Selecting::of(&answer, &request);
+        assert!(selecting.is_ok_and(|selecting| selecting.fits(&request)), "kept, but not even for who brought it");
+    }
 }
 
 /// Reads `bytes` as an nginx configuration. What comes of it must read as settings.
@@ -136,5 +190,12 @@ mod tests {
         head(lines);
         head(b"\x02GET http://a/\nhost: a\ntransfer-encoding: chunked\ncontent-length: 3");
         head(b"");
+    }
+
+    #[test]
+    fn answers_are_judged_and_hold_what_is_promised() {
+        cache(b"\x00accept: a\n\ncache-control: max-age=60\nvary: accept");
+        cache(b"\x00cookie: a=b\n\ncache-control: max-age=60\nage: 5\nexpires: 0");
+        cache(b"");
     }
 }

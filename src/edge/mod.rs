@@ -8,7 +8,7 @@
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
 //! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `mutual.rs` (clients' certificates), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
-//! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `doors.rs`
+//! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `cache/` (answers of apps kept for everybody), `doors.rs`
 //! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
@@ -17,6 +17,7 @@ mod acme;
 mod balance;
 mod basic;
 mod body;
+mod cache;
 mod certificate;
 mod client;
 mod compress;
@@ -45,6 +46,7 @@ mod peer;
 mod pool;
 mod proxy;
 pub mod reload;
+mod rules;
 mod security;
 mod shape;
 mod site_config;
@@ -79,6 +81,7 @@ pub use self::listen::Listeners;
 
 use self::access::AccessLog;
 use self::acme::Names;
+use self::cache::Cache;
 use self::compress::Compressors;
 use self::doors::Doors;
 use self::health::{Checker, Watched};
@@ -151,6 +154,8 @@ pub struct Edge {
     watched: Arc<ArcSwap<Watched>>,
     /// What is counted of each site.
     traffic: Arc<ArcSwap<Traffic>>,
+    /// Answers of apps.
+    cache: Arc<Cache>,
     /// The last requests.
     tail: Tail,
 }
@@ -189,6 +194,7 @@ impl Edge {
             asking: tls::asking_config(keeper.certificates())?,
         };
         let trusted = reload::trusted(config);
+        let cache = Cache::new(config.cache_memory.bytes(), Arc::clone(&clock), supervisor.clone(), &metrics);
         let mut edge = Self {
             http: listeners.http(),
             https: listeners.https(),
@@ -206,6 +212,7 @@ impl Edge {
             clock: Arc::clone(&clock),
             watched: Arc::default(),
             traffic: Arc::default(),
+            cache,
             tail: Tail::new(Arc::clone(&clock)),
         };
         let sites = Sites::new(config)?;

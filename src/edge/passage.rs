@@ -32,6 +32,8 @@ pub struct Passage {
     pub site: Option<Arc<SiteCounts>>,
     /// How long the app took to its response head.
     pub upstream: Option<Duration>,
+    /// What the cache did, in a word.
+    pub cache: Option<&'static str>,
 }
 
 /// What was asked, kept for the jails.
@@ -85,6 +87,7 @@ impl Passage {
                 host.as_str().clone_into(&mut entry.host);
             }
             entry.upstream = self.upstream;
+            entry.cache = self.cache;
             entry.status = status;
         }
         if entry.is_none() && self.site.is_none() {

@@ -13,30 +13,28 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::access::AccessLog;
-use super::acme::challenges::Challenges;
-use super::acme::internal::{self, Internal};
+use super::acme::internal;
 use super::basic::REMOTE_USER;
 use super::body::{RequestBody, ResponseBody};
-use super::client::{Client, Network};
+use super::cache::{Reply, Visit, Visited};
+use super::client::Client;
 use super::compress::{self, Compressors};
-use super::doors::{Doors, OnPlainHttp};
+use super::doors::OnPlainHttp;
 use super::forward::{ForwardAuth, Identity};
 use super::guard::Barred;
 use super::head::{self, Refusal};
 use super::host::Host;
-use super::jails::Jails;
 use super::metrics::EdgeMetrics;
 use super::mutual::{self, Secured, Unproven};
 use super::pages::{self, Form};
 use super::passage::{Asked, Passage};
-use super::pool::{Answered, Failure, Lease, Pools};
+use super::pool::{Answered, Failure, Lease};
+use super::rules::Current;
 use super::security;
 use super::shape::{self, NoPath};
-use super::sites::{Miss, Site, Sites};
+use super::sites::{Miss, Site};
 use super::target::Target;
-use super::traffic::Traffic;
 use super::upgrade::Tunnels;
-use crate::bans::Bans;
 use crate::base::Clock;
 use crate::http::handler::Answer;
 use crate::http::{Body, Handler, Peer};
@@ -75,40 +73,6 @@ enum Whose {
     Own,
     /// The app's.
     App,
-}
-
-/// What all workers share and no request changes. A reload puts others in their place.
-#[derive(Debug)]
-pub struct Rules {
-    /// Which site answers what.
-    pub sites: Sites,
-    /// What is counted of each site.
-    pub traffic: Arc<Traffic>,
-    /// Who is banned.
-    pub bans: Bans,
-    /// Who gets banned for what; `None` while no jail is at work.
-    pub jails: Option<Arc<Jails>>,
-    /// Mainstay's own doors.
-    pub doors: Arc<Doors>,
-    /// Answers to an authority's challenges.
-    pub challenges: Arc<Challenges>,
-    /// The internal authority, whose root is given out.
-    pub internal: Option<Arc<Internal>>,
-    /// Proxies in front that are believed.
-    pub trusted: Vec<Network>,
-    /// The port plain HTTP is sent on to; `None` serves it.
-    pub redirect_to: Option<u16>,
-    /// Longest silence on a WebSocket.
-    pub tunnel_idle: Duration,
-}
-
-/// What one worker answers by now. A request goes to its end with what it began with.
-#[derive(Debug)]
-pub struct Current {
-    /// Shared by all workers.
-    pub rules: Arc<Rules>,
-    /// This worker's connections to apps.
-    pub pools: Pools,
 }
 
 /// One worker's handler of requests.
@@ -171,7 +135,7 @@ impl Proxy {
 
     async fn answer(
         &self,
-        current: &Current,
+        current: &Arc<Current>,
         request: Request<Body>,
         peer: Peer,
         passage: &mut Passage,
@@ -248,7 +212,7 @@ impl Proxy {
     /// The answer of one site, and whose words it holds.
     async fn serve(
         &self,
-        current: &Current,
+        current: &Arc<Current>,
         site: &Site,
         asked: Question,
         passage: &mut Passage,
@@ -300,6 +264,8 @@ impl Proxy {
                 }
             }
         }
+        // Where answers are kept, they are found by what the client asked for.
+        let place = site.caching.as_ref().map(|caching| (caching, place_of(&parts.uri)));
         if let Some(shape) = &site.shape {
             match shape.rewritten(&parts.uri) {
                 Ok(Some(target)) => parts.uri = target.into(),
@@ -361,28 +327,45 @@ impl Proxy {
             outgoing.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
 
-        // 6. The app.
+        // 6. The app, or what it answered before.
         let progress = outgoing.body().progress();
         let asked = self.clock.monotonic();
-        let outcome = current.pools.send(app, wish, outgoing).await;
+        let Visited { reply, status, asked_app } = match place {
+            None => Visited::plain(current.pools.send(app, wish, outgoing).await),
+            Some((caching, target)) => {
+                let (host, secure) = (&host, client.secure);
+                let visit = Visit { current, site, caching, app, wish, host, secure, target, form };
+                // Boxed, so that requests without a cache do not carry its state.
+                Box::pin(visit.answer(outgoing)).await
+            }
+        };
         let took = self.clock.monotonic().saturating_sub(asked);
-        passage.upstream = Some(took);
-        let Answered { response, lease, at } = match outcome {
-            Ok(answered) => answered,
-            Err(failure) => match progress.refusal() {
+        passage.upstream = asked_app.then_some(took);
+        passage.cache = status.map(|status| status.word());
+
+        // 7. The answer.
+        let (mut response, at) = match reply {
+            Reply::Ready(response, at) => (response, at),
+            Reply::App(Err(failure)) => match progress.refusal() {
                 Some(refusal) => return own(self.refused(refusal, form)),
                 None => return own(self.failed(&failure, form)),
             },
+            Reply::App(Ok(Answered { response, lease, at })) => {
+                match (response.status() == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
+                    (true, Some(client)) => (self.switch(response, client, current.rules.tunnel_idle), Some(at)),
+                    (true, None) => return own(pages::unavailable(StatusCode::BAD_GATEWAY, form)),
+                    (false, _) => (Self::stream(response, lease), Some(at)),
+                }
+            }
         };
-
-        // 7. The answer.
-        self.metrics.upstream_seconds.observe(took.as_secs_f64());
-        let mut response = match (response.status() == StatusCode::SWITCHING_PROTOCOLS, upgrade) {
-            (true, Some(client)) => self.switch(response, client, current.rules.tunnel_idle),
-            (true, None) => return own(pages::unavailable(StatusCode::BAD_GATEWAY, form)),
-            (false, _) => self.compressors.apply(site.compress, compressed, true, Self::stream(response, lease)),
-        };
-        let bound = app.binding(at, wish, client.secure);
+        if asked_app {
+            self.metrics.upstream_seconds.observe(took.as_secs_f64());
+        }
+        if let Some(status) = status {
+            status.mark(response.headers_mut());
+        }
+        response = self.compressors.apply(site.compress, compressed, true, response);
+        let bound = at.and_then(|at| app.binding(at, wish, client.secure));
         for cookie in bound.into_iter().chain(cookies) {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
@@ -483,6 +466,11 @@ fn dress(site: &Site, headers: &mut HeaderMap, host: &Host, secure: bool) {
     if !site.headers.is_empty() {
         security::apply(&site.headers, headers);
     }
+}
+
+/// Path and query of `uri` as text.
+fn place_of(uri: &Uri) -> String {
+    uri.path_and_query().map_or_else(String::new, |target| target.as_str().to_owned())
 }
 
 /// The same place over HTTPS on `port`.

@@ -14,7 +14,8 @@ use super::config::EdgeConfig;
 use super::error::EdgeError;
 use super::jails::{self, Jails};
 use super::pool::Pools;
-use super::proxy::{Current, Proxy, Rules};
+use super::proxy::Proxy;
+use super::rules::{Current, Rules};
 use super::sites::Sites;
 use super::traffic::Traffic;
 use super::worker::{DOOR, Serving};
@@ -52,6 +53,7 @@ impl Edge {
         let rules = self.rules(config, sites, jails);
         self.watched.store(Arc::new(rules.sites.watched()));
         self.bans.set_rules(jails::rules(config));
+        self.cache.reload(config.cache_memory.bytes(), &rules.sites);
         self.traffic.store(Arc::clone(&rules.traffic));
         for hand in &self.crew {
             let current = self.current(config, &rules, Some(&hand.proxy.current.load().pools));
@@ -88,6 +90,7 @@ impl Edge {
             doors: Arc::clone(&self.doors),
             challenges: self.keeper.challenges(),
             internal: self.keeper.internal(),
+            cache: Arc::clone(&self.cache),
             trusted: trusted(config),
             redirect_to: self.https.filter(|_| config.redirect_https).map(|address| address.port()),
             tunnel_idle: config.timeouts.upgrade.duration(),

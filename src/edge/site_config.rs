@@ -138,6 +138,13 @@ settings! {
         /// is: compressed, its length would tell something of a secret in it to who can choose another part of it. What is
         /// compressed already, a part, marked `no-transform`, an event stream, or below 512 bytes is always left as it is.
         pub compress: Compress = Compress::Public,
+        /// Keep the app's answers for everybody, as far as they say so (`Cache-Control`, `Expires`, `Vary`; RFC 9111): a
+        /// shared cache, in memory. An answer that sets a cookie is never kept, and one to a request with a cookie or
+        /// `Authorization` only if it says `public` or `s-maxage`. Not for a site with a log-in. `Cache-Status` in the answer
+        /// says what was done.
+        pub cache_answers: bool = false,
+        /// Largest body of an answer that is kept.
+        pub cache_max_object: ByteSize = ByteSize::mib(1),
         /// Add security headers.
         pub security_headers: bool = true,
         /// Which security headers: `standard` is what `edge.security` says; `strict` adds a content security policy that

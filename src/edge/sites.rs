@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::basic::BasicAuth;
+use super::cache::Caching;
 use super::compress::Compress;
 use super::config::{EdgeConfig, SiteConfig};
 use super::error::ConfigError;
@@ -67,6 +68,8 @@ pub struct Site {
     pub basic: Option<Arc<BasicAuth>>,
     /// Who says whether a request goes on.
     pub forward: Option<Arc<ForwardAuth>>,
+    /// Which of its app's answers are kept; `None` keeps none.
+    pub caching: Option<Arc<Caching>>,
 }
 
 /// A path prefix without final slash (the root is empty), and the site it leads to. Longest first in every list.
@@ -102,7 +105,7 @@ impl Sites {
     pub fn after(config: &EdgeConfig, before: Option<&Self>) -> Result<Self, ConfigError> {
         let counters = before.and_then(|sites| sites.counters.clone());
         let counters = counters.filter(|table| table.has_room_for(config.limits.rate_keys));
-        let maker = Maker::new(config, counters, before.map_or(&[], Self::peers))?;
+        let maker = Maker::new(config, counters, before)?;
         let mut table = Self { counters: Some(Arc::clone(&maker.counters)), ..Self::default() };
         for entry in &config.sites {
             let site = table.add(&maker, entry, "edge.sites.upstream")?;
@@ -172,6 +175,11 @@ impl Sites {
         self.sites.iter().map(|site| (Arc::clone(&site.name), site.target.kind()))
     }
 
+    /// Every site that keeps answers, and how it does.
+    pub fn caching(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Caching>)> {
+        self.sites.iter().filter_map(|site| Some((&site.name, site.caching.as_ref()?)))
+    }
+
     /// Every site that is an app: its name and the numbers of its copies.
     pub fn apps(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.sites.iter().filter_map(|site| match &site.target {
@@ -231,7 +239,7 @@ impl Sites {
                 return Ok(known);
             }
             // What is known of how it does goes on.
-            let before = maker.before.iter().find(|peer| peer.rules == rules);
+            let before = maker.before.and_then(|sites| sites.peers.iter().find(|peer| peer.rules == rules));
             peers.push(before.map_or_else(|| Peer::new(rules), |peer| Ok(Arc::clone(peer)))?);
             Ok(peers.len().saturating_sub(1))
         };
@@ -250,15 +258,15 @@ struct Maker<'a> {
     strict: Arc<SecurityHeaders>,
     zones: Vec<Zone>,
     counters: Arc<RateTable>,
-    /// The copies of apps there were before.
-    before: &'a [Arc<Peer>],
+    /// What there was before: how copies of apps do, and what is counted, goes on.
+    before: Option<&'a Sites>,
 }
 
 impl<'a> Maker<'a> {
     fn new(
         config: &'a EdgeConfig,
         counters: Option<Arc<RateTable>>,
-        before: &'a [Arc<Peer>],
+        before: Option<&'a Sites>,
     ) -> Result<Self, ConfigError> {
         let standard = SecurityHeaders::new(&config.security);
         Ok(Self {
@@ -284,9 +292,12 @@ impl<'a> Maker<'a> {
             Preset::Strict => &self.strict,
         };
         let host = entry.hosts.first().map_or("*", String::as_str);
+        let name: Arc<str> = format!("{host}{}", entry.path).into();
+        let known = self.before.and_then(|sites| sites.caching().find(|(known, _)| **known == name));
+        let caching = Caching::of(entry, self.config, known.map(|(_, caching)| caching))?;
         Ok(Site {
             number,
-            name: format!("{host}{}", entry.path).into(),
+            name,
             target,
             maintenance: Maintenance::of(entry)?,
             body: body.bytes(),
@@ -298,6 +309,7 @@ impl<'a> Maker<'a> {
             client: ClientAuth::of(entry)?,
             basic: BasicAuth::of(entry)?,
             forward: forward.map(Arc::from),
+            caching,
         })
     }
 }

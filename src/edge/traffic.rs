@@ -181,6 +181,7 @@ impl Traffic {
                 bytes: reading.bytes,
                 samples: site.past().samples.iter().copied().collect(),
                 every: EVERY,
+                kept: None,
             }
         };
         self.sites.iter().map(view).collect()

@@ -3,13 +3,29 @@
 use tokio::time::Instant;
 
 use super::Edge;
+use super::cache::Kept;
 use super::health::Standing;
-use crate::monitor::{Passed, SiteView, UpstreamState, UpstreamView};
+use crate::monitor::{KeptView, Passed, SiteView, UpstreamState, UpstreamView, WhichKept};
 
 impl Edge {
     /// Every site, and how it answered in the last hour.
     pub fn sites(&self) -> Vec<SiteView> {
-        self.traffic.load().view()
+        let mut sites = self.traffic.load().view();
+        let Some(first) = self.crew.first().map(|hand| hand.proxy.current.load_full()) else { return sites };
+        let kept = self.cache.kept();
+        for (name, caching) in first.rules.sites.caching() {
+            if let Some(site) = sites.iter_mut().find(|site| site.name == **name) {
+                let Kept { answers, bytes } = kept.get(name).copied().unwrap_or_default();
+                let (hits, misses) = caching.counted();
+                site.kept = Some(KeptView { answers, bytes, hits, misses });
+            }
+        }
+        sites
+    }
+
+    /// Takes kept answers away and tells how many those were. What is being fetched now is not kept either.
+    pub fn purge_cache(&self, which: &WhichKept) -> u64 {
+        self.cache.purge(which)
     }
 
     /// The last requests, the newest first; they are noted from now on, for a minute.

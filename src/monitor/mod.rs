@@ -14,5 +14,5 @@ pub use certificates::{CertificateView, Certificates};
 pub use health::{Check, Checks, Part, Report};
 pub use history::History;
 pub use setting_view::{SettingView, SettingViews};
-pub use sites::{Passed, SiteSample, SiteView, SitesSeen};
+pub use sites::{KeptView, Passed, SiteSample, SiteView, SitesSeen, WhichKept};
 pub use upstreams::{UpstreamState, UpstreamView, Upstreams};

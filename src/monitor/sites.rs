@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::Timestamp;
 
 /// A stretch of a site's time.
@@ -40,6 +42,68 @@ pub struct SiteView {
     pub samples: Vec<SiteSample>,
     /// How long each sample is.
     pub every: Duration,
+    /// The answers of its app that are kept; `None` when none are.
+    pub kept: Option<KeptView>,
+}
+
+/// What a site keeps of its app's answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptView {
+    /// Answers.
+    pub answers: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Requests since the start that were answered without the app.
+    pub hits: u64,
+    /// Requests since the start for which the app was asked.
+    pub misses: u64,
+}
+
+/// Which kept answers are to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhichKept {
+    /// All.
+    All,
+    /// Those of the site of that name.
+    Site(String),
+    /// Those of one place.
+    Place {
+        /// The host, without a port; every host when absent.
+        host: Option<String>,
+        /// How the path begins; empty for every path.
+        prefix: String,
+    },
+}
+
+/// In words, for the audit log.
+impl fmt::Display for WhichKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Site(name) => f.write_str(name),
+            Self::Place { host, prefix } => write!(f, "{}{prefix}", host.as_deref().unwrap_or("*")),
+        }
+    }
+}
+
+impl WhichKept {
+    /// What `host`, `prefix` and `all` mean together.
+    ///
+    /// # Errors
+    /// They mean nothing, in words.
+    pub fn of(host: Option<String>, prefix: Option<String>, all: bool) -> Result<Self, &'static str> {
+        match (host, prefix, all) {
+            (None, None, true) => Ok(Self::All),
+            (None, None, false) => Err("which answers are to go is not said: a host, the beginning of a path, or all"),
+            (_, _, true) => Err("all is all: a host or a path beside it would be none"),
+            (Some(host), _, _) if host.is_empty() || host.contains('/') => {
+                Err("the host is no name such as example.com")
+            }
+            (_, Some(prefix), _) if !prefix.starts_with('/') => Err("the beginning of a path begins with /"),
+            (host, prefix, false) => Ok(Self::Place { host, prefix: prefix.unwrap_or_default() }),
+        }
+    }
 }
 
 /// One request of late, without secrets.
@@ -64,10 +128,12 @@ pub struct Passed {
 }
 
 type Tell<T> = Box<dyn Fn() -> Vec<T> + Send + Sync>;
+type Purge = Box<dyn Fn(&WhichKept) -> u64 + Send + Sync>;
 
 struct Teller {
     sites: Tell<SiteView>,
     passed: Tell<Passed>,
+    purge: Purge,
 }
 
 /// The sites. Clones are the same.
@@ -75,13 +141,21 @@ struct Teller {
 pub struct SitesSeen(Arc<OnceLock<Teller>>);
 
 impl SitesSeen {
-    /// From now on `sites` tells of them and `passed` of the last requests; the first to be named stay.
+    /// From now on `sites` tells of them, `passed` of the last requests, and `purge` takes kept answers away; the first to be
+    /// named stay.
     pub fn told_by(
         &self,
         sites: impl Fn() -> Vec<SiteView> + Send + Sync + 'static,
         passed: impl Fn() -> Vec<Passed> + Send + Sync + 'static,
+        purge: impl Fn(&WhichKept) -> u64 + Send + Sync + 'static,
     ) {
-        let _first_stays = self.0.set(Teller { sites: Box::new(sites), passed: Box::new(passed) });
+        let teller = Teller { sites: Box::new(sites), passed: Box::new(passed), purge: Box::new(purge) };
+        let _first_stays = self.0.set(teller);
+    }
+
+    /// Takes kept answers away and tells how many; `None` while there is no edge.
+    pub fn purge(&self, which: &WhichKept) -> Option<u64> {
+        self.0.get().map(|teller| (teller.purge)(which))
     }
 
     /// Every site; none while there is no edge.
@@ -98,5 +172,32 @@ impl SitesSeen {
 impl fmt::Debug for SitesSeen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SitesSeen")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_go_must_be_said() {
+        let of = |host: &str, prefix: &str, all| {
+            let text = |text: &str| (text != "-").then(|| text.to_owned());
+            WhichKept::of(text(host), text(prefix), all)
+        };
+        assert_eq!(of("-", "-", true), Ok(WhichKept::All));
+        let place = WhichKept::Place { host: Some("a.example".to_owned()), prefix: "/x".to_owned() };
+        assert_eq!(of("a.example", "/x", false), Ok(place));
+        assert_eq!(of("-", "/", false), Ok(WhichKept::Place { host: None, prefix: "/".to_owned() }));
+        for (host, prefix, all) in [
+            ("-", "-", false),
+            ("a", "-", true),
+            ("-", "/", true),
+            ("", "-", false),
+            ("a/b", "-", false),
+            ("-", "x", false),
+        ] {
+            assert!(of(host, prefix, all).is_err(), "{host} {prefix} {all}");
+        }
     }
 }

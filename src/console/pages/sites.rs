@@ -5,8 +5,9 @@ use axum::extract::State;
 
 use crate::base::Timestamp;
 use crate::console::chart::{Chart, Drawing, Kind, Series, Unit};
-use crate::console::{Answer, Console, Fault, Frame, Page, Section, format, page};
-use crate::monitor::{Passed, SiteSample, SiteView};
+use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
+use crate::http::uri::encode_component;
+use crate::monitor::{KeptView, Passed, SiteSample, SiteView, WhichKept};
 
 /// Sites shown, the busiest first.
 const SHOWN: usize = 200;
@@ -60,6 +61,25 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     let site = sites.iter().find(|site| site.name == name).ok_or_else(|| Fault::not_found("site"))?;
     let charts = charts(site, world.clock.now());
     page::show(&SitePage { frame: page.frame("Sites", Section::Edge), site, charts })
+}
+
+/// `POST /sites/purge`: takes the kept answers of a site away.
+pub async fn purge(State(console): State<Console>, Form { page, fields }: Form) -> Answer {
+    let world = console.world();
+    let name = fields.text("name");
+    if !world.sites.all().iter().any(|site| site.name == name && site.kept.is_some()) {
+        return Err(Fault::not_found("site"));
+    }
+    let which = WhichKept::Site(name.to_owned());
+    let count = world.sites.purge(&which).unwrap_or_default();
+    let noted = world.users.note(&page.by(), "cache.purged", &which.to_string()).await;
+    noted.map_err(|error| Fault::refused(&error))?;
+    let text = match count {
+        0 => "Nothing was kept.".to_owned(),
+        1 => "One answer is gone.".to_owned(),
+        count => format!("{} answers are gone.", format::count(count)),
+    };
+    page.redirect_saying(&format!("/sites/show?name={}", encode_component(name)), &Flash::good(text))
 }
 
 fn row(site: SiteView) -> Row {
@@ -144,6 +164,12 @@ const fn class(passed: &Passed) -> &'static str {
     }
 }
 
+/// The part of the requests that were answered from what is kept, when there were any.
+fn hit_rate(kept: &KeptView) -> Option<String> {
+    let all = kept.hits.saturating_add(kept.misses);
+    (all > 0).then(|| Unit::Percent.show(kept.hits as f64 * 100.0 / all as f64))
+}
+
 /// All requests of `site` since the start.
 fn total(site: &SiteView) -> u64 {
     site.requests.iter().sum()
@@ -165,6 +191,7 @@ mod tests {
             bytes: 0,
             samples,
             every: std::time::Duration::from_secs(10),
+            kept: None,
         };
         let row = row(site);
         assert!((row.rate - 10.0).abs() < 1e-9 && (row.failed - 10.0).abs() < 1e-9);

@@ -4,6 +4,7 @@ mod acme;
 mod authority;
 mod balancing;
 mod banning;
+mod caching;
 mod compressing;
 mod files;
 mod guarding;
