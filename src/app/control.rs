@@ -31,10 +31,11 @@ use super::control_mail::{self, MailAsk};
 use super::control_objects::{self, ObjectsAsk};
 use super::control_people::{self, LinkWanted};
 use super::status::{Facts, Status, VERSION};
-use super::{StartError, control_backup, control_certificates};
+use super::{StartError, control_backup, control_cache, control_certificates};
 use crate::base::supervise::Role;
 use crate::base::{Disk, Supervisor};
 use crate::issues::{Detail, EventView, Filter, IssuesError, Status as IssueStatus, Summary};
+use crate::monitor::WhichKept;
 use crate::objects::check::{Depth, Place};
 
 /// Most bytes of a line asked.
@@ -145,6 +146,8 @@ pub enum Ask {
     Bans(BansAsk),
     /// Something about buckets.
     Buckets(BucketsAsk),
+    /// Takes kept answers of apps away.
+    PurgeCache(WhichKept),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -344,6 +347,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::Keys(asked)) => told(control_keys::answer(asked, facts).await),
         Ok(Ask::Buckets(asked)) => told(control_buckets::answer(asked, facts).await),
         Ok(Ask::Bans(asked)) => told(control_bans::answer(asked, facts).await),
+        Ok(Ask::PurgeCache(which)) => told(control_cache::purge(&which, facts).await),
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),
         Ok(Ask::Event { id, number }) => told(facts.issues.event(id, number).await),

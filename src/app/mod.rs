@@ -13,6 +13,7 @@ pub mod control;
 pub mod control_backup;
 pub mod control_bans;
 pub mod control_buckets;
+pub mod control_cache;
 pub mod control_certificates;
 pub mod control_keys;
 pub mod control_mail;

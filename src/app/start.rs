@@ -135,6 +135,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         checks: checks.clone(),
         certificates: certificates.clone(),
         upstreams: upstreams.clone(),
+        sites: sites.clone(),
         settings: plan.settings.clone(),
         s3_endpoint: connect.s3_url(),
         region: connect.region.clone(),
@@ -187,8 +188,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         );
     }
     if let Some(edge) = edge.clone() {
-        let told = (Arc::clone(&edge), Arc::clone(&edge));
-        sites.told_by(move || told.0.sites(), move || told.1.passed());
+        let told = (Arc::clone(&edge), Arc::clone(&edge), Arc::clone(&edge));
+        sites.told_by(move || told.0.sites(), move || told.1.passed(), move |which| told.2.purge_cache(which));
         upstreams.told_by(move || edge.upstreams());
     }
     let reloader = Arc::new(Reloader::new(plan.source.clone(), edge.clone(), plan.settings.clone()));

@@ -96,6 +96,9 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// The answers of apps that the edge keeps
+    #[command(subcommand)]
+    Cache(super::cache::CacheCommand),
     /// Tell which buckets there are and what they hold, and set what they may
     Buckets {
         #[command(subcommand)]

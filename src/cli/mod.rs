@@ -11,6 +11,7 @@ mod backup_show;
 mod bans;
 mod buckets;
 mod ca;
+mod cache;
 mod certs;
 mod import;
 mod import_nginx;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
             buckets::run(&shell, command.unwrap_or(buckets::BucketsCommand::List), json)
         }
         Command::Bans { command, json } => bans::run(&shell, command.unwrap_or(bans::BansCommand::List), json),
+        Command::Cache(command) => cache::run(&shell, command),
         Command::Certs { command, json } => certs::run(&shell, command, json),
         Command::Ca(command) => ca::run(&shell, &command),
         Command::Import(ImportCommand::Redis(wanted)) => import::redis(&shell, &wanted),

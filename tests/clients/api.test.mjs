@@ -401,6 +401,8 @@ test('addresses are banned and let go', async () => {
   assert.match((await command(data, ['bans'])).stdout, /^203\.0\.113\.7 +by hand +until 20\S+ \S+ UTC  by hand\n$/);
   assert.equal((await ask('DELETE', '/bans?address=203.0.113.7')).status, 204);
   assert.deepEqual((await ask('GET', '/bans')).value.items, []);
+  assert.deepEqual((await ask('POST', '/cache/purge', { body: { host: 'shop.example' } })).value, { purged: 0 });
+  assert.equal((await ask('POST', '/cache/purge', { body: {} })).status, 400);
 });
 
 test('a link sets the server up, and makes way for the next one', async () => {

@@ -43,7 +43,7 @@ use crate::http::{Body, Peer};
 use crate::issues::Issues;
 use crate::limits::Limits;
 use crate::mail::Outbox;
-use crate::monitor::{Certificates, Checks, SettingViews, Upstreams};
+use crate::monitor::{Certificates, Checks, SettingViews, SitesSeen, Upstreams};
 use crate::objects::Objects;
 
 /// What the interface answers from.
@@ -68,6 +68,8 @@ pub struct World {
     pub certificates: Certificates,
     /// The apps behind the edge.
     pub upstreams: Upstreams,
+    /// The sites of the edge, and what is kept of their answers.
+    pub sites: SitesSeen,
     /// The settings.
     pub settings: SettingViews,
     /// Where S3 is reached, such as `http://127.0.0.1:9000`; `None` when it is off.
@@ -143,6 +145,10 @@ impl V1 {
 
     fn certificates(&self) -> &Certificates {
         &self.0.world.certificates
+    }
+
+    fn sites(&self) -> &SitesSeen {
+        &self.0.world.sites
     }
 
     fn upstreams(&self) -> &Upstreams {

@@ -410,6 +410,7 @@ fn limits() -> Value {
 fn bans() -> Value {
     let span = json!({"type": ["string", "null"], "description": "Such as `1h`; without it, until it is lifted."});
     let force = json!({"type": "boolean", "default": false, "description": "Also who is never banned otherwise."});
+    let all = json!({"type": "boolean", "default": false, "description": "Of every host and path; then alone."});
     json!({
         "Ban": object([
             ("address", text()),
@@ -419,6 +420,8 @@ fn bans() -> Value {
             ("until", maybe(moment())),
             ("times", number()),
         ]),
+        "CachePurge": sent([("host", maybe(text())), ("prefix", maybe(text())), ("all", all)], &[]),
+        "CachePurged": object([("purged", number())]),
         "NewBan": sent([("address", text()), ("for", span), ("reason", text()), ("force", force)], &["address"]),
     })
 }

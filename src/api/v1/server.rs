@@ -1,13 +1,25 @@
 //! The server itself: status, certificates, apps behind the edge, and settings.
 
 use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::V1;
 use super::problem::Problem;
 use super::route::{Call, Reply, page};
 use crate::base::Timestamp;
-use crate::monitor::CertificateView;
+use crate::monitor::{CertificateView, WhichKept};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Purge {
+    #[serde(default)]
+    host: Option<String>,
+    #[serde(default)]
+    prefix: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
 
 /// `GET /v1/status`.
 pub async fn status(api: V1, _call: Call) -> Result<Reply, Problem> {
@@ -89,6 +101,16 @@ pub fn upstreams(api: &V1) -> Result<Reply, Problem> {
         })
     });
     page(all.collect(), None)
+}
+
+/// `POST /v1/cache/purge`.
+pub async fn purge(api: V1, call: Call) -> Result<Reply, Problem> {
+    let Purge { host, prefix, all } = call.json()?;
+    let which = WhichKept::of(host, prefix, all).map_err(Problem::bad)?;
+    let off = || Problem::new(StatusCode::NOT_FOUND, "the edge is off: edge.http and edge.https are empty");
+    let purged = api.sites().purge(&which).ok_or_else(off)?;
+    api.users().note(&call.by(), "cache.purged", &which.to_string()).await?;
+    Reply::ok(&json!({ "purged": purged }))
 }
 
 /// `GET /v1/settings`.

@@ -438,6 +438,16 @@ pub static ROUTES: &[Route] = &[
             Box::pin(bans::remove(api, call))
         })
     },
+    Route {
+        body: Some("CachePurge"),
+        ..post(
+            "/cache/purge",
+            "purgeCache",
+            "Takes kept answers of apps away: of a host, under the beginning of a path, both, or all.",
+            Answer::Json("CachePurged"),
+            |api, call| Box::pin(server::purge(api, call)),
+        )
+    },
     get(
         "/backups",
         "getBackups",

@@ -99,6 +99,7 @@ fn door() -> Door {
         checks: Checks::new(Vec::new(), Shutdown::new()),
         certificates,
         upstreams: Upstreams::default(),
+        sites: SitesSeen::default(),
         settings: SettingViews::new(vec![setting]),
         s3_endpoint: Some(String::from("http://127.0.0.1:9000")),
         region: String::from("us-east-1"),

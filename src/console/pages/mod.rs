@@ -104,6 +104,7 @@ pub fn router(console: &Console) -> Router {
         .route("/certificates/renew", post(certificates::renew))
         .route("/sites", get(sites::list))
         .route("/sites/show", get(sites::show))
+        .route("/sites/purge", post(sites::purge))
         .route("/bans", get(bans::show).post(bans::add))
         .route("/bans/lift", post(bans::lift))
         .route("/upstreams", get(upstreams::show))
