@@ -16,7 +16,7 @@ use super::access::AccessLog;
 use super::acme::internal;
 use super::basic::REMOTE_USER;
 use super::body::{RequestBody, ResponseBody};
-use super::cache::{Reply, Visit, Visited};
+use super::cache::{Reply, Status, Visit, Visited};
 use super::client::Client;
 use super::compress::{self, Compressors};
 use super::doors::OnPlainHttp;
@@ -341,7 +341,7 @@ impl Proxy {
         };
         let took = self.clock.monotonic().saturating_sub(asked);
         passage.upstream = asked_app.then_some(took);
-        passage.cache = status.map(|status| status.word());
+        passage.cache = status.map(Status::word);
 
         // 7. The answer.
         let (mut response, at) = match reply {

@@ -380,7 +380,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_server_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = origin(&listener, Duration::from_secs(60));
+        let origin = origin(&listener, Duration::from_mins(1));
         let error = origin.send(request(Body::from("hello"))).await.unwrap_err();
         assert!(matches!(error, CallError::TooSlow { .. }), "{error}");
     }

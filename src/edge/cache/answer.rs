@@ -160,7 +160,7 @@ mod tests {
         text.split('|').filter(|text| !text.is_empty()).map(line).collect()
     }
 
-    fn answer(status: u16, method: Method, request: &str) -> Response<Body> {
+    fn answer(status: u16, method: &Method, request: &str) -> Response<Body> {
         let text = "cache-control: max-age=60|content-type: text/plain|etag: \"a,b\"\
                     |last-modified: Sun, 06 Nov 1994 08:49:37 GMT";
         let arrival =
@@ -169,11 +169,11 @@ mod tests {
         let head = Head::judged(&HeaderMap::new(), status, &headers(text), arrival).unwrap();
         let room = Budget::new(1 << 20).take(head.bytes()).unwrap();
         let stored = head.with(Bytes::from_static(b"0123456789"), room);
-        respond(&stored, &method, &headers(request), Duration::from_secs(7))
+        respond(&stored, method, &headers(request), Duration::from_secs(7))
     }
 
     async fn told(status: u16, method: Method, request: &str) -> (u16, Option<String>, String) {
-        let response = answer(status, method, request);
+        let response = answer(status, &method, request);
         assert_eq!(response.headers()[AGE], "7");
         let length = response.headers().get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned());
         let status = response.status().as_u16();
@@ -201,8 +201,8 @@ mod tests {
             assert_eq!(told, (status, Some(length.to_owned()), body.to_owned()), "{method} {request}");
         }
         assert_eq!(told(404, Method::GET, "range: bytes=2-4").await.0, 404);
-        assert_eq!(answer(200, Method::GET, "range: bytes=2-4").headers()[CONTENT_RANGE], "bytes 2-4/10");
-        assert_eq!(answer(200, Method::GET, "range: bytes=20-").headers()[CONTENT_RANGE], "bytes */10");
+        assert_eq!(answer(200, &Method::GET, "range: bytes=2-4").headers()[CONTENT_RANGE], "bytes 2-4/10");
+        assert_eq!(answer(200, &Method::GET, "range: bytes=20-").headers()[CONTENT_RANGE], "bytes */10");
     }
 
     #[tokio::test]

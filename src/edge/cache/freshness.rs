@@ -208,7 +208,7 @@ mod tests {
         let control = Control::of(&headers);
         let arrival = Arrival {
             asked: Duration::from_secs(100),
-            received: Duration::from_secs(100 + delay),
+            received: Duration::from_secs(delay.saturating_add(100)),
             at: Timestamp::from_seconds(NOW),
         };
         (Life::of(StatusCode::from_u16(status).unwrap(), &headers, &control, arrival), control)

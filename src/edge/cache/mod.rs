@@ -31,6 +31,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::shelves::Kept;
+pub use self::status::Status;
 pub use self::visit::{Reply, Visit, Visited};
 
 use self::flights::Flights;

@@ -7,7 +7,7 @@ use clap::Args;
 #[derive(Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(in crate::cli) struct S3Import {
-    /// The bucket: https://host[:port]/bucket, or http://…
+    /// The bucket: `https://host[:port]/bucket`, or `http://…`
     pub source: String,
 
     /// The bucket it goes into, made when it is not there [default: one of the same name]
@@ -53,7 +53,7 @@ pub(in crate::cli) struct S3Import {
     #[arg(long)]
     pub mtime: bool,
 
-    /// Do not hold the bytes against the source's ETags, for a source whose ETags are no MD5
+    /// Do not hold the bytes against the source's entity tags, for a source that makes them of something else
     #[arg(long)]
     pub no_etag_check: bool,
 

@@ -142,7 +142,7 @@ impl<'a> Copier<'a> {
             }
             tokio::select! {
                 done = running.next() => match done {
-                    Some((work, outcome)) => self.take(work, outcome)?,
+                    Some((work, outcome)) => self.take(&work, outcome)?,
                     None => break,
                 },
                 _ = looks.tick() => self.tell(),
@@ -169,13 +169,12 @@ impl<'a> Copier<'a> {
                 Kind::Written => row.mark == self.state.mark(&object),
                 Kind::Intended => false,
             });
-            match same {
-                Some(row) => self.done.rows.push((id, Some(Row { pass, ..row }))),
-                None => {
-                    let free = before.is_none() && self.wanted.policy != Policy::Replace;
-                    let write = if free { Write::New } else { Write::Over };
-                    wanted.push_back(Work { object, id, before, write });
-                }
+            if let Some(row) = same {
+                self.done.rows.push((id, Some(Row { pass, ..row })));
+            } else {
+                let free = before.is_none() && self.wanted.policy != Policy::Replace;
+                let write = if free { Write::New } else { Write::Over };
+                wanted.push_back(Work { object, id, before, write });
             }
         }
         if self.wanted.policy == Policy::Skip {
@@ -211,7 +210,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Takes in what became of an object.
-    fn take(&mut self, work: Work, outcome: Result<Outcome, Failure>) -> anyhow::Result<()> {
+    fn take(&mut self, work: &Work, outcome: Result<Outcome, Failure>) -> anyhow::Result<()> {
         let pass = self.state.pass;
         let row = match outcome {
             Ok(Outcome::Copied { object, etag }) => {

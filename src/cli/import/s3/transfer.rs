@@ -41,7 +41,7 @@ pub(super) enum Write {
 pub(super) struct Transfer {
     pub source: Service,
     pub target: Service,
-    /// Whether plain ETags are MD5s of the bytes.
+    /// Whether plain `ETags` are MD5s of the bytes.
     pub etags: bool,
     /// Whether to note when objects were last changed.
     pub mtime: bool,
