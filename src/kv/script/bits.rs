@@ -21,7 +21,8 @@ pub fn library(lua: &Lua) -> Result<Table> {
     let all = |name: &'static str, work: fn(u32, u32) -> u32| {
         lua.create_function(move |lua, arguments: MultiValue| {
             let mut sum = bits(lua, &arguments, 0, name)?;
-            for index in 1..arguments.len() {
+            // The last comes first, which only shows when several are wrong.
+            for index in (1..arguments.len()).rev() {
                 sum = work(sum, bits(lua, &arguments, index, name)?);
             }
             Ok(signed(sum))

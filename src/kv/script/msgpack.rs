@@ -251,7 +251,6 @@ impl Reader<'_> {
             let mut value = match self.item(lua)? {
                 Item::Value(value) => value,
                 Item::Array(0) | Item::Map(0) => Value::Table(lua.create_table()?),
-                Item::Array(left) | Item::Map(left) if left > self.bytes.len() => return Err(complain(lua, SHORT)),
                 item => {
                     if open.len() >= UNPACK_DEPTH {
                         return Err(complain(lua, TOO_DEEP));

@@ -273,8 +273,12 @@ fn unpack(lua: &Lua, arguments: MultiValue) -> Result<MultiValue> {
         Some(_) => None,
     };
     let start = start.ok_or_else(|| raise::bad_type(lua, 3, "unpack", "number", arguments.get(2)))?;
+    let start = truncated(start);
+    if start == 0 {
+        return Err(raise::bad_argument(lua, 3, "unpack", "offset must be 1 or greater"));
+    }
     // A place before the first is one far behind the last, of which nothing can be read.
-    let mut at = truncated(start).wrapping_sub(1).cast_unsigned() as usize;
+    let mut at = start.wrapping_sub(1).cast_unsigned() as usize;
     let mut format = Format::new("unpack", up_to_zero(&text));
     let mut out: Vec<Value> = Vec::new();
     let short = || raise::bad_argument(lua, 2, "unpack", "data string too short");
