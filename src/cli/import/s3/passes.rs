@@ -213,13 +213,14 @@ impl<'a> Copier<'a> {
     fn take(&mut self, work: &Work, outcome: Result<Outcome, Failure>) -> anyhow::Result<()> {
         let pass = self.state.pass;
         let row = match outcome {
-            Ok(Outcome::Copied { object, etag }) => {
+            Ok(Outcome::Copied { bytes, etag }) => {
                 self.state.copied = self.state.copied.saturating_add(1);
-                self.state.bytes = self.state.bytes.saturating_add(object.size);
+                self.state.bytes = self.state.bytes.saturating_add(bytes);
                 let found = &mut self.found;
                 let count = if work.before.is_none() { &mut found.new } else { &mut found.changed };
                 *count = count.saturating_add(1);
-                let (mark, tag) = (self.state.mark(&object), self.state.tag(&etag));
+                // As it was listed: what has changed since differs in the next listing.
+                let (mark, tag) = (self.state.mark(&work.object), self.state.tag(&etag));
                 Some(Row { kind: Kind::Written, pass, mark, tag })
             }
             // As if it had not been listed.

@@ -20,8 +20,8 @@ const CHANGES: u32 = 5;
 /// What became of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The server has it: as it was listed, and the ETag it has at the server.
-    Copied { object: Listed, etag: String },
+    /// The server has it: its bytes, and the ETag it has at the server.
+    Copied { bytes: u64, etag: String },
     /// The source does not have it any more.
     Gone,
     /// The server had an object of this name, which stays.
@@ -123,7 +123,7 @@ impl Transfer {
         if etag != crate::base::ids::hex(&digests.md5()) {
             return Err(Failure::new(Kind::Passing, "the server has stored other bytes than were sent"));
         }
-        Ok(Outcome::Copied { object: object.clone(), etag })
+        Ok(Outcome::Copied { bytes: object.size, etag })
     }
 
     /// The server has an object of this name: its own, unless an earlier try has written it and its answer was lost.
@@ -136,7 +136,7 @@ impl Transfer {
             headers => Head::parse(&headers?)?,
         };
         if again && head.length == object.size && head.etag == object.etag {
-            return Ok(Outcome::Copied { object: object.clone(), etag: head.etag });
+            return Ok(Outcome::Copied { bytes: object.size, etag: head.etag });
         }
         Ok(Outcome::There)
     }
