@@ -43,7 +43,8 @@ fn looked_at(counts: &ScrubCounts) -> String {
     let ScrubCounts { objects, uploads, bytes, .. } = counts;
     let uploads =
         if *uploads == 0 { String::new() } else { format!(", {} unfinished uploads", format::count(uploads)) };
-    format!("{} objects{uploads}, {}", format::count(objects), format::bytes(bytes))
+    let word = if *objects == 1 { "object" } else { "objects" };
+    format!("{} {word}{uploads}, {}", format::count(objects), format::bytes(bytes))
 }
 
 /// `GET /scrub`.

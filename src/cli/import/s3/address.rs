@@ -184,7 +184,7 @@ mod tests {
         ] {
             let found = Credentials::parse(text).unwrap();
             assert_eq!((found.id.as_str(), found.secret.expose().as_str()), ("id", "se=cret"));
-            assert!(found.token.is_none() && !format!("{found:?}").contains("cret"));
+            assert!(found.token.is_none() && !format!("{found:?}").contains("se=cret"));
         }
         for text in ["", "AWS_ACCESS_KEY_ID=id", "aws_access_key_id=a\naws_access_key_id=b\naws_secret_access_key=c"] {
             Credentials::parse(text).unwrap_err();
