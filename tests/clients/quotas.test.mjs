@@ -96,17 +96,18 @@ test('a POST form stores no more than the quota leaves', { skip }, async (t) => 
 test('a quota set in the console holds, and is taken away there', { skip }, async (t) => {
   const { server, minio, held } = await start(t);
   const page = await settings(t, server);
+  const quota = page.getByRole('region', { name: 'Quota' });
   const set = async (bytes, objects) => {
-    await page.getByLabel('Most bytes', { exact: true }).fill(bytes);
-    await page.getByLabel('Most objects', { exact: true }).fill(objects);
-    await page.getByRole('button', { name: 'Set', exact: true }).click();
+    await quota.getByLabel('Most bytes').fill(bytes);
+    await quota.getByLabel('Most objects').fill(objects);
+    await quota.getByRole('button', { name: 'Set', exact: true }).click();
     return page.innerText('main');
   };
   const put = (key, bytes) => minio.putObject('held', key, Buffer.alloc(bytes));
   const full = (promise) => assert.rejects(promise, { code: 'XMinioAdminBucketQuotaExceeded' });
   assert.match(await set('1 KiB', '2'), /The quota is set\./);
-  assert.equal(await page.getByLabel('Most bytes', { exact: true }).inputValue(), '1024');
-  assert.equal(await page.getByLabel('Most objects', { exact: true }).inputValue(), '2');
+  assert.equal(await quota.getByLabel('Most bytes').inputValue(), '1024');
+  assert.equal(await quota.getByLabel('Most objects').inputValue(), '2');
   await put('a', 1000);
   await full(put('b', 100));
   await put('b', 10);
@@ -118,7 +119,7 @@ test('a quota set in the console holds, and is taken away there', { skip }, asyn
   assert.match(await set('1 KiB', '-1'), /A number of objects is a whole number\./);
   assert.match(await set('1 KiB', '1.5'), /A number of objects is a whole number\./);
   await page.reload();
-  assert.equal(await page.getByLabel('Most objects', { exact: true }).inputValue(), '2', 'a wrong form changes nothing');
+  assert.equal(await quota.getByLabel('Most objects').inputValue(), '2', 'a wrong form changes nothing');
   await full(put('c', 0));
 
   // Less than is there: what is there stays and may be replaced, nothing more comes.
