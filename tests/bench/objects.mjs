@@ -19,6 +19,12 @@ const most = Number(process.argv[3] ?? 100_000);
 const LISTED = 100_000;
 const SIZES = [['4 KiB', 4 << 10, 3000], ['1 MiB', 1 << 20, 200], ['64 MiB', 64 << 20, 16]];
 
+/** Most resident memory since `fresh`, in MiB. */
+const peak = {
+  fresh: (pid) => writeFileSync(`/proc/${pid}/clear_refs`, '5'),
+  mib: (pid) => Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024,
+};
+
 const steps = [];
 const scope = { after: (step) => steps.push(step) };
 
@@ -97,12 +103,6 @@ function objects(env, method, { size, count, names }) {
   });
 }
 
-/** Most resident memory since `fresh`, in MiB. */
-const peak = {
-  fresh: (pid) => writeFileSync(`/proc/${pid}/clear_refs`, '5'),
-  mib: (pid) => Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024,
-};
-
 async function transfers(servers) {
   const rows = SIZES.flatMap(([title, size, count]) =>
     ['PUT', 'GET'].flatMap((method) => [1, 16].map((width) => ({ name: `${method} ${title}, ${width} at a time`, method, size, width, count: width === 1 ? Math.ceil(count / 4) : count }))),
@@ -142,7 +142,9 @@ async function fill({ env }, bucket, from, to) {
   }
 }
 
-const name = (bucket, at) => `/${bucket}/folder-${at % 100}/object-${String(at).padStart(7, '0')}`;
+function name(bucket, at) {
+  return `/${bucket}/folder-${at % 100}/object-${String(at).padStart(7, '0')}`;
+}
 
 async function listings(servers) {
   const lines = [['', 'Mainstay', 'rclone']];
