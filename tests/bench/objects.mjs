@@ -112,7 +112,8 @@ async function transfers(servers) {
     const found = new Map(servers.map((server) => [server, []]));
     for (let round = 0; round < rounds; round += 1) {
       for (const server of round % 2 === 0 ? servers : [...servers].reverse()) {
-        const names = (at) => `/bench/${row.size}/${at % 16}`;
+        // More keys than are under way: rclone refuses two uploads of one key.
+        const names = (at) => `/bench/${row.size}/${at % 64}`;
         const requests = objects(server.env, row.method, { ...row, names });
         peak.fresh(server.pid);
         let times;
