@@ -30,10 +30,14 @@ impl Keyspace {
     }
 
     fn sweep_databases(&mut self, budget: usize) -> bool {
-        if let Some(table) = self.dying.last_mut()
-            && table.drop_some(budget)
+        let mut slices = budget;
+        while let Some(table) = self.dying.last_mut()
+            && slices > 0
         {
-            self.dying.pop();
+            slices -= table.drop_some(slices);
+            if table.buckets() == 0 {
+                self.dying.pop();
+            }
         }
         let mut left = budget;
         for _ in 0..=DATABASES {

@@ -230,11 +230,11 @@ impl<T> Table<T> {
         self.buckets.iter().flat_map(|bucket| bucket.items.iter())
     }
 
-    /// Drops up to `buckets` buckets, for freeing a large table in slices; says whether it is empty now.
-    pub fn drop_some(&mut self, buckets: usize) -> bool {
-        let keep = self.buckets.len().saturating_sub(buckets);
-        self.buckets.truncate(keep);
-        self.buckets.is_empty()
+    /// Drops up to `buckets` buckets, for freeing a large table in slices; says how many.
+    pub fn drop_some(&mut self, buckets: usize) -> usize {
+        let dropped = self.buckets.len().min(buckets);
+        self.buckets.truncate(self.buckets.len() - dropped);
+        dropped
     }
 
     /// A uniformly drawn item.

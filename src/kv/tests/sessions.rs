@@ -204,6 +204,25 @@ fn flushed_memory_is_counted_away_at_once() {
 }
 
 #[test]
+fn small_databases_are_dropped_at_once_and_large_ones_in_slices() {
+    let mut session = session();
+    for _ in 0..3 {
+        session.expect(&[("SET key value", "OK"), ("FLUSHALL", "OK")]);
+    }
+    assert!(session.keyspace.dying.is_empty());
+    for _ in 0..3 {
+        for at in 0..3_000 {
+            session.run(&format!("SET {at} value"));
+        }
+        session.run("FLUSHALL");
+    }
+    assert_eq!(session.keyspace.dying.len(), 3);
+    assert!(session.keyspace.tick(100), "more is left than one slice");
+    assert!(!session.keyspace.tick(100_000), "what a slice has left goes to the next table");
+    assert!(session.keyspace.dying.is_empty());
+}
+
+#[test]
 fn a_scan_meets_every_key_that_stays_while_others_come_and_go() {
     let mut session = session();
     for at in 0..800 {

@@ -156,6 +156,7 @@ fn eval(keyspace: &mut Keyspace, protocol: Protocol, script: &[u8], first: &[u8]
         assert!(matches!(out.as_slice(), b"$-1\r\n" | b"_\r\n"), "{}", out.escape_ascii());
     }
     run(keyspace, &mut client, &[b"FLUSHALL"], &mut Vec::new());
+    while keyspace.tick(1_000) {}
     keyspace.effects().clear();
     keyspace.deliveries();
     keyspace.disconnect(&mut client);
