@@ -3,13 +3,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::head::Refusal;
 use super::pool::Lease;
@@ -23,6 +23,7 @@ pub struct Progress {
     too_large: AtomicBool,
     timed_out: AtomicBool,
     failed: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Progress {
@@ -39,6 +40,11 @@ impl Progress {
     /// Whether the body broke off before its end, which is never the app's fault.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing more of the body is wanted: all of it was taken, or none of the rest will be.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Why the body broke off through the client's fault.
@@ -86,6 +92,12 @@ impl RequestBody {
     /// The account of this body.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.progress.ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -141,21 +153,15 @@ fn is_timeout(error: &axum::Error) -> bool {
     false
 }
 
-/// A response body on its way to the client; gives its connection back to the pool at its end. Dropped before, the
-/// connection is closed, which also tells the app.
+/// A response body on its way to the client, which moves its connection on while it is read; gives the connection back to
+/// the pool at its end. Dropped before, the connection is closed, which also tells the app.
 #[derive(Debug)]
 pub struct ResponseBody {
     inner: Incoming,
     lease: Option<Lease>,
-    pause: Option<Pause>,
-}
-
-/// Longest silence of the app. A client that does not read does not count: only waiting for the app does.
-#[derive(Debug)]
-struct Pause {
-    limit: Duration,
-    end: Pin<Box<Sleep>>,
-    waiting: bool,
+    /// When the app has been silent for too long; `None` while nobody waits for it. A client that does not read does not
+    /// count: only waiting for the app does.
+    silent: Option<Instant>,
 }
 
 /// The response body was cut off.
@@ -172,8 +178,7 @@ pub enum AnswerError {
 impl ResponseBody {
     /// `inner`, which came over `lease`.
     pub fn new(inner: Incoming, lease: Lease) -> Self {
-        let pause = lease.read_limit().map(|limit| Pause { limit, end: Box::pin(sleep(limit)), waiting: false });
-        let mut body = Self { inner, lease: Some(lease), pause };
+        let mut body = Self { inner, lease: Some(lease), silent: None };
         if body.inner.is_end_stream() {
             body.finish();
         }
@@ -195,23 +200,34 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(context).map_err(AnswerError::App);
-        if let Some(pause) = &mut self.pause {
-            if frame.is_pending() && !pause.waiting {
-                pause.end.as_mut().reset(Instant::now() + pause.limit);
-            }
-            pause.waiting = frame.is_pending();
-            if pause.waiting && pause.end.as_mut().poll(context).is_ready() {
+        let Self { inner, lease, silent } = &mut *self;
+        let mut wanted = |context: &mut Context<'_>| Pin::new(&mut *inner).poll_frame(context);
+        let frame = match lease {
+            Some(lease) => lease.poll(context, wanted),
+            None => wanted(context),
+        };
+        let frame = match frame {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let Some((limit, lease)) = lease.as_mut().and_then(|lease| Some((lease.read_limit()?, lease))) else {
+                    return Poll::Pending;
+                };
+                let at = *silent.get_or_insert_with(|| Instant::now() + limit);
+                ready!(lease.late(context, at));
                 return Poll::Ready(Some(Err(AnswerError::Silent)));
             }
-        }
-        // A body of known length ends with its last byte: nobody need ask again.
-        if matches!(frame, Poll::Ready(None))
-            || (matches!(frame, Poll::Ready(Some(Ok(_)))) && self.inner.is_end_stream())
-        {
+        };
+        *silent = None;
+        // A body of known length ends with its last byte, any body with its trailers: nobody need ask again.
+        let is_last = match &frame {
+            Some(Ok(frame)) => frame.is_trailers() || inner.is_end_stream(),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        if is_last {
             self.finish();
         }
-        frame
+        Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::App)))
     }
 
     fn is_end_stream(&self) -> bool {

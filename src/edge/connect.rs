@@ -1,9 +1,11 @@
 //! New connections to apps: TCP or a Unix socket, TLS around it where the address says so, HTTP/1.1 or HTTP/2 on top.
 
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures_util::future::Either;
+use futures_util::future::{Either, poll_fn};
 use http::header::{HOST, TE};
 use http::uri::{Parts, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
@@ -15,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::body::RequestBody;
+use super::line::Line;
 use super::peer::Peer;
 use super::pool::Failure;
 use super::upstream::Place;
@@ -38,46 +41,61 @@ const PONG: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum Sender {
     /// HTTP/1.1: one request after the other.
-    One(http1::SendRequest<RequestBody>),
-    /// HTTP/2: many at once. Clones are the same connection.
+    One(Line),
+    /// HTTP/2: many at once, moved on by a task. Clones are the same connection.
     Many(http2::SendRequest<RequestBody>),
 }
 
 impl Sender {
-    /// Whether it can no longer be used.
-    pub fn is_closed(&self) -> bool {
-        match self {
-            Self::One(sender) => sender.is_closed(),
-            Self::Many(sender) => sender.is_closed(),
-        }
-    }
-
-    /// Whether a request may be sent now.
-    pub fn is_ready(&self) -> bool {
-        match self {
-            Self::One(sender) => sender.is_ready(),
-            Self::Many(sender) => sender.is_ready(),
-        }
-    }
-
-    /// Sends `request`, in the form its version of HTTP wants.
+    /// Hands over `request`, in the form its version of HTTP wants. What comes of it is to be polled by [`Self::poll`].
     ///
     /// # Errors
     /// hyper's, with the request when none of it was sent.
     pub fn send(
         &mut self,
         mut request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
         match self {
-            Self::One(sender) => {
+            Self::One(line) => {
                 shape_for_one(&mut request);
-                Either::Left(sender.try_send_request(request))
+                Either::Left(line.send(request))
             }
             Self::Many(sender) => {
                 shape_for_many(&mut request);
                 Either::Right(sender.try_send_request(request))
             }
         }
+    }
+
+    /// Moves the connection on as far as that is ours to do, then polls `wanted`, which waits for what comes from it.
+    pub fn poll<T>(&mut self, context: &mut Context<'_>, wanted: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        match self {
+            Self::One(line) => line.poll(context, wanted),
+            Self::Many(_) => wanted(context),
+        }
+    }
+
+    /// The waker for what else is waited for together with the connection; `None` for the task's own.
+    pub fn waker(&self) -> Option<&Waker> {
+        match self {
+            Self::One(line) => line.waker(),
+            Self::Many(_) => None,
+        }
+    }
+
+    /// Sends `request` and waits for the response's head.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    ///
+    /// # Cancel safety
+    /// The request may have reached the app. The connection is then no longer of use.
+    pub async fn ask(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        let mut answer = pin!(self.send(request));
+        poll_fn(|context| self.poll(context, |context| answer.as_mut().poll(context))).await
     }
 }
 
@@ -182,10 +200,8 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(Failure::Broken)?;
-    supervisor.task("edge upstream", Role::Ordinary, async move {
-        connection.with_upgrades().await.unwrap_or_else(ended);
-    });
-    Ok(Sender::One(sender))
+    let connection = async move { connection.with_upgrades().await.unwrap_or_else(ended) };
+    Ok(Sender::One(Line::new(sender, connection)))
 }
 
 /// Runs what hyper wants run beside an HTTP/2 connection.

@@ -336,7 +336,7 @@ async fn check(peer: &Peer, rules: &CheckRules, supervisor: &Supervisor) -> Resu
         request.headers_mut().insert(HOST, host);
     }
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    let response = sender.send(request).await.map_err(|error| Failure::Broken(error.into_error()))?;
+    let response = sender.ask(request).await.map_err(|error| Failure::Broken(error.into_error()))?;
     Ok(response.status())
 }
 

@@ -35,6 +35,7 @@ mod head;
 mod health;
 mod host;
 mod jails;
+mod line;
 mod listen;
 mod metrics;
 mod mutual;
@@ -51,6 +52,7 @@ mod security;
 mod shape;
 mod site_config;
 mod sites;
+mod spare;
 mod tail;
 mod target;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! sent on it finds nobody. Three things keep that from becoming a 502: connections rest for less than the app's limit
 //! (`edge.timeouts.upstream_idle`), closed ones are not handed out, and a request that certainly was not answered goes
 //! out once more on a fresh connection - if nothing of it was sent, or if its method is idempotent and it had no body.
+//! Whoever has a connection on loan moves it on ([`super::line`]); at rest it stands still.
 //! Requests to an app that speaks HTTP/2 share its connections, [`STREAMS`] at most on each.
 //!
 //! Which copy of an app is asked is the business of [`super::balance`], who does well that of [`super::health`]. A request
@@ -12,24 +13,28 @@
 
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, Request, Response};
-use http_body::Body as _;
+use futures_util::future::poll_fn;
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::balance::{App, Load, Tried};
 use super::body::RequestBody;
 use super::config::EdgeConfig;
 use super::connect::{self, Sender};
 use super::health::Standing;
+use super::line::{Alarm, Line};
 use super::metrics::{EdgeMetrics, UpstreamCounts};
 use super::peer::Peer;
 use super::sites::Sites;
+use super::spare::Spare;
 use crate::base::Supervisor;
 
 /// Requests at once on one HTTP/2 connection to an app, the number RFC 9113 section 6.5.2 wants servers to take.
@@ -79,7 +84,8 @@ struct Pool {
 }
 
 struct Idle {
-    sender: Sender,
+    line: Line,
+    alarm: Alarm,
     since: Instant,
 }
 
@@ -93,6 +99,7 @@ struct Shared {
 /// A connection on loan, or a place on a shared one. Dropped, the former is closed.
 pub struct Lease {
     sender: Sender,
+    alarm: Alarm,
     loan: Loan,
     /// Counts the request on its shared connection.
     _stream: Option<Arc<()>>,
@@ -202,7 +209,7 @@ impl Pools {
             tried.add(at);
             pool.counts.requests.inc();
             let others = tried.count() < count;
-            let outcome = pool.send(request, others).await;
+            let outcome = pool.send(request, others, now).await;
             // A client that stops in the middle of its request says nothing about the app.
             if !body.failed() {
                 pool.judge(outcome.as_ref().err().map(|(failure, _)| failure));
@@ -219,34 +226,19 @@ impl Pools {
 
 type Sent = Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)>;
 
-/// A copy of a request that may be sent twice (RFC 9110 section 9.2.2) and has no body.
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
-    // An upgrade is bound to its connection.
-    let upgrade = request.headers().contains_key(http::header::UPGRADE);
-    if upgrade || !request.body().is_end_stream() || !idempotent.contains(request.method()) {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
-}
-
 impl Pool {
-    /// Sends `request` to this copy. It comes back with the error when it may be sent to another one, which it does after
-    /// the connection broke only if there are `others`.
-    async fn send(self: &Arc<Self>, mut request: Request<RequestBody>, others: bool) -> Sent {
+    /// Sends `request` to this copy, `now`. It comes back with the error when it may be sent to another one, which it does
+    /// after the connection broke only if there are `others`.
+    async fn send(self: &Arc<Self>, mut request: Request<RequestBody>, others: bool, now: Instant) -> Sent {
         let many = self.peer.rules.upstream.protocol.is_multiplexed();
         if many && request.headers().contains_key(http::header::UPGRADE) {
             return Err((Failure::NoUpgrade, None));
         }
-        if let Some(mut lease) = if many { self.share() } else { self.take() } {
-            let spare = spare(&request);
-            request = match self.exchange(&mut lease, request).await {
+        if let Some(mut lease) = if many { self.share() } else { self.take(now) } {
+            let spare = Spare::of(&request);
+            request = match self.exchange(&mut lease, request, now).await {
                 Ok(response) => return Ok((response, lease)),
-                Err((failure, unsent)) => match unsent.or(spare) {
+                Err((failure, unsent)) => match unsent.or_else(|| spare?.request()) {
                     Some(again) if matches!(failure, Failure::Broken(_)) => again,
                     _ => return Err((failure, None)),
                 },
@@ -257,45 +249,61 @@ impl Pool {
             Ok(lease) => lease,
             Err(failure) => return Err((failure, Some(request))),
         };
-        let spare = if others { spare(&request) } else { None };
-        match self.exchange(&mut lease, request).await {
+        let spare = if others { Spare::of(&request) } else { None };
+        match self.exchange(&mut lease, request, Instant::now()).await {
             Ok(response) => Ok((response, lease)),
-            Err((failure @ Failure::Broken(_), unsent)) => Err((failure, unsent.or(spare))),
+            Err((failure @ Failure::Broken(_), unsent)) => Err((failure, unsent.or_else(|| spare?.request()))),
             Err((failure, _)) => Err((failure, None)),
         }
     }
 
-    /// One request on one connection. The request comes back with the error when nothing of it was sent.
+    /// One request on one connection, begun `now`. The request comes back with the error when nothing of it was sent.
     async fn exchange(
         &self,
         lease: &mut Lease,
         request: Request<RequestBody>,
+        now: Instant,
     ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
         let progress = request.body().progress();
-        let mut answer = std::pin::pin!(lease.sender.send(request));
-        let mut seen = progress.bytes();
-        loop {
-            match timeout(self.peer.rules.times.response, answer.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
-                    let unsent = error.take_message().filter(|_| !progress.touched());
-                    return Err((Failure::Broken(error.into_error()), unsent));
+        let limit = self.peer.rules.times.response;
+        let mut answer = pin!(lease.sender.send(request));
+        let (mut seen, mut end) = (progress.bytes(), now + limit);
+        let outcome = poll_fn(|context| {
+            loop {
+                if let Poll::Ready(outcome) = lease.poll(context, |context| answer.as_mut().poll(context)) {
+                    return Poll::Ready(Some(outcome));
                 }
+                ready!(lease.late(context, end));
                 // The time counts from the last byte of the request: an upload may take longer than an answer.
-                Err(_) if progress.bytes() > seen => seen = progress.bytes(),
-                Err(_) => return Err((Failure::ResponseTimeout, None)),
+                if progress.bytes() == seen {
+                    return Poll::Ready(None);
+                }
+                (seen, end) = (progress.bytes(), Instant::now() + limit);
             }
+        });
+        match outcome.await {
+            Some(Ok(response)) => {
+                if !progress.ended() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    lease.detach();
+                }
+                Ok(response)
+            }
+            Some(Err(mut error)) => {
+                let unsent = error.take_message().filter(|_| !progress.touched());
+                Err((Failure::Broken(error.into_error()), unsent))
+            }
+            None => Err((Failure::ResponseTimeout, None)),
         }
     }
 
     /// The connection used last: it has the most time left. When it has none left, neither has any other.
-    fn take(self: &Arc<Self>) -> Option<Lease> {
+    fn take(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(last) = idle.pop() {
-            if last.since.elapsed() >= self.keep {
+        while let Some(mut last) = idle.pop() {
+            if now.saturating_duration_since(last.since) >= self.keep {
                 idle.clear();
-            } else if last.sender.is_ready() {
-                return Some(self.lease(last.sender, None));
+            } else if last.line.is_ready() {
+                return Some(self.lease(Sender::One(last.line), last.alarm, None));
             }
             // Else it is closed, or its last request is still being sent although the answer has come: no longer of use.
         }
@@ -308,16 +316,16 @@ impl Pool {
         shared.retain(|one| !one.sender.is_closed());
         let one = shared.iter_mut().find(|one| Arc::strong_count(&one.streams) <= STREAMS)?;
         one.since = Instant::now();
-        Some(self.lease(Sender::Many(one.sender.clone()), Some(Arc::clone(&one.streams))))
+        Some(self.lease(Sender::Many(one.sender.clone()), Alarm::default(), Some(Arc::clone(&one.streams))))
     }
 
-    fn lease(self: &Arc<Self>, sender: Sender, stream: Option<Arc<()>>) -> Lease {
-        Lease { sender, loan: Loan::new(self), _stream: stream }
+    fn lease(self: &Arc<Self>, sender: Sender, alarm: Alarm, stream: Option<Arc<()>>) -> Lease {
+        Lease { sender, alarm, loan: Loan::new(self), _stream: stream }
     }
 
     async fn make(self: &Arc<Self>) -> Result<Lease, Failure> {
         let sender = connect::open(&self.peer, &self.supervisor).await?;
-        Ok(self.lease(sender, None))
+        Ok(self.lease(sender, Alarm::default(), None))
     }
 
     /// A place on an HTTP/2 connection, which is made when no other request has just made one.
@@ -333,12 +341,12 @@ impl Pool {
             let one = Shared { sender: sender.clone(), streams, since: Instant::now() };
             self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(one);
         }
-        Ok(self.lease(sender, stream))
+        Ok(self.lease(sender, Alarm::default(), stream))
     }
 
     fn purge(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < self.keep);
+        idle.retain_mut(|idle| idle.since.elapsed() < self.keep && !idle.line.is_closed());
         drop(idle);
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|one| {
@@ -368,15 +376,33 @@ impl Lease {
         self.loan.0.peer.rules.times.read
     }
 
+    /// Moves the connection on, then polls `wanted`, which waits for what comes from it.
+    pub fn poll<T>(&mut self, context: &mut Context<'_>, wanted: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        self.sender.poll(context, wanted)
+    }
+
+    /// Ready once it is `at`. To be asked after [`Self::poll`] had nothing.
+    pub fn late(&mut self, context: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let waker = self.sender.waker().unwrap_or_else(|| context.waker());
+        self.alarm.poll(&mut Context::from_waker(waker), at)
+    }
+
+    /// Has a task move the connection on, whoever reads.
+    fn detach(&mut self) {
+        if let Sender::One(line) = &mut self.sender {
+            line.detach(&self.loan.0.supervisor);
+        }
+    }
+
     /// Puts the connection back for the next request. Call it when the response's body has ended.
     pub fn give_back(self) {
-        if matches!(self.sender, Sender::Many(_)) {
-            return;
-        }
-        let pool = &self.loan.0;
-        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < pool.most && !self.sender.is_closed() {
-            idle.push(Idle { sender: self.sender, since: Instant::now() });
+        let Self { sender: Sender::One(mut line), alarm, loan, .. } = self else { return };
+        let pool = &loan.0;
+        if line.rest() {
+            let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < pool.most {
+                idle.push(Idle { line, alarm, since: Instant::now() });
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`handler`] (what a door implements), then [`server`] (accept) and [`connection`] (one client).
 
+pub mod bell;
 pub mod body;
 pub mod chunked;
 pub mod client;
