@@ -16,10 +16,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
@@ -37,20 +34,20 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields that concern one connection only (RFC 9110 section 7.6.1), in either direction. `Trailer` stays: it announces
 /// fields that are passed on.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    TE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "keep-alive",
+    "proxy-connection",
+    "http2-settings",
 ];
 
 /// Fields of a request that this server writes itself or answers itself.
-const WRITTEN_HERE: [HeaderName; 3] = [CONTENT_LENGTH, EXPECT, X_REAL_IP];
+const WRITTEN_HERE: [&str; 3] = ["content-length", "expect", "x-real-ip"];
 
 /// Names that begin like this are dropped: the first are this server's to write, the second a proxy's own
 /// (and `Proxy` alone becomes the variable `HTTP_PROXY` in CGI), the others tell of a certificate that was checked here.
@@ -186,7 +183,7 @@ pub fn is_websocket(parts: &Parts) -> bool {
 
 /// Whether a field frames the message or concerns the connection, so that only this server may write it.
 pub fn is_framing(name: &HeaderName) -> bool {
-    *name == CONTENT_LENGTH || *name == HOST || HOP_BY_HOP.contains(name)
+    *name == CONTENT_LENGTH || *name == HOST || HOP_BY_HOP.contains(&name.as_str())
 }
 
 /// Whether a field tells the app what this server found out about the client, so that only it may write it.
@@ -198,39 +195,35 @@ pub fn is_forwarding(name: &HeaderName) -> bool {
 /// decides. Returns how many headers with `_` in their name were dropped (they become the same variable as the name
 /// with `-` in CGI-like apps, so `Content_Length` would pass for the real one).
 pub fn for_upstream(parts: &mut Parts, host: &Host, client: &Client, websocket: bool) -> u64 {
-    let version = parts.version;
-    let shown = if client.proxied { told_host(&parts.headers).unwrap_or_else(|| host.clone()) } else { host.clone() };
+    let told = if client.proxied { told_host(&parts.headers) } else { None };
+    let shown = told.as_ref().unwrap_or(host);
     let headers = &mut parts.headers;
-    let mut underscores = 0;
+    let mut underscores: u64 = 0;
 
-    strip_hop_by_hop(headers);
-    let unwanted: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            underscores = if name.contains('_') { 1u64.saturating_add(underscores) } else { underscores };
-            name.contains('_') || DROPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        })
-        .cloned()
-        .collect();
-    for name in unwanted.iter().chain(&WRITTEN_HERE) {
-        headers.remove(name);
-    }
+    strip(headers, |name| {
+        let underscore = name.contains('_');
+        underscores = underscores.saturating_add(u64::from(underscore));
+        underscore || WRITTEN_HERE.contains(&name) || DROPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    });
     join_cookies(headers);
 
-    put(headers, HOST, host.as_str());
-    let ip = client.address.ip().to_canonical();
-    let scheme = if client.secure { "https" } else { "http" };
-    let port = shown.port().unwrap_or(if client.secure { 443 } else { 80 });
-    put(headers, X_FORWARDED_FOR, &ip.to_string());
-    put(headers, X_REAL_IP, &ip.to_string());
-    put(headers, X_FORWARDED_PROTO, scheme);
-    put(headers, X_FORWARDED_HOST, shown.as_str());
-    put(headers, X_FORWARDED_PORT, &port.to_string());
-    put(headers, FORWARDED, &forwarded(ip, shown.as_str(), scheme));
-    if let Ok(via) = HeaderValue::from_str(&format!("{} {PSEUDONYM}", digits(version))) {
-        headers.append(VIA, via);
+    if headers.get(HOST).is_none_or(|known| *known != *host.as_str()) {
+        put(headers, HOST, host.as_str());
     }
+    let ip = client.address.ip().to_canonical();
+    let address = text_of(ip);
+    let scheme = if client.secure { "https" } else { "http" };
+    put(headers, X_FORWARDED_FOR, &address);
+    put(headers, X_REAL_IP, &address);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    put(headers, X_FORWARDED_HOST, shown.as_str());
+    match (shown.port(), client.secure) {
+        (None, true) => drop(headers.insert(X_FORWARDED_PORT, HeaderValue::from_static("443"))),
+        (None, false) => drop(headers.insert(X_FORWARDED_PORT, HeaderValue::from_static("80"))),
+        (Some(port), _) => put(headers, X_FORWARDED_PORT, itoa::Buffer::new().format(port)),
+    }
+    put(headers, FORWARDED, &forwarded(ip, &address, shown.as_str(), scheme));
+    headers.append(VIA, HeaderValue::from_static(via(parts.version)));
     if websocket {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -244,22 +237,28 @@ pub fn for_upstream(parts: &mut Parts, host: &Host, client: &Client, websocket: 
 /// `upgraded` keeps the two fields that make a 101 one.
 pub fn for_client(headers: &mut HeaderMap, upgraded: bool) {
     let upgrade = headers.get(UPGRADE).cloned().filter(|_| upgraded);
-    strip_hop_by_hop(headers);
+    strip(headers, |_| false);
     if let Some(upgrade) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, upgrade);
     }
 }
 
-/// Removes the fields `Connection` names and those every proxy must remove.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the fields `Connection` names, those every proxy must remove, and those that are `unwanted`. One look at the names
+/// that are there: looking for each that might be costs a hash of it.
+fn strip(headers: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
+    let is_hop_by_hop = |name: &[u8]| HOP_BY_HOP.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !is_hop_by_hop(name))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    let gone: Vec<HeaderName> =
+        headers.keys().filter(|name| unwanted(name.as_str()) || HOP_BY_HOP.contains(&name.as_str())).cloned().collect();
+    for name in nominated.iter().chain(&gone) {
         headers.remove(name);
     }
 }
@@ -281,19 +280,33 @@ fn told_host(headers: &HeaderMap) -> Option<Host> {
     headers.get_all(X_FORWARDED_HOST).iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// One element of RFC 7239.
-fn forwarded(ip: IpAddr, host: &str, scheme: &str) -> String {
+/// One element of RFC 7239 for the client at `ip`, which is `address` as text.
+fn forwarded(ip: IpAddr, address: &str, host: &str, scheme: &str) -> String {
     match ip {
-        IpAddr::V4(ip) => format!("for={ip};host=\"{host}\";proto={scheme}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\";host=\"{host}\";proto={scheme}"),
+        IpAddr::V4(_) => ["for=", address, ";host=\"", host, "\";proto=", scheme].concat(),
+        IpAddr::V6(_) => ["for=\"[", address, "]\";host=\"", host, "\";proto=", scheme].concat(),
     }
 }
 
-const fn digits(version: Version) -> &'static str {
+/// `ip` as text. IPv4 without the formatting machinery, which a request would feel.
+fn text_of(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip else { return ip.to_string() };
+    let mut text = String::with_capacity(15);
+    for octet in ip.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
+}
+
+/// What `Via` says of a request that came in `version`.
+const fn via(version: Version) -> &'static str {
     match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2.0",
-        _ => "1.1",
+        Version::HTTP_10 => "1.0 mainstay",
+        Version::HTTP_2 => "2.0 mainstay",
+        _ => "1.1 mainstay",
     }
 }
 

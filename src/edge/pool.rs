@@ -20,6 +20,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::poll_fn;
+use http::header::UPGRADE;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -185,14 +186,10 @@ impl Pools {
     ///
     /// # Cancel safety
     /// Dropping it closes the connection; the request may have reached the app.
-    pub async fn send(
-        &self,
-        app: &App,
-        wish: Option<u64>,
-        mut request: Request<RequestBody>,
-    ) -> Result<Answered, Failure> {
+    pub async fn send(&self, app: &App, wish: Option<u64>, request: Request<RequestBody>) -> Result<Answered, Failure> {
         let count = app.copies.len();
         let body = request.body().progress();
+        let mut request = Some(request);
         let pool_at = |at: usize| app.copies.get(at).and_then(|number| self.pools.get(*number));
         let mut tried = Tried::default();
         loop {
@@ -209,65 +206,62 @@ impl Pools {
             tried.add(at);
             pool.counts.requests.inc();
             let others = tried.count() < count;
-            let outcome = pool.send(request, others, now).await;
+            let outcome = pool.send(&mut request, others, now).await;
             // A client that stops in the middle of its request says nothing about the app.
             if !body.failed() {
-                pool.judge(outcome.as_ref().err().map(|(failure, _)| failure));
+                pool.judge(outcome.as_ref().err());
             }
             match outcome {
                 Ok((response, lease)) => return Ok(Answered { response, lease, at }),
-                Err((_, Some(again))) if others => request = again,
-                Err((failure, _)) => return Err(failure),
+                Err(_) if others && request.is_some() => pool.metrics.upstream_retries.inc(),
+                Err(failure) => return Err(failure),
             }
-            pool.metrics.upstream_retries.inc();
         }
     }
 }
 
-type Sent = Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)>;
-
 impl Pool {
-    /// Sends `request` to this copy, `now`. It comes back with the error when it may be sent to another one, which it does
-    /// after the connection broke only if there are `others`.
-    async fn send(self: &Arc<Self>, mut request: Request<RequestBody>, others: bool, now: Instant) -> Sent {
+    /// Sends `request` to this copy, `now`. It is there again after an error if it may be sent to another one, which after
+    /// the connection broke it may only if there are `others`.
+    ///
+    /// It is passed by reference, as in [`Self::exchange`], since each future between would have room for it otherwise.
+    async fn send(
+        self: &Arc<Self>,
+        request: &mut Option<Request<RequestBody>>,
+        others: bool,
+        now: Instant,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
         let many = self.peer.rules.upstream.protocol.is_multiplexed();
-        if many && request.headers().contains_key(http::header::UPGRADE) {
-            return Err((Failure::NoUpgrade, None));
+        if many && request.take_if(|request| request.headers().contains_key(UPGRADE)).is_some() {
+            return Err(Failure::NoUpgrade);
         }
         if let Some(mut lease) = if many { self.share() } else { self.take(now) } {
-            let spare = Spare::of(&request);
-            request = match self.exchange(&mut lease, request, now).await {
+            match self.exchange(&mut lease, request, true, now).await {
                 Ok(response) => return Ok((response, lease)),
-                Err((failure, unsent)) => match unsent.or_else(|| spare?.request()) {
-                    Some(again) if matches!(failure, Failure::Broken(_)) => again,
-                    _ => return Err((failure, None)),
-                },
-            };
-            self.metrics.upstream_retries.inc();
+                Err(failure) if request.is_none() => return Err(failure),
+                Err(_) => self.metrics.upstream_retries.inc(),
+            }
         }
-        let mut lease = match if many { self.make_shared().await } else { self.make().await } {
-            Ok(lease) => lease,
-            Err(failure) => return Err((failure, Some(request))),
-        };
-        let spare = if others { Spare::of(&request) } else { None };
-        match self.exchange(&mut lease, request, Instant::now()).await {
-            Ok(response) => Ok((response, lease)),
-            Err((failure @ Failure::Broken(_), unsent)) => Err((failure, unsent.or_else(|| spare?.request()))),
-            Err((failure, _)) => Err((failure, None)),
-        }
+        let mut lease = if many { self.make_shared().await? } else { self.make().await? };
+        let response = self.exchange(&mut lease, request, others, Instant::now()).await?;
+        Ok((response, lease))
     }
 
-    /// One request on one connection, begun `now`. The request comes back with the error when nothing of it was sent.
+    /// One request on one connection, begun `now`. When the connection broke, the request is there again if nothing of it was
+    /// sent, or with `again` if it may be sent twice.
     async fn exchange(
         &self,
         lease: &mut Lease,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
+        again: bool,
         now: Instant,
-    ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
-        let progress = request.body().progress();
+    ) -> Result<Response<Incoming>, Failure> {
+        let Some(sent) = request.take() else { return Err(Failure::Connect(io::ErrorKind::InvalidInput.into())) };
+        let spare = if again { Spare::of(&sent) } else { None };
+        let progress = sent.body().progress();
         let limit = self.peer.rules.times.response;
-        let mut answer = pin!(lease.sender.send(request));
         let (mut seen, mut end) = (progress.bytes(), now + limit);
+        let mut answer = pin!(lease.sender.send(sent));
         let outcome = poll_fn(|context| {
             loop {
                 if let Poll::Ready(outcome) = lease.poll(context, |context| answer.as_mut().poll(context)) {
@@ -290,9 +284,10 @@ impl Pool {
             }
             Some(Err(mut error)) => {
                 let unsent = error.take_message().filter(|_| !progress.touched());
-                Err((Failure::Broken(error.into_error()), unsent))
+                *request = unsent.or_else(|| spare?.request());
+                Err(Failure::Broken(error.into_error()))
             }
-            None => Err((Failure::ResponseTimeout, None)),
+            None => Err(Failure::ResponseTimeout),
         }
     }
 
@@ -323,8 +318,9 @@ impl Pool {
         Lease { sender, alarm, loan: Loan::new(self), _stream: stream }
     }
 
+    /// A new connection. Boxed, so that requests that find one do not carry its state.
     async fn make(self: &Arc<Self>) -> Result<Lease, Failure> {
-        let sender = connect::open(&self.peer, &self.supervisor).await?;
+        let sender = Box::pin(connect::open(&self.peer, &self.supervisor)).await?;
         Ok(self.lease(sender, Alarm::default(), None))
     }
 
@@ -334,7 +330,7 @@ impl Pool {
         if let Some(lease) = self.share() {
             return Ok(lease);
         }
-        let sender = connect::open(&self.peer, &self.supervisor).await?;
+        let sender = Box::pin(connect::open(&self.peer, &self.supervisor)).await?;
         let streams = Arc::new(());
         let stream = Some(Arc::clone(&streams));
         if let Sender::Many(sender) = &sender {

@@ -297,7 +297,9 @@ impl Proxy {
         let wish = app.wish(client.address.ip(), &parts.headers);
         let upgrade = head::is_websocket(&parts).then(|| parts.extensions.remove()).flatten();
         let dropped = head::for_upstream(&mut parts, &host, &client, upgrade.is_some());
-        self.metrics.dropped_headers.add(dropped);
+        if dropped > 0 {
+            self.metrics.dropped_headers.add(dropped);
+        }
         if let Some(host) = &app.host {
             parts.headers.insert(HOST, host.clone());
         }
@@ -316,7 +318,7 @@ impl Proxy {
         if let Some(shape) = &site.shape {
             shape.dress_request(&mut parts.headers);
         }
-        let Ok(target) = origin_form(&parts.uri) else { return own(self.refused(Refusal::Target, form)) };
+        let Ok(target) = origin_form(parts.uri) else { return own(self.refused(Refusal::Target, form)) };
         let mut outgoing = Request::new(RequestBody::new(body, site.body));
         *outgoing.method_mut() = parts.method;
         *outgoing.uri_mut() = target;
@@ -483,7 +485,10 @@ fn secure_address(host: &Host, port: u16, uri: &Uri) -> String {
 }
 
 /// Path and query exactly as the client sent them, without scheme and host.
-fn origin_form(uri: &Uri) -> Result<Uri, http::uri::InvalidUriParts> {
+fn origin_form(uri: Uri) -> Result<Uri, http::uri::InvalidUriParts> {
+    if uri.authority().is_none() {
+        return Ok(uri);
+    }
     let mut parts = http::uri::Parts::default();
     parts.path_and_query = uri.path_and_query().cloned();
     Uri::from_parts(parts)

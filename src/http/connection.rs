@@ -20,6 +20,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
+use super::bell::Drowsy;
 use super::load::{Flight, Load};
 use super::patience::{PatientBody, PatientIo};
 use super::{Body, Handler, Peer, ServeConfig};
@@ -169,20 +170,22 @@ impl Server {
                 if let Some(known) = &known {
                     request.extensions_mut().insert(Arc::clone(known));
                 }
-                let (server, flight) = (Arc::clone(&server), load.begin());
-                async move { Ok::<_, Infallible>(server.answer(request, peer, flight).await) }
+                Arc::clone(&server).answer(request, peer, load.begin())
             })
         };
         let shutdown = self.supervisor.shutdown();
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
-        let mut stop = pin!(shutdown.draining());
-        let mut idle = pin!(load.idle(self.config.head_timeout.duration()));
-        let mut stalled = pin!(load.stalled(self.config.write_timeout.duration() * PIECE_FACTOR));
+        let stop = pin!(shutdown.draining());
+        let idle = pin!(load.idle(self.config.head_timeout.duration()));
+        let stalled = pin!(load.stalled(self.config.write_timeout.duration() * PIECE_FACTOR));
+        // A request wakes this task several times, and none of these.
+        let (mut stop, mut idle, mut stalled) = (Drowsy::new(stop), Drowsy::new(idle), Drowsy::new(stalled));
         let drain_limit = tokio::select! {
+            biased;
             outcome = connection.as_mut() => return self.ended(outcome),
-            () = stop.as_mut() => None,
-            () = idle.as_mut() => Some(FAREWELL),
-            () = stalled.as_mut() => return stalled_at(peer),
+            () = &mut stop => None,
+            () = &mut idle => Some(FAREWELL),
+            () = &mut stalled => return stalled_at(peer),
         };
         if drain_limit.is_none() {
             tokio::select! {
@@ -202,7 +205,7 @@ impl Server {
         tokio::select! {
             outcome = connection.as_mut() => self.ended(outcome),
             () = farewell.as_mut() => {}
-            () = stalled.as_mut() => stalled_at(peer),
+            () = &mut stalled => stalled_at(peer),
             () = shutdown.forced() => {}
         }
     }
@@ -216,34 +219,49 @@ impl Server {
         tracing::debug!(%error, "an HTTP connection ended early");
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer, flight: Flight) -> Response<Tracked> {
+    /// The answer to `request`, which is kept once only in the future: that is moved about, and lies in every connection.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        flight: Flight,
+    ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + Send {
         let (began, version) = (Instant::now(), request.version());
-        let response = match check_authority(&request) {
-            Ok(()) => self.handled(request, peer).await,
-            Err(problem) => {
-                self.counts.malformed.inc();
-                let mut response = plain(StatusCode::BAD_REQUEST, problem);
-                if version < Version::HTTP_2 {
-                    // Whoever wrote such a head may mean something else by what follows it.
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let limit = self.config.body_timeout.duration();
+        let asked = check_authority(&request).map(|()| {
+            request.map(|body| {
+                if http_body::Body::is_end_stream(&body) {
+                    Body::empty()
+                } else {
+                    Body::new(PatientBody::new(body, limit))
                 }
-                response
-            }
-        };
-        self.counts.response(response.status());
-        let seconds = self.counts.seconds.clone();
-        response.map(|inner| Tracked { inner, flight, streamed: version == Version::HTTP_2, began, seconds })
+            })
+        });
+        async move {
+            let response = match asked {
+                Ok(request) => {
+                    let answer = AssertUnwindSafe(self.handler.call(request, peer)).catch_unwind().await;
+                    answer.unwrap_or_else(|_panic| self.panicked(peer))
+                }
+                Err(problem) => self.malformed(problem, version),
+            };
+            self.counts.response(response.status());
+            let streamed = version == Version::HTTP_2;
+            Ok(response.map(|inner| Tracked { inner, flight, streamed, began, server: self }))
+        }
     }
 
-    async fn handled(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        let limit = self.config.body_timeout.duration();
-        let mut request = request.map(|body| {
-            if http_body::Body::is_end_stream(&body) { Body::empty() } else { Body::new(PatientBody::new(body, limit)) }
-        });
-        request.extensions_mut().insert(peer);
-        if let Ok(response) = AssertUnwindSafe(self.handler.call(request, peer)).catch_unwind().await {
-            return response;
+    fn malformed(&self, problem: &'static str, version: Version) -> Response<Body> {
+        self.counts.malformed.inc();
+        let mut response = plain(StatusCode::BAD_REQUEST, problem);
+        if version < Version::HTTP_2 {
+            // Whoever wrote such a head may mean something else by what follows it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        response
+    }
+
+    fn panicked(&self, peer: Peer) -> Response<Body> {
         self.counts.panics.inc();
         // The panic itself was reported, with its stack.
         tracing::error!(target: "mainstay::panic", door = peer.door, "a request handler panicked");
@@ -285,7 +303,10 @@ fn check_authority<B>(request: &Request<B>) -> Result<(), &'static str> {
 
 /// Whether `host` is a host, with or without a port. Names before an `@` have no place in it (RFC 9110 4.2.4).
 fn is_authority(host: &HeaderValue) -> bool {
-    host.to_str().is_ok_and(|text| !text.contains('@') && text.parse::<http::uri::Authority>().is_ok())
+    // Nearly every one, without a copy being made of it.
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    host.as_bytes().iter().all(is_plain)
+        || host.to_str().is_ok_and(|text| !text.contains('@') && text.parse::<http::uri::Authority>().is_ok())
 }
 
 /// The authority (host and port) a request names; checked by [`Server`] to be one.
@@ -321,7 +342,7 @@ struct Tracked {
     /// Whether it goes over an HTTP/2 stream.
     streamed: bool,
     began: Instant,
-    seconds: Histogram,
+    server: Arc<Server>,
 }
 
 impl http_body::Body for Tracked {
@@ -352,6 +373,8 @@ impl http_body::Body for Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.seconds.observe(self.began.elapsed().as_secs_f64());
+        let now = Instant::now();
+        self.flight.rests(now);
+        self.server.counts.seconds.observe(now.saturating_duration_since(self.began).as_secs_f64());
     }
 }

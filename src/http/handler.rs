@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::Body;
 
-/// The client of a request. Also in the request's extensions, for handlers behind a router.
+/// The client of a request. [`RouterHandler`] puts it among the request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The client's address; behind a trusted proxy the one it vouches for.

@@ -40,7 +40,7 @@ impl Load {
         if number == 0 {
             self.asked.notify_one();
         }
-        Flight { load: Arc::clone(self), number, waiting: false }
+        Flight { load: Arc::clone(self), number, waiting: false, rested: None }
     }
 
     /// Returns once the connection has asked for anything, at the latest when it is `age` old.
@@ -87,6 +87,8 @@ pub struct Flight {
     load: Arc<Load>,
     number: u64,
     waiting: bool,
+    /// When it ended, if that is known.
+    rested: Option<Instant>,
 }
 
 impl Flight {
@@ -94,6 +96,11 @@ impl Flight {
     pub fn waits_for_client(&mut self) {
         self.waiting = true;
         self.load.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(self.number, Instant::now());
+    }
+
+    /// It ends `now`, and is about to be dropped.
+    pub const fn rests(&mut self, now: Instant) {
+        self.rested = Some(now);
     }
 
     /// The next piece is asked for.
@@ -107,8 +114,9 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.waits_for_us();
-        let now = u64::try_from(self.load.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.load.rested_ms.store(now, Ordering::SeqCst);
+        let now = self.rested.unwrap_or_else(Instant::now);
+        let rested = u64::try_from(now.saturating_duration_since(self.load.start).as_millis()).unwrap_or(u64::MAX);
+        self.load.rested_ms.store(rested, Ordering::SeqCst);
         self.load.flights.fetch_sub(1, Ordering::SeqCst);
     }
 }
