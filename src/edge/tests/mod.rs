@@ -6,6 +6,7 @@ mod balancing;
 mod banning;
 mod caching;
 mod compressing;
+mod driving;
 mod files;
 mod guarding;
 mod proxying;
