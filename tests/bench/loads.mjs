@@ -1,7 +1,10 @@
 // The loads: each drives one door of one program and gives the number of operations it did.
 
 import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 import { output } from '../clients/support/process.mjs';
 import { sign } from '../clients/support/sigv4.mjs';
@@ -53,22 +56,42 @@ export function objectLoad(env, method, { size, count, width }) {
 
 const SECONDS = 4;
 
-/** wrk, HTTP/1.1, 64 connections. */
-export function http1Load(url) {
+/** wrk, HTTP/1.1, 64 connections: `{ count, p99 }`, the latter in milliseconds. */
+export function timedHttp1(url, ...headers) {
+  const fields = ['Host: localhost', ...headers].flatMap((field) => ['-H', field]);
   return async () => {
-    const text = await output('wrk', ['-t', '1', '-c', '64', '-d', `${SECONDS}s`, '-H', 'Host: localhost', url]);
+    const text = await output('wrk', ['-t', '1', '-c', '64', '-d', `${SECONDS}s`, '--latency', ...fields, url]);
     if (/Non-2xx|Socket errors/.test(text)) throw new Error(text);
-    return Number(/(\d+) requests in/.exec(text)[1]);
+    const [, value, unit] = /99%\s+([\d.]+)(us|ms|s)\b/.exec(text);
+    return { count: Number(/(\d+) requests in/.exec(text)[1]), p99: Number(value) * { us: 0.001, ms: 1, s: 1000 }[unit] };
   };
 }
 
-/** h2load, HTTP/2 over TLS, 16 connections with 8 streams. */
-export function http2Load(url) {
+/** The same, but the number of requests only. */
+export function http1Load(url) {
+  return async () => (await timedHttp1(url)()).count;
+}
+
+/** h2load, HTTP/2 over TLS, 16 connections with 8 streams: `{ count, p99 }`. */
+export function timedHttp2(url) {
   return async () => {
-    const text = await output('h2load', ['-t', '1', '-c', '16', '-m', '8', '-D', String(SECONDS), url]);
-    const [, done, failed] = /(\d+) done, \d+ succeeded, (\d+) failed/.exec(text);
-    const [, good] = /status codes: (\d+) 2xx/.exec(text);
-    if (failed !== '0' || Math.abs(good - done) > 128) throw new Error(text);
-    return Number(good);
+    const data = mkdtempSync(join(tmpdir(), 'mainstay-bench-'));
+    try {
+      const log = join(data, 'log');
+      const text = await output('h2load', ['-t', '1', '-c', '16', '-m', '8', '-D', String(SECONDS), `--log-file=${log}`, url]);
+      const [, done, failed] = /(\d+) done, \d+ succeeded, (\d+) failed/.exec(text);
+      const [, good] = /status codes: (\d+) 2xx/.exec(text);
+      if (failed !== '0' || Math.abs(good - done) > 128) throw new Error(text);
+      // A line: when it began, its status, the microseconds it took.
+      const times = readFileSync(log, 'utf8').trimEnd().split('\n').map((line) => Number(line.split('\t')[2])).sort((a, b) => a - b);
+      return { count: Number(good), p99: times[Math.floor(times.length * 0.99)] / 1000 };
+    } finally {
+      rmSync(data, { recursive: true, force: true });
+    }
   };
+}
+
+/** The same, but the number of requests only. */
+export function http2Load(url) {
+  return async () => (await timedHttp2(url)()).count;
 }

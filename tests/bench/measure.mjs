@@ -39,6 +39,14 @@ export function residentMib(pid) {
   }, 0);
 }
 
+/** Memory of `pid` and its children in MiB, what they share with others counted in part. */
+export function pssMib(pid) {
+  return tree(pid).reduce((sum, one) => {
+    const [, kib] = /^Pss:\s+(\d+)/m.exec(read(`/proc/${one}/smaps_rollup`)) ?? [0, 0];
+    return sum + Number(kib) / 1024;
+  }, 0);
+}
+
 /** Runs `load`, which gives the number of operations it did; what they cost `pid`. */
 export async function measure(pid, load) {
   const before = processorUs(pid);
