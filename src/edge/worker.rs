@@ -231,14 +231,16 @@ impl Worker {
             if !secure {
                 return server.connection(stream, peer, place).await;
             }
-            match timeout(limit, tls.accept(stream, &proxy)).await {
+            // Boxed, as is the stream: what is only there for a moment, or is moved on, would have its place in every
+            // connection for as long as that lasts.
+            match Box::pin(timeout(limit, tls.accept(stream, &proxy))).await {
                 Ok(Ok((stream, secured))) => {
                     metrics.tls_handshakes.inc();
                     if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
                         // An authority has seen what it wanted (RFC 8737 section 3); nothing is served on it.
                         return;
                     }
-                    server.connection_of(stream, peer, place, secured).await;
+                    server.connection_of(Box::new(stream), peer, place, secured).await;
                 }
                 Ok(Err(error)) => {
                     metrics.tls_errors.inc();

@@ -76,9 +76,14 @@ impl Asked {
     /// What `parts` ask for.
     pub fn of(parts: &Parts) -> Self {
         let headers = &parts.headers;
+        let coding = choose(headers);
+        if coding.is_none() {
+            // What else was asked then makes no difference.
+            return Self { coding, whole: false, personal: true };
+        }
         let personal = headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION);
         let whole = parts.method != Method::HEAD && !headers.contains_key(RANGE) && !is_fixed(headers);
-        Self { coding: choose(headers), whole, personal }
+        Self { coding, whole, personal }
     }
 }
 
@@ -118,13 +123,14 @@ fn is_fit(response: &Response<Body>) -> bool {
         matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NON_AUTHORITATIVE_INFORMATION)
             || (status.is_client_error() && status != StatusCode::RANGE_NOT_SATISFIABLE)
             || status.is_server_error();
+    // What most answers fail by comes first.
     has_content
+        && headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(is_worth_it)
+        && length(response).is_none_or(|length| length >= LEAST)
         && !headers.contains_key(CONTENT_ENCODING)
         && !headers.contains_key(CONTENT_RANGE)
         && !DIGESTS.iter().any(|name| headers.contains_key(*name))
         && !is_fixed(headers)
-        && headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(is_worth_it)
-        && length(response).is_none_or(|length| length >= LEAST)
 }
 
 /// The length, when it is known; that of a `HEAD`'s answer stands in its head alone.
@@ -139,11 +145,17 @@ fn is_fixed(headers: &HeaderMap) -> bool {
 }
 
 fn is_worth_it(kind: &str) -> bool {
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if kind == "text/event-stream" {
-        return false;
-    }
-    kind.starts_with("text/") || kind.ends_with("+json") || kind.ends_with("+xml") || TYPES.contains(&kind.as_str())
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let begins = |part: &str| kind.get(..part.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(part));
+    let ends = |part: &str| {
+        let end = kind.len().checked_sub(part.len()).and_then(|from| kind.get(from..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(part))
+    };
+    !kind.eq_ignore_ascii_case("text/event-stream")
+        && (begins("text/")
+            || ends("+json")
+            || ends("+xml")
+            || TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known)))
 }
 
 /// The coding that `Accept-Encoding` weighs most, of those that weigh the same the best one. `*` is not taken for any: who
