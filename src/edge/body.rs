@@ -202,7 +202,7 @@ impl http_body::Body for ResponseBody {
         let Self { inner, lease, silent } = &mut *self;
         let mut wanted = |context: &mut Context<'_>| Pin::new(&mut *inner).poll_frame(context);
         let frame = match lease {
-            Some(lease) => lease.poll(context, wanted),
+            Some(lease) => lease.poll_next(context, wanted),
             None => wanted(context),
         };
         let frame = match frame {

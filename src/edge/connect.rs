@@ -75,6 +75,18 @@ impl Sender {
         }
     }
 
+    /// As [`Self::poll`], for what may have come already.
+    pub fn poll_next<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match self {
+            Self::One(line) => line.poll_next(context, wanted),
+            Self::Many(_) => wanted(context),
+        }
+    }
+
     /// The waker for what else is waited for together with the connection; `None` for the task's own.
     pub fn waker(&self) -> Option<&Waker> {
         match self {

@@ -80,6 +80,23 @@ impl Line {
         outcome
     }
 
+    /// As [`Self::poll`], for what may have come already: the connection is moved on only if it has not.
+    pub fn poll_next<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if let Some(driver) = &self.driver {
+            // Taking it rings, since there is room for more then.
+            driver.bell.hush();
+            if let Poll::Ready(outcome) = wanted(&mut Context::from_waker(&driver.waker)) {
+                driver.bell.unhush();
+                return Poll::Ready(outcome);
+            }
+        }
+        self.poll(context, wanted)
+    }
+
     /// The waker for what else is waited for together with the connection; `None` for the task's own.
     pub fn waker(&self) -> Option<&Waker> {
         self.driver.as_ref().map(|driver| &driver.waker)

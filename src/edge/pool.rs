@@ -264,7 +264,7 @@ impl Pool {
         let mut answer = pin!(lease.sender.send(sent));
         let outcome = poll_fn(|context| {
             loop {
-                if let Poll::Ready(outcome) = lease.poll(context, |context| answer.as_mut().poll(context)) {
+                if let Poll::Ready(outcome) = lease.sender.poll(context, |context| answer.as_mut().poll(context)) {
                     return Poll::Ready(Some(outcome));
                 }
                 ready!(lease.late(context, end));
@@ -372,12 +372,16 @@ impl Lease {
         self.loan.0.peer.rules.times.read
     }
 
-    /// Moves the connection on, then polls `wanted`, which waits for what comes from it.
-    pub fn poll<T>(&mut self, context: &mut Context<'_>, wanted: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        self.sender.poll(context, wanted)
+    /// Polls `wanted`, which waits for what comes from the connection, and moves the connection on if need be.
+    pub fn poll_next<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.sender.poll_next(context, wanted)
     }
 
-    /// Ready once it is `at`. To be asked after [`Self::poll`] had nothing.
+    /// Ready once it is `at`. To be asked after [`Self::poll_next`] had nothing.
     pub fn late(&mut self, context: &mut Context<'_>, at: Instant) -> Poll<()> {
         let waker = self.sender.waker().unwrap_or_else(|| context.waker());
         self.alarm.poll(&mut Context::from_waker(waker), at)
