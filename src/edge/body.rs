@@ -158,6 +158,8 @@ fn is_timeout(error: &axum::Error) -> bool {
 pub struct ResponseBody {
     inner: Incoming,
     lease: Option<Lease>,
+    /// What is told with the next poll.
+    broken: Option<hyper::Error>,
     /// When the app has been silent for too long; `None` while nobody waits for it. A client that does not read does not
     /// count: only waiting for the app does.
     silent: Option<Instant>,
@@ -177,7 +179,7 @@ pub enum AnswerError {
 impl ResponseBody {
     /// `inner`, which came over `lease`.
     pub fn new(inner: Incoming, lease: Lease) -> Self {
-        let mut body = Self { inner, lease: Some(lease), silent: None };
+        let mut body = Self { inner, lease: Some(lease), broken: None, silent: None };
         if body.inner.is_end_stream() {
             body.finish();
         }
@@ -199,7 +201,10 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let Self { inner, lease, silent } = &mut *self;
+        let Self { inner, lease, broken, silent } = &mut *self;
+        if let Some(error) = broken.take() {
+            return Poll::Ready(Some(Err(AnswerError::App(error))));
+        }
         let mut wanted = |context: &mut Context<'_>| Pin::new(&mut *inner).poll_frame(context);
         let frame = match lease {
             Some(lease) => lease.poll_next(context, wanted),
@@ -217,16 +222,25 @@ impl http_body::Body for ResponseBody {
             }
         };
         *silent = None;
-        // A body of known length ends with its last byte, any body with its trailers: nobody need ask again.
-        let is_last = match &frame {
-            Some(Ok(frame)) => frame.is_trailers() || inner.is_end_stream(),
-            Some(Err(_)) => false,
-            None => true,
-        };
-        if is_last {
-            self.finish();
+        match frame {
+            Some(Ok(frame)) => {
+                // A body of known length ends with its last byte, any body with its trailers: nobody need ask again.
+                if frame.is_trailers() || inner.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // The end may have come together with what is before it, which the client gets if it is sent first.
+            Some(Err(error)) => {
+                *broken = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::App)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -73,6 +73,22 @@ async fn a_client_that_leaves_within_the_answer_ends_the_apps_connection() {
 }
 
 #[tokio::test]
+async fn what_came_before_an_answer_broke_reaches_the_client() {
+    let (listener, settings) = app().await;
+    let trial = trial(&settings, ok).await;
+    for _ in 0..10 {
+        let mut client = trial.connect().await;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let (mut app, _) = soon(listener.accept()).await.unwrap();
+        read_until(&mut app, "\r\n\r\n").await;
+        app.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await.unwrap();
+        drop(app);
+        let answer = read_all(&mut client).await;
+        assert!(status(&answer) == 200 && answer.ends_with("half"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn an_apps_goodbye_between_two_requests_is_noticed() {
     let (listener, settings) = app().await;
     let trial = trial(&settings, ok).await;
