@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod disk;
+pub mod hyperloglog;
 pub mod ids;
 pub mod listen;
 pub mod local_disk;

@@ -1,12 +1,12 @@
 //! `HyperLogLog`s: `PFADD`, `PFCOUNT`, `PFMERGE`.
 
 use super::{Command, GROW, GROW_FAST, READ, keyed};
+use crate::base::hyperloglog::{Registers, Sketch, Wrong, estimate, merge};
 use crate::kv::entry::Entry;
 use crate::kv::error::Fault;
 use crate::kv::execute::Call;
 use crate::kv::keyspace::{Edit, Missing};
 use crate::kv::value::Kind;
-use crate::kv::value::hyperloglog::{Registers, Sketch, Wrong, estimate, merge};
 
 pub(super) const COMMANDS: &[Command] = &[
     keyed("pfadd", -2, GROW_FAST, 1, add),

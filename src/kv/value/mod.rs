@@ -2,7 +2,6 @@
 
 pub mod geo;
 pub mod hash;
-pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod stream;
