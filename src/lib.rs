@@ -5,6 +5,7 @@
 
 pub mod base;
 
+pub mod analytics;
 pub mod bans;
 pub mod crypto;
 pub mod http;

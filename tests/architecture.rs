@@ -45,6 +45,7 @@ const SERVICES: &[&str] = &[
     "objects",
     "limits",
     "bans",
+    "analytics",
     "accounts",
     "mail",
     "issues",
@@ -65,6 +66,7 @@ const ROOMS: &[Room] = &[
     room("http", &["base", "telemetry", "crypto"]),
     room("limits", &["base", "telemetry", "crypto", "store"]),
     room("bans", &["base", "telemetry", "store"]),
+    room("analytics", &["base", "telemetry", "store"]),
     room("jobs", &["base", "telemetry", "store"]),
     // services: no wire protocol
     room("kv", &["base", "telemetry", "crypto", "store", "limits"]),
@@ -80,7 +82,10 @@ const ROOMS: &[Room] = &[
     room("smtp", &["base", "telemetry", "crypto", "store", "mail", "accounts"]),
     room("ses", &["base", "telemetry", "crypto", "store", "http", "mail", "accounts"]),
     room("ingest", &["base", "telemetry", "crypto", "http", "issues", "accounts"]),
-    room("edge", &["base", "telemetry", "crypto", "store", "http", "limits", "bans", "jobs", "accounts", "monitor"]),
+    room(
+        "edge",
+        &["base", "telemetry", "crypto", "store", "http", "limits", "bans", "analytics", "jobs", "accounts", "monitor"],
+    ),
     room("upstash", &["base", "crypto", "http", "kv"]),
     room("api", SERVICES),
     room("console", SERVICES),

@@ -46,6 +46,9 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
     for (key, most) in failures.into_iter().filter(|(_, most)| !(1..=LIMIT_MAX).contains(most)) {
         wrong(key, format!("{key} = {most} is not from 1 to {LIMIT_MAX}"), "");
     }
+    for (key, what) in config.analytics.contradictions() {
+        wrong(key, what, "");
+    }
     for (key, what) in config.mail.contradictions() {
         wrong(key, what, "");
     }

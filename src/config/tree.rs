@@ -96,6 +96,7 @@ tree! {
     kv: crate::kv::KvConfig,
     issues: crate::issues::IssuesConfig,
     limits: crate::limits::RateLimitsConfig,
+    analytics: crate::analytics::AnalyticsConfig,
     backup: crate::backup::config::BackupConfig,
     accounts: crate::accounts::AccountsConfig,
     store: crate::store::StoreConfig,
