@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::connect::Connect;
 use super::start::{Ground, Plan};
 use super::{StartError, doors, history, pages};
+use crate::analytics::Analytics;
 use crate::backup::service::Backups;
 use crate::bans::Bans;
 use crate::console::{Console, Door, World};
@@ -25,6 +26,8 @@ pub(super) struct Shown {
     pub limits: Limits,
     /// Who is banned at the edge.
     pub bans: Bans,
+    /// Who visits pages.
+    pub analytics: Analytics,
     /// Buckets and objects.
     pub objects: Objects,
     /// Outbound mail.
@@ -54,14 +57,27 @@ pub(super) fn open(
     shown: Shown,
     started: Duration,
 ) -> Result<Console, StartError> {
-    let Shown { keyspace, limits, bans, objects, outbox, issues, backups, checks, certificates, upstreams, sites } =
-        shown;
+    let Shown {
+        keyspace,
+        limits,
+        bans,
+        analytics,
+        objects,
+        outbox,
+        issues,
+        backups,
+        checks,
+        certificates,
+        upstreams,
+        sites,
+    } = shown;
     let (keys, users, reached) = (Arc::clone(&ground.keys), ground.users.clone(), connect.clone());
     let listed = doors::table(connect).into_iter();
     let world = World {
         keyspace,
         limits,
         bans,
+        analytics,
         objects,
         outbox,
         issues,

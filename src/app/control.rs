@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::control_analytics::{self, AnalyticsAsk};
 use super::control_bans::{self, BansAsk};
 use super::control_buckets::{self, BucketsAsk};
 use super::control_keys::{self, KeysAsk};
@@ -144,6 +145,8 @@ pub enum Ask {
     Keys(KeysAsk),
     /// Something about bans.
     Bans(BansAsk),
+    /// How pages of a site were visited.
+    Analytics(AnalyticsAsk),
     /// Something about buckets.
     Buckets(BucketsAsk),
     /// Takes kept answers of apps away.
@@ -347,6 +350,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::Keys(asked)) => told(control_keys::answer(asked, facts).await),
         Ok(Ask::Buckets(asked)) => told(control_buckets::answer(asked, facts).await),
         Ok(Ask::Bans(asked)) => told(control_bans::answer(asked, facts).await),
+        Ok(Ask::Analytics(asked)) => told(control_analytics::answer(&asked, facts).await),
         Ok(Ask::PurgeCache(which)) => told(control_cache::purge(&which, facts).await),
         Ok(Ask::Issues { status }) => told(newest(facts, status).await),
         Ok(Ask::Issue { id }) => told(facts.issues.show(id).await),

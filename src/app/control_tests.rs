@@ -36,6 +36,13 @@ fn facts(shutdown: &Shutdown) -> Arc<Facts> {
             crate::bans::Rules::default(),
         )
         .unwrap(),
+        analytics: crate::analytics::Analytics::new(
+            memory_store(),
+            Arc::new(TestClock::default()),
+            Arc::new(SystemRandom),
+            &crate::telemetry::Metrics::new(),
+            crate::analytics::AnalyticsConfig::default(),
+        ),
         edge: None,
         reloader: Arc::default(),
         outbox: crate::mail::Outbox::new(

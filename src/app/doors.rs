@@ -11,6 +11,7 @@ use super::inherited::Inherited;
 use super::sockets::Sockets;
 use super::start::{Ground, Plan};
 use super::status::DoorStatus;
+use crate::analytics::Analytics;
 use crate::bans::Bans;
 use crate::base::supervise::Role;
 use crate::config::Config;
@@ -41,6 +42,15 @@ pub const REDIS_TLS: Door = Door { key: "redis.tls_listen", name: "redis-tls" };
 
 /// Message submission.
 pub const SMTP: Door = Door { key: "smtp.listen", name: "smtp" };
+
+/// Services that see every request of the edge.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Who is banned.
+    pub bans: Bans,
+    /// Who visits pages.
+    pub analytics: Analytics,
+}
 
 /// The bound listeners of all doors.
 #[derive(Debug)]
@@ -138,13 +148,13 @@ impl Doors {
         plan: &Plan,
         ground: &Ground,
         doors: Vec<edge::Door>,
-        bans: Bans,
+        seen: Seen,
         runtime: &Handle,
     ) -> Result<Option<Arc<Edge>>, StartError> {
         let Some(listeners) = self.edge.take().filter(|edge| edge.http().or(edge.https()).is_some()) else {
             return Ok(None);
         };
-        let world = edge_world(plan, ground, bans, runtime);
+        let world = edge_world(plan, ground, seen, runtime);
         let edge = runtime.block_on(Edge::start(&plan.config.edge, listeners, doors, world))?;
         Ok(Some(Arc::new(edge)))
     }
@@ -157,21 +167,22 @@ impl Doors {
 pub fn keep_certificates(
     plan: &Plan,
     ground: &Ground,
-    bans: Bans,
+    seen: Seen,
     runtime: &Handle,
 ) -> Result<Arc<edge::Keeper>, StartError> {
-    let world = edge_world(plan, ground, bans, runtime);
+    let world = edge_world(plan, ground, seen, runtime);
     Ok(runtime.block_on(edge::keep_certificates(&plan.config.edge, world))?)
 }
 
-fn edge_world(plan: &Plan, ground: &Ground, bans: Bans, runtime: &Handle) -> edge::World {
+fn edge_world(plan: &Plan, ground: &Ground, seen: Seen, runtime: &Handle) -> edge::World {
     edge::World {
         clock: Arc::clone(&plan.clock),
         random: Arc::clone(&plan.random),
         disk: Arc::clone(&plan.disk),
         data_dir: ground.folder.path().to_owned(),
         store: ground.state.clone(),
-        bans,
+        bans: seen.bans,
+        analytics: seen.analytics,
         metrics: plan.metrics.clone(),
         supervisor: plan.supervisor.clone(),
         runtime: runtime.clone(),

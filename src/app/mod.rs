@@ -10,6 +10,7 @@ pub mod backups;
 pub mod connect;
 mod console;
 pub mod control;
+pub mod control_analytics;
 pub mod control_backup;
 pub mod control_bans;
 pub mod control_buckets;

@@ -142,9 +142,12 @@ pub async fn run(running: Running, mut signals: Signals, limit: Duration) -> Res
     }
 }
 
-/// Last commits, threads, sockets; then the folder's lock.
+/// Last counts and commits, threads, sockets; then the folder's lock.
 async fn close(running: Running) {
     let closing = async {
+        if let Err(error) = running.analytics.finish().await {
+            tracing::error!(%error, "the last counts of pages are lost");
+        }
         for store in &running.stores {
             store.close().await;
         }

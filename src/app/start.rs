@@ -14,6 +14,7 @@ use super::reload::{Reloader, Source};
 use super::status::Facts;
 use super::{Folder, StartError, admin, backups, console, control, mail, master, redis};
 use crate::accounts::{AccessKeys, FirstCredentials, Users};
+use crate::analytics::Analytics;
 use crate::api::Api;
 use crate::api::v1::{self, V1};
 use crate::bans::Bans;
@@ -72,6 +73,8 @@ pub struct Running {
     pub(super) supervisor: Supervisor,
     /// Closed in this order, after everything that uses them has ended.
     pub(super) stores: Vec<Store>,
+    /// Written for the last time before they are.
+    pub(super) analytics: Analytics,
     /// Waits to hear that every door answers.
     pub(super) notifier: Notifier,
     /// Unix sockets to remove at the end.
@@ -124,6 +127,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let bans =
         Bans::open(ground.state.clone(), Arc::clone(&plan.clock), &plan.metrics, edge::ban_rules(&plan.config.edge))?;
     plan.supervisor.task("bans", Role::Ordinary, bans.clone().run(plan.supervisor.shutdown().clone()));
+    let analytics = start_analytics(plan, &ground);
     let v1 = V1::new(v1::World {
         users: ground.users.clone(),
         objects: services.objects.clone(),
@@ -131,6 +135,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         issues: services.issues.clone(),
         limits: limits.clone(),
         bans: bans.clone(),
+        analytics: analytics.clone(),
         backups: backups.clone(),
         checks: checks.clone(),
         certificates: certificates.clone(),
@@ -145,6 +150,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         keyspace: keyspace.clone(),
         limits: limits.clone(),
         bans: bans.clone(),
+        analytics: analytics.clone(),
         objects: services.objects.clone(),
         outbox: outbox.clone(),
         issues: services.issues.clone(),
@@ -166,12 +172,11 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
-    let edge = doors.start_edge(plan, &ground, on_edge, bans.clone(), &Runtime::current())?;
+    let seen = doors::Seen { bans: bans.clone(), analytics: analytics.clone() };
+    let edge = doors.start_edge(plan, &ground, on_edge, seen.clone(), &Runtime::current())?;
     let keeper = match &edge {
         Some(edge) => Some(Arc::clone(edge.keeper())),
-        None if redis_tls.is_some() => {
-            Some(doors::keep_certificates(plan, &ground, bans.clone(), &Runtime::current())?)
-        }
+        None if redis_tls.is_some() => Some(doors::keep_certificates(plan, &ground, seen, &Runtime::current())?),
         None => None,
     };
     if let Some((gate, keeper)) = redis_tls.zip(keeper.as_ref()) {
@@ -205,6 +210,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         backups: backups.clone(),
         objects: services.objects.clone(),
         bans,
+        analytics: analytics.clone(),
         edge,
         reloader,
         outbox,
@@ -222,8 +228,19 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         disk: Arc::clone(&plan.disk),
         supervisor: plan.supervisor.clone(),
         stores: vec![services.index, services.captured, ground.state],
+        analytics,
         facts,
     })
+}
+
+/// The counts of pages; their task runs.
+fn start_analytics(plan: &Plan, ground: &Ground) -> Analytics {
+    let (clock, random) = (Arc::clone(&plan.clock), Arc::clone(&plan.random));
+    let config = plan.config.analytics.clone();
+    let analytics = Analytics::new(ground.state.clone(), clock, random, &plan.metrics, config);
+    let shutdown = plan.supervisor.shutdown().clone();
+    plan.supervisor.task("analytics", Role::Ordinary, analytics.clone().run(shutdown));
+    analytics
 }
 
 /// What the doors serve.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::connect::Connect;
 use super::reload::Reloader;
 use crate::accounts::{AccessKeys, Users};
+use crate::analytics::Analytics;
 use crate::backup::service::Backups;
 use crate::bans::Bans;
 use crate::base::Clock;
@@ -83,6 +84,8 @@ pub struct Facts {
     pub objects: Objects,
     /// Who is banned.
     pub bans: Bans,
+    /// Who visits pages.
+    pub analytics: Analytics,
     /// The edge; `None` while it is off.
     pub edge: Option<Arc<Edge>>,
     /// Reads the settings again.

@@ -108,6 +108,20 @@ pub fn explain(config: &EdgeConfig, doors: &[&str], asking: &Asking) -> Result<V
             _ => "cache: what is kept of this address goes when the app does not answer with an error".to_owned(),
         });
     }
+    if let Some(audience) = &site.audience {
+        let own = audience.own(path).is_some();
+        out.push(
+            if own {
+                "answered by Mainstay: measures pages (edge.sites.analytics)"
+            } else {
+                "pages are counted (edge.sites.analytics)"
+            }
+            .to_owned(),
+        );
+        if own {
+            return Ok(out);
+        }
+    }
     out.push(format!("limit: a body of {} bytes", site.body));
     match &site.target {
         Target::App(app) => {

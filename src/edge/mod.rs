@@ -8,12 +8,13 @@
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
 //! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `mutual.rs` (clients' certificates), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
-//! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `cache/` (answers of apps kept for everybody), `doors.rs`
+//! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `cache/` (answers of apps kept for everybody), `audience.rs` (pages that are counted), `doors.rs`
 //! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
 mod access;
 mod acme;
+mod audience;
 mod balance;
 mod basic;
 mod body;
@@ -83,6 +84,7 @@ pub use self::listen::Listeners;
 
 use self::access::AccessLog;
 use self::acme::Names;
+use self::audience::Beacons;
 use self::cache::Cache;
 use self::compress::Compressors;
 use self::doors::Doors;
@@ -95,6 +97,7 @@ use self::tail::Tail;
 use self::traffic::Traffic;
 use self::upgrade::Tunnels;
 use self::worker::{Places, Serving, Worker};
+use crate::analytics::Analytics;
 use crate::bans::Bans;
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, Random, Supervisor};
@@ -126,6 +129,8 @@ pub struct World {
     pub store: Store,
     /// Who is banned.
     pub bans: Bans,
+    /// Who visits pages.
+    pub analytics: Analytics,
     /// Where counts go.
     pub metrics: Metrics,
     /// Starts threads and tasks, and tells when to stop.
@@ -160,6 +165,8 @@ pub struct Edge {
     cache: Arc<Cache>,
     /// The last requests.
     tail: Tail,
+    /// What counts pages.
+    beacons: Arc<Beacons>,
 }
 
 /// What a reload replaces of one worker.
@@ -184,7 +191,7 @@ impl Edge {
         config.validate()?;
         let started = config.clone();
         let config = &config.in_force();
-        let World { clock, disk, data_dir, metrics, supervisor, runtime, bans, .. } = world.clone();
+        let World { clock, disk, data_dir, metrics, supervisor, runtime, bans, analytics, .. } = world.clone();
         bans.set_rules(jails::rules(config));
         let counts = EdgeMetrics::new(&metrics);
         let labels: Vec<&'static str> = doors.iter().map(|door| door.label).collect();
@@ -216,6 +223,7 @@ impl Edge {
             traffic: Arc::default(),
             cache,
             tail: Tail::new(Arc::clone(&clock)),
+            beacons: Arc::new(Beacons::new(analytics)),
         };
         let sites = Sites::new(config)?;
         edge.watched.store(Arc::new(sites.watched()));

@@ -9,9 +9,11 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 
 use super::access::{Entry, Logged, Told};
+use super::audience::Sought;
 use super::host::Host;
 use super::jails::{Jails, Seen};
 use super::traffic::{Ended, SiteCounts};
+use crate::analytics::Analytics;
 use crate::base::Clock;
 use crate::http::Body;
 
@@ -34,6 +36,8 @@ pub struct Passage {
     pub upstream: Option<Duration>,
     /// What the cache did, in a word.
     pub cache: Option<&'static str>,
+    /// What is counted if the answer is a page, of a site whose pages are.
+    pub sought: Option<Box<Sought>>,
 }
 
 /// What was asked, kept for the jails.
@@ -70,6 +74,14 @@ impl Passage {
             status: status.as_u16(),
         };
         jails.look(&seen, now);
+    }
+
+    /// Has the page that `response` is counted by `analytics`, if it is one that is.
+    pub fn count(&mut self, analytics: &Analytics, response: &Response<Body>) {
+        let note = self.sought.take().and_then(|sought| sought.answered(response.status(), response.headers()));
+        if let Some(note) = note {
+            analytics.note(note);
+        }
     }
 
     /// Has `entry` and the site's counters told of `response` when its body ends. It came at `began`, monotonic.

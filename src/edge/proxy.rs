@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::access::AccessLog;
 use super::acme::internal;
+use super::audience::Caller;
 use super::basic::REMOTE_USER;
 use super::body::{RequestBody, ResponseBody};
 use super::cache::{Reply, Status, Visit, Visited};
@@ -105,6 +106,7 @@ impl Handler for Proxy {
             if let (Some(jails), Some(asked)) = (jails, &asked) {
                 passage.show(jails, asked, response.status(), self.clock.monotonic());
             }
+            passage.count(current.rules.beacons.analytics(), &response);
             passage.follow(entry, response, began, &self.clock)
         })
     }
@@ -201,6 +203,7 @@ impl Proxy {
             Err(Miss::Unknown) => return pages::no_site(!rules.sites.is_empty(), form),
         };
         passage.site = rules.traffic.counts(site.number).map(Arc::clone);
+        passage.sought = site.audience.as_ref().and_then(|audience| audience.sought(&parts, &host, &client));
         let asked = Question { parts, body, host, client, form, secured, encrypted: peer.secure };
         let (response, whose) = self.serve(current, site, asked, passage).await;
         match &site.shape {
@@ -263,6 +266,17 @@ impl Proxy {
                     return (response, Whose::App);
                 }
             }
+        }
+        if let Some(audience) = &site.audience
+            && let Some(own) = audience.own(parts.uri.path())
+        {
+            let caller = Caller { host: &host, client: &client, form, now: self.clock.monotonic() };
+            // Boxed, so that requests to apps do not carry its state.
+            let answered = Box::pin(current.rules.beacons.answer(audience, own, &parts, body, caller)).await;
+            let asked = compress::Asked::of(&parts);
+            let mut response = self.compressors.apply(site.compress, asked, false, answered);
+            dress(site, response.headers_mut(), &host, client.secure);
+            return (response, Whose::Own);
         }
         // Where answers are kept, they are found by what the client asked for.
         let place = site.caching.as_ref().map(|caching| (caching, place_of(&parts.uri)));

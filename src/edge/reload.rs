@@ -82,6 +82,7 @@ impl Edge {
     /// What all workers answer by. From now on sites that are gone are out of the metrics.
     pub(super) fn rules(&self, config: &EdgeConfig, sites: Sites, jails: Option<Arc<Jails>>) -> Arc<Rules> {
         let traffic = Arc::new(Traffic::of(&sites, &self.metrics, Some(&self.traffic.load())));
+        self.beacons.analytics().watch(sites.counted());
         Arc::new(Rules {
             traffic,
             sites,
@@ -91,6 +92,7 @@ impl Edge {
             challenges: self.keeper.challenges(),
             internal: self.keeper.internal(),
             cache: Arc::clone(&self.cache),
+            beacons: Arc::clone(&self.beacons),
             trusted: trusted(config),
             redirect_to: self.https.filter(|_| config.redirect_https).map(|address| address.port()),
             tunnel_idle: config.timeouts.upgrade.duration(),

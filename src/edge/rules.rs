@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::acme::challenges::Challenges;
 use super::acme::internal::Internal;
+use super::audience::Beacons;
 use super::cache::Cache;
 use super::client::Network;
 use super::doors::Doors;
@@ -33,6 +34,8 @@ pub struct Rules {
     pub internal: Option<Arc<Internal>>,
     /// Answers of apps that are kept.
     pub cache: Arc<Cache>,
+    /// What counts pages.
+    pub beacons: Arc<Beacons>,
     /// Proxies in front that are believed.
     pub trusted: Vec<Network>,
     /// The port plain HTTP is sent on to; `None` serves it.

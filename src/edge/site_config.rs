@@ -145,6 +145,11 @@ settings! {
         pub cache_answers: bool = false,
         /// Largest body of an answer that is kept.
         pub cache_max_object: ByteSize = ByteSize::mib(1),
+        /// Count its pages and visitors, without cookies, for the console, `mainstay analytics` and
+        /// `/v1/sites/<site>/analytics`; `analytics` has what is kept of it. Below its path, `/.mainstay/vitals.js` is a script
+        /// that measures pages where they are shown (Web Vitals), for those that name it, and `/.mainstay/vitals` takes what
+        /// it sends.
+        pub analytics: bool = false,
         /// Add security headers.
         pub security_headers: bool = true,
         /// Which security headers: `standard` is what `edge.security` says; `strict` adds a content security policy that

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::audience::Audience;
 use super::basic::BasicAuth;
 use super::cache::Caching;
 use super::compress::Compress;
@@ -70,6 +71,8 @@ pub struct Site {
     pub forward: Option<Arc<ForwardAuth>>,
     /// Which of its app's answers are kept; `None` keeps none.
     pub caching: Option<Arc<Caching>>,
+    /// How its pages are counted; `None` when they are not.
+    pub audience: Option<Arc<Audience>>,
 }
 
 /// A path prefix without final slash (the root is empty), and the site it leads to. Longest first in every list.
@@ -173,6 +176,11 @@ impl Sites {
     /// The name of every site, and what answers for it, by number.
     pub fn kinds(&self) -> impl Iterator<Item = (Arc<str>, &'static str)> {
         self.sites.iter().map(|site| (Arc::clone(&site.name), site.target.kind()))
+    }
+
+    /// The names of the sites whose pages are counted.
+    pub fn counted(&self) -> Vec<Arc<str>> {
+        self.sites.iter().filter(|site| site.audience.is_some()).map(|site| Arc::clone(&site.name)).collect()
     }
 
     /// Every site that keeps answers, and how it does.
@@ -297,6 +305,7 @@ impl<'a> Maker<'a> {
         let caching = Caching::of(entry, self.config, known.map(|(_, caching)| caching))?;
         Ok(Site {
             number,
+            audience: Audience::of(entry, &name),
             name,
             target,
             maintenance: Maintenance::of(entry)?,

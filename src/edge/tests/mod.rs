@@ -1,6 +1,7 @@
 //! The whole edge on real sockets: raw bytes in, and what an origin gets to see of them.
 
 mod acme;
+mod audience;
 mod authority;
 mod balancing;
 mod banning;
@@ -151,6 +152,13 @@ fn world(folder: &std::path::Path, supervisor: &Supervisor, metrics: &Metrics) -
         disk: Arc::new(LocalDisk),
         data_dir: folder.to_owned(),
         bans: Bans::open(memory_store(), Arc::new(SystemClock::new()), metrics, crate::bans::Rules::default()).unwrap(),
+        analytics: Analytics::new(
+            memory_store(),
+            Arc::new(SystemClock::new()),
+            Arc::new(SystemRandom),
+            metrics,
+            crate::analytics::AnalyticsConfig::default(),
+        ),
         store: memory_store(),
         metrics: metrics.clone(),
         supervisor: supervisor.clone(),
