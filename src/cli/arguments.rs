@@ -96,6 +96,8 @@ pub(super) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// How the pages of a site are visited: views, visitors, pages, where they came from, Web Vitals
+    Analytics(super::analytics::AnalyticsFlags),
     /// The answers of apps that the edge keeps
     #[command(subcommand)]
     Cache(super::cache::CacheCommand),

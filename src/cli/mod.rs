@@ -4,6 +4,7 @@
 //! What is asked for goes to standard output, everything else to standard error; the exit code is 0 or 1 (2 for
 //! arguments that are not understood).
 
+mod analytics;
 mod arguments;
 mod backup;
 mod backup_arguments;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
             buckets::run(&shell, command.unwrap_or(buckets::BucketsCommand::List), json)
         }
         Command::Bans { command, json } => bans::run(&shell, command.unwrap_or(bans::BansCommand::List), json),
+        Command::Analytics(flags) => analytics::run(&shell, flags),
         Command::Cache(command) => cache::run(&shell, command),
         Command::Certs { command, json } => certs::run(&shell, command, json),
         Command::Ca(command) => ca::run(&shell, &command),

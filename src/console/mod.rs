@@ -61,6 +61,7 @@ use axum::{Router, middleware};
 use self::assets::Assets;
 use self::seals::Seals;
 use crate::accounts::Users;
+use crate::analytics::Analytics;
 use crate::backup::service::Backups;
 use crate::bans::Bans;
 use crate::base::{Clock, Disk, Random};
@@ -102,6 +103,8 @@ pub struct World {
     pub limits: Limits,
     /// Who is banned at the edge.
     pub bans: Bans,
+    /// How the pages of sites are visited.
+    pub analytics: Analytics,
     /// Buckets and objects.
     pub objects: Objects,
     /// Outbound mail.

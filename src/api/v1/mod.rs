@@ -7,6 +7,7 @@
 //!
 //! Start reading at `answer.rs`, then `table.rs`.
 
+mod analytics;
 mod answer;
 mod backups;
 mod bans;
@@ -35,6 +36,7 @@ use axum::routing::{any, get};
 use axum::{Extension, Router};
 
 use crate::accounts::Users;
+use crate::analytics::Analytics;
 use crate::backup::service::Backups;
 use crate::bans::Bans;
 use crate::base::{Clock, Timestamp, ids};
@@ -60,6 +62,8 @@ pub struct World {
     pub limits: Limits,
     /// Who is banned at the edge.
     pub bans: Bans,
+    /// How the pages of sites are visited.
+    pub analytics: Analytics,
     /// Backups.
     pub backups: Backups,
     /// The parts that can fail.
@@ -137,6 +141,10 @@ impl V1 {
 
     fn bans(&self) -> &Bans {
         &self.0.world.bans
+    }
+
+    fn analytics(&self) -> &Analytics {
+        &self.0.world.analytics
     }
 
     fn checks(&self) -> &Checks {

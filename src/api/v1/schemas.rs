@@ -7,7 +7,9 @@ use crate::mail::Standing;
 /// Every schema, by name.
 pub fn schemas() -> Value {
     let mut all = Map::new();
-    for part in [credentials(), storage(), scrub(), mail(), issues(), limits(), bans(), backups(), server()] {
+    for part in
+        [credentials(), storage(), scrub(), mail(), issues(), limits(), bans(), analytics(), backups(), server()]
+    {
         if let Value::Object(fields) = part {
             all.extend(fields);
         }
@@ -423,6 +425,51 @@ fn bans() -> Value {
         "CachePurge": sent([("host", maybe(text())), ("prefix", maybe(text())), ("all", all)], &[]),
         "CachePurged": object([("purged", number())]),
         "NewBan": sent([("address", text()), ("for", span), ("reason", text()), ("force", force)], &["address"]),
+    })
+}
+
+fn analytics() -> Value {
+    let names = || reference("NameCounts");
+    let figure = || json!({"type": "number", "minimum": 0});
+    json!({
+        "Analytics": object([
+            ("site", text()),
+            ("views", number()),
+            ("visits", number()),
+            ("visitors", number()),
+            ("days", list(reference("DayCounts"))),
+            ("pages", names()),
+            ("referrers", names()),
+            ("sources", names()),
+            ("campaigns", names()),
+            ("missing", names()),
+            ("browsers", names()),
+            ("systems", names()),
+            ("devices", names()),
+            ("vitals", list(reference("WebVital"))),
+            ("by_page", list(reference("PageVitals"))),
+        ]),
+        "DayCounts": object([
+            ("day", json!({"type": "string", "format": "date"})),
+            ("views", number()),
+            ("visits", number()),
+            ("visitors", number()),
+        ]),
+        "NameCounts": object([("items", list(reference("NameCount"))), ("others", number())]),
+        "NameCount": object([("name", text()), ("count", number())]),
+        "WebVital": object([
+            ("metric", any_of(&["LCP", "INP", "CLS", "FCP", "TTFB"])),
+            ("p75", maybe(figure())),
+            ("rating", maybe(any_of(&["good", "needs-improvement", "poor"]))),
+            ("good", number()),
+            ("needs_improvement", number()),
+            ("poor", number()),
+        ]),
+        "PageVitals": object([
+            ("page", text()),
+            ("measured", number()),
+            ("vitals", list(reference("WebVital"))),
+        ]),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use super::route::{Answer, Param, Route, Verb};
-use super::{backups, bans, credentials, faults, limits, post, scrub, server, storage};
+use super::{analytics, backups, bans, credentials, faults, limits, post, scrub, server, storage};
 use crate::accounts::Scopes;
 
 const READ: Option<Scopes> = Some(Scopes::READ);
@@ -437,6 +437,19 @@ pub static ROUTES: &[Route] = &[
         ..delete("/bans", "liftBan", "Lifts a ban and forgets those before it.", |api, call| {
             Box::pin(bans::remove(api, call))
         })
+    },
+    Route {
+        query: &[
+            Param::new("from", "The first day (UTC), such as 2026-11-01; 30 days when left out."),
+            Param::new("to", "The last day; today when left out."),
+        ],
+        ..get(
+            "/sites/{site}/analytics",
+            "getAnalytics",
+            "How the pages of a site were visited, and how fast they were; the site by its first host.",
+            Answer::Json("Analytics"),
+            |api, call| Box::pin(analytics::show(api, call)),
+        )
     },
     Route {
         body: Some("CachePurge"),

@@ -91,6 +91,13 @@ fn door() -> Door {
     let world = World {
         users: users.clone(),
         objects,
+        analytics: Analytics::new(
+            store.clone(),
+            clock.clone(),
+            random.clone(),
+            &metrics,
+            crate::analytics::AnalyticsConfig::default(),
+        ),
         mail: Outbox::new(store.clone(), clock.clone(), random, &metrics, MailConfig::default()),
         backups: crate::backup::server_tests::backups(&Shutdown::new()),
         issues: crate::issues::tests::issues(&store, crate::issues::IssuesConfig::default()).issues,

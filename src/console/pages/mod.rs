@@ -1,6 +1,7 @@
 //! The table of all pages.
 
 mod account;
+mod analytics;
 mod backups;
 mod bans;
 mod bucket_settings;
@@ -104,6 +105,7 @@ pub fn router(console: &Console) -> Router {
         .route("/certificates/renew", post(certificates::renew))
         .route("/sites", get(sites::list))
         .route("/sites/show", get(sites::show))
+        .route("/sites/analytics", get(analytics::show))
         .route("/sites/purge", post(sites::purge))
         .route("/bans", get(bans::show).post(bans::add))
         .route("/bans/lift", post(bans::lift))

@@ -32,6 +32,8 @@ struct SitePage<'a> {
     frame: Frame,
     site: &'a SiteView,
     charts: Vec<Drawing>,
+    /// Whether its pages are counted.
+    counted: bool,
 }
 
 /// A site, and its last minutes.
@@ -60,7 +62,8 @@ pub async fn show(State(console): State<Console>, page: Page) -> Answer {
     let name = page.query("name");
     let site = sites.iter().find(|site| site.name == name).ok_or_else(|| Fault::not_found("site"))?;
     let charts = charts(site, world.clock.now());
-    page::show(&SitePage { frame: page.frame("Sites", Section::Edge), site, charts })
+    let counted = world.analytics.site(name).is_some();
+    page::show(&SitePage { frame: page.frame("Sites", Section::Edge), site, charts, counted })
 }
 
 /// `POST /sites/purge`: takes the kept answers of a site away.
