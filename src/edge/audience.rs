@@ -238,12 +238,16 @@ impl Beacons {
 /// What is kept of a request for the counts. Of who asks not to be tracked the address is not.
 fn visit(parts: &Parts, host: &Host, client: &Client) -> Visit {
     let headers = &parts.headers;
+    // A site that has its pages tell no address (`Referrer-Policy: no-referrer`) still leads to itself.
+    let inside = text(headers, &SEC_FETCH_SITE) == "same-origin";
+    let itself = format!("https://{}/", host.name());
+    let referrer = text(headers, &REFERER);
     let leave_alone = text(headers, &DNT) == "1" || text(headers, &SEC_GPC) == "1";
     Visit::new(
         host.name(),
         parts.uri.path(),
         parts.uri.query().unwrap_or_default(),
-        text(headers, &REFERER),
+        if inside && referrer.is_empty() { &itself } else { referrer },
         text(headers, &USER_AGENT),
         (!leave_alone).then(|| client.address.ip()),
     )

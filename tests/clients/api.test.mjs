@@ -389,6 +389,26 @@ test('a certificate is ordered when asked for', async () => {
   assert.deepEqual([status, value.name, value.can_renew], [202, 'shop.example', true]);
 });
 
+test('how the pages of a site are visited', async () => {
+  const settings = join(folder(file), 'mainstay.toml');
+  writeFileSync(settings, '[[edge.sites]]\nhosts = ["shop.example"]\nredirect = "/x"\nanalytics = true\n');
+  const other = await startMainstay({ data: folder(file), flags: ['--config', settings] });
+  undo(file, () => other.stop());
+  const own = base;
+  base = other.env.MAINSTAY_URL;
+  const token = other.env.MAINSTAY_API_TOKEN;
+  const at = '/sites/shop.example/analytics';
+  const { value } = await ask('GET', at, { token });
+  assert.deepEqual([value.site, value.views, value.days.length, value.vitals.length], ['shop.example/', 0, 30, 5]);
+  const today = value.days.at(-1).day;
+  const same = await ask('GET', `/sites/shop.example%2F/analytics?from=${today}&to=${today}`, { token });
+  assert.deepEqual(same.value.days.map(({ day }) => day), [today]);
+  assert.equal((await ask('GET', `${at}?from=2000-01-01&to=2000-01-02`, { token })).status, 400);
+  assert.equal((await ask('GET', `${at}?from=yesterday`, { token })).status, 400);
+  assert.equal((await ask('GET', '/sites/other.example/analytics', { token })).status, 404);
+  base = own;
+});
+
 test('apps behind the edge, and how they do', async () => {
   assert.deepEqual((await ask('GET', '/upstreams')).value.items, []);
 });

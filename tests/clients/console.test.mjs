@@ -1,7 +1,7 @@
 // The admin's pages in a real browser, with and without scripts: from the set-up link to every page, and what is refused.
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
@@ -14,7 +14,7 @@ import { undo } from './support/scope.mjs';
 
 const EMAIL = 'ada@example.com';
 const PASSWORD = 'correct horse battery staple';
-const PAGES = ['/dashboard', '/dashboard?range=day', '/kv', '/kv/clients', '/scrub', '/upstreams', '/sites', '/bans', '/limits', '/backups', '/keys', '/settings', '/account', '/confirm'];
+const PAGES = ['/dashboard', '/dashboard?range=day', '/kv', '/kv/clients', '/scrub', '/upstreams', '/sites', '/sites/show?name=shop.example/', '/sites/analytics?name=shop.example', '/bans', '/limits', '/backups', '/keys', '/settings', '/account', '/confirm'];
 
 const VERSIONS = ['/buckets/papers', '/buckets/papers/object?key=kept', '/buckets/papers/versions?key=gone', '/buckets/papers/deleted'];
 
@@ -35,7 +35,9 @@ async function versions({ env }) {
 
 /** A server of its own, and a browser on it whose pages must neither complain nor break the policy. */
 async function start(t, { javaScriptEnabled = true, viewport = { width: 1280, height: 900 }, colorScheme = 'light' } = {}) {
-  const server = await startMainstay({ data: folder(t) });
+  const file = join(folder(t), 'mainstay.toml');
+  writeFileSync(file, '[[edge.sites]]\nhosts = ["shop.example"]\nredirect = "https://www.shop.example"\nanalytics = true\n');
+  const server = await startMainstay({ data: folder(t), flags: ['--config', file] });
   undo(t, () => server.stop());
   const browser = await startChromium(t, server, { javaScriptEnabled, viewport, colorScheme });
   const page = await browser.newPage();

@@ -24,6 +24,7 @@ const ELSEWHERE = [
   [/^mainstay import s3/m, 'import-s3.test.mjs'],
   [/^mainstay certs renew/m, 'certificates.test.mjs'],
   [/^mainstay ca /m, 'internal-ca.test.mjs'],
+  [/^mainstay analytics \S/m, 'analytics.test.mjs'],
 ];
 
 /** The blocks of `chapter` in these languages. */
@@ -89,6 +90,7 @@ await new S3Client({ forcePathStyle: true }).send(new CreateBucketCommand({ Buck
 await new S3Client({ forcePathStyle: true }).send(new PutObjectCommand({ Bucket: 'photos', Key: '1.jpg', Body: 'picture' }));`);
   await all('start');
   await all('edge');
+  await all('analytics');
   await until(server, ['issues'], /hello from Python/);
   await all('errors');
   const [id] = /\b[0-9a-f]{32}\b/.exec(await until(server, ['mail'], /\b[0-9a-f]{32}\b/));

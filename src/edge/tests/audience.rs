@@ -36,6 +36,7 @@ async fn pages_are_counted_and_what_is_none_is_not() {
     for request in [
         ask("GET", "/a?utm_source=x", document),
         ask("GET", "/a", &format!("{document}Referer: http://shop.example/\r\nDNT: 1\r\n")),
+        ask("GET", "/b", &format!("{document}Sec-Fetch-Site: same-origin\r\n")),
         ask("GET", "/style.css", "Sec-Fetch-Dest: style\r\n"),
         ask("POST", "/a", &format!("{document}Content-Length: 0\r\n")),
         ask("GET", "/a", &format!("{document}Sec-Purpose: prefetch\r\n")),
@@ -44,7 +45,7 @@ async fn pages_are_counted_and_what_is_none_is_not() {
         assert_eq!(status(&trial.talk(request).await), 200);
     }
     let found = report(&trial).await;
-    assert_eq!((found.views, found.visits, found.visitors), (2, 1, 1), "{found:?}");
+    assert_eq!((found.views, found.visits, found.visitors), (3, 1, 1), "{found:?}");
     assert_eq!((found.pages.items[0].name.as_str(), found.sources.items[0].name.as_str()), ("/a", "x"));
     assert_eq!(trial.edge.beacons.analytics().site("shop.example").as_deref(), Some("shop.example/"));
 }
