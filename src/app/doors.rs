@@ -142,7 +142,7 @@ impl Doors {
     /// Starts the edge with `doors` on it, unless both its listeners are off. Blocks.
     ///
     /// # Errors
-    /// [`StartError::Edge`].
+    /// [`StartError::Edge`], [`StartError::Keyring`].
     pub fn start_edge(
         &mut self,
         plan: &Plan,
@@ -154,7 +154,7 @@ impl Doors {
         let Some(listeners) = self.edge.take().filter(|edge| edge.http().or(edge.https()).is_some()) else {
             return Ok(None);
         };
-        let world = edge_world(plan, ground, seen, runtime);
+        let world = edge_world(plan, ground, seen, runtime)?;
         let edge = runtime.block_on(Edge::start(&plan.config.edge, listeners, doors, world))?;
         Ok(Some(Arc::new(edge)))
     }
@@ -163,30 +163,33 @@ impl Doors {
 /// Keeps certificates while the edge is off. Blocks.
 ///
 /// # Errors
-/// [`StartError::Edge`].
+/// [`StartError::Edge`], [`StartError::Keyring`].
 pub fn keep_certificates(
     plan: &Plan,
     ground: &Ground,
     seen: Seen,
     runtime: &Handle,
 ) -> Result<Arc<edge::Keeper>, StartError> {
-    let world = edge_world(plan, ground, seen, runtime);
+    let world = edge_world(plan, ground, seen, runtime)?;
     Ok(runtime.block_on(edge::keep_certificates(&plan.config.edge, world))?)
 }
 
-fn edge_world(plan: &Plan, ground: &Ground, seen: Seen, runtime: &Handle) -> edge::World {
-    edge::World {
+fn edge_world(plan: &Plan, ground: &Ground, seen: Seen, runtime: &Handle) -> Result<edge::World, StartError> {
+    let objects = &plan.config.objects;
+    Ok(edge::World {
         clock: Arc::clone(&plan.clock),
         random: Arc::clone(&plan.random),
         disk: Arc::clone(&plan.disk),
         data_dir: ground.folder.path().to_owned(),
         store: ground.state.clone(),
+        cache_key: ground.keyring.key("edge/cache")?,
+        reserve: (objects.reserve.bytes(), u64::from(objects.reserve_percent.min(100))),
         bans: seen.bans,
         analytics: seen.analytics,
         metrics: plan.metrics.clone(),
         supervisor: plan.supervisor.clone(),
         runtime: runtime.clone(),
-    }
+    })
 }
 
 /// The console as `console.<domain>` on the edge.

@@ -67,6 +67,10 @@ settings! {
         /// Memory for kept answers of all sites with `cache_answers` together, with their heads and addresses. What was used
         /// least recently makes room.
         pub cache_memory: ByteSize = ByteSize::mib(32),
+        /// Disk for kept answers: those that no longer fit into `cache_memory`, and those that are too large for it. They lie
+        /// sealed in `edge/cache` of the data folder, outlive a restart, are in no backup, and make way when the disk gets
+        /// full. 0, the default, keeps answers in memory only; otherwise at least 16 MiB.
+        pub cache_disk: ByteSize = ByteSize(0),
         /// Security headers added to a site's responses where the app did not set them itself.
         pub security: SecurityConfig = SecurityConfig::default(),
         /// Certificates in files. They come before those from an authority.

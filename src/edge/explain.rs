@@ -102,7 +102,11 @@ pub fn explain(config: &EdgeConfig, doors: &[&str], asking: &Asking) -> Result<V
     if let Some(caching) = &site.caching {
         out.push(match asking.method {
             Method::GET | Method::HEAD => {
-                format!("cache: the app's answer is kept if it says so, up to {} bytes of body", caching.most())
+                let otherwise = if caching.has_defaults() { ", or does not forbid it" } else { "" };
+                format!(
+                    "cache: the app's answer is kept if it says so{otherwise}, up to {} bytes of body",
+                    caching.most()
+                )
             }
             Method::OPTIONS => "cache: not for this method".to_owned(),
             _ => "cache: what is kept of this address goes when the app does not answer with an error".to_owned(),

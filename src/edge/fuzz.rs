@@ -97,6 +97,7 @@ pub fn cache(bytes: &[u8]) {
         asked: Duration::from_secs(5),
         received: Duration::from_secs(6),
         at: crate::base::Timestamp::from_seconds(1_800_000_000),
+        default: None,
     };
     let life = Life::of(status, &answer, &control, arrival);
     assert!(life.age(Duration::from_secs(9)) >= life.age(Duration::from_secs(6)) + Duration::from_secs(3));

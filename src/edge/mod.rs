@@ -101,6 +101,7 @@ use crate::analytics::Analytics;
 use crate::bans::Bans;
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, Random, Supervisor};
+use crate::crypto::Key;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -133,6 +134,10 @@ pub struct World {
     pub analytics: Analytics,
     /// Where counts go.
     pub metrics: Metrics,
+    /// What kept answers on disk are sealed with.
+    pub cache_key: Key,
+    /// Free bytes that uploads leave on the disk, and the same in percent of it; the larger counts. A cache leaves more.
+    pub reserve: (u64, u64),
     /// Starts threads and tasks, and tells when to stop.
     pub supervisor: Supervisor,
     /// Where doors run.
@@ -197,13 +202,14 @@ impl Edge {
         let labels: Vec<&'static str> = doors.iter().map(|door| door.label).collect();
         let names = Names::of(config, &labels);
         let listening = (listeners.http().is_some(), listeners.https().is_some());
+        let sites = Sites::new(config)?;
+        let cache = Cache::open(config, &sites, &world)?;
         let keeper = Keeper::open(config, names, listening, world).await?;
         let tls = worker::Tls {
             plain: tls::server_config(keeper.certificates())?,
             asking: tls::asking_config(keeper.certificates())?,
         };
         let trusted = reload::trusted(config);
-        let cache = Cache::new(config.cache_memory.bytes(), Arc::clone(&clock), supervisor.clone(), &metrics);
         let mut edge = Self {
             http: listeners.http(),
             https: listeners.https(),
@@ -225,7 +231,6 @@ impl Edge {
             tail: Tail::new(Arc::clone(&clock)),
             beacons: Arc::new(Beacons::new(analytics)),
         };
-        let sites = Sites::new(config)?;
         edge.watched.store(Arc::new(sites.watched()));
         let jails = Jails::of(&config.bans, &edge.bans, &edge.metrics, None)?;
         let rules = edge.rules(config, sites, jails);

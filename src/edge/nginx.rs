@@ -4,10 +4,14 @@
 //! and line, never left out in silence; what Mainstay does by itself (forwarding headers, WebSockets, TLS settings,
 //! buffers) is passed over.
 
+#[path = "nginx_cache.rs"]
+mod cache;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::nginx_parse::Directive;
+use crate::base::ByteSize;
 
 /// What nginx needs to be told and Mainstay does by itself, or does not have because it needs none.
 const BY_ITSELF: &str = "
@@ -17,7 +21,7 @@ const BY_ITSELF: &str = "
     ssl_ecdh_curve ssl_stapling ssl_stapling_verify ssl_trusted_certificate resolver resolver_timeout http2
     http3 keepalive keepalive_timeout keepalive_requests sendfile tcp_nopush tcp_nodelay types_hash_max_size
     server_tokens include default_type charset proxy_http_version proxy_buffering proxy_buffers
-    proxy_buffer_size proxy_busy_buffers_size proxy_request_buffering proxy_redirect proxy_cache_bypass
+    proxy_buffer_size proxy_busy_buffers_size proxy_request_buffering proxy_redirect
     proxy_send_timeout proxy_max_temp_file_size underscores_in_headers log_not_found etag internal
     client_body_timeout client_header_timeout
 ";
@@ -44,6 +48,8 @@ pub struct Translation {
 struct Context<'a> {
     upstreams: &'a BTreeMap<String, Vec<Directive>>,
     file: &'a str,
+    /// The disk for kept answers.
+    cache_disk: Option<ByteSize>,
     left_out: Vec<String>,
 }
 
@@ -141,6 +147,14 @@ pub fn translate(all: &[Placed]) -> Translation {
             _ => http.push(placed.clone()),
         }
     }
+    let mut cache_disk = None;
+    if let Some((text, size)) = cache::disk(&http, &mut out.left_out) {
+        out.settings.push_str(&text);
+        cache_disk = Some(size);
+    }
+    // What every server begins with.
+    let inherited: Vec<Directive> =
+        http.iter().map(|placed| &placed.directive).filter(|one| cache::is_inherited(one.name())).cloned().collect();
     let mut upstreams = BTreeMap::new();
     let mut body = None;
     for placed in &http {
@@ -154,8 +168,7 @@ pub fn translate(all: &[Placed]) -> Translation {
                 None => out.left_out.push(format!("{}:{}: {}", placed.file, directive.line, directive.words.join(" "))),
             },
             "client_max_body_size" => body = size(directive.arg(0)),
-            "map" | "geo" | "split_clients" | "limit_conn_zone" | "proxy_cache_path" | "log_format"
-            | "auth_request" => {
+            "map" | "geo" | "split_clients" | "limit_conn_zone" | "log_format" | "auth_request" => {
                 out.left_out.push(format!(
                     "{}:{}: {} {}",
                     placed.file,
@@ -171,8 +184,9 @@ pub fn translate(all: &[Placed]) -> Translation {
         let _ = writeln!(out.settings, "[edge.limits]\nbody = {}\n", quoted(&body));
     }
     for placed in http.iter().filter(|placed| placed.directive.name() == "server") {
-        let mut context = Context { upstreams: &upstreams, file: &placed.file, left_out: Vec::new() };
-        server(placed.directive.block.as_deref().unwrap_or_default(), &mut context, &mut out.settings);
+        let mut context = Context { upstreams: &upstreams, file: &placed.file, cache_disk, left_out: Vec::new() };
+        let block = placed.directive.block.as_deref().unwrap_or_default();
+        server(block, &inherited, &mut context, &mut out.settings);
         out.left_out.append(&mut context.left_out);
     }
     out
@@ -200,7 +214,7 @@ fn zone(directive: &Directive) -> Option<String> {
     ))
 }
 
-fn server(block: &[Directive], context: &mut Context<'_>, out: &mut String) {
+fn server(block: &[Directive], inherited: &[Directive], context: &mut Context<'_>, out: &mut String) {
     let mut hosts = Vec::new();
     for directive in block.iter().filter(|directive| directive.name() == "server_name") {
         for name in directive.args() {
@@ -224,6 +238,10 @@ fn server(block: &[Directive], context: &mut Context<'_>, out: &mut String) {
     }
     let mut common = Draft::default();
     let locations: Vec<&Directive> = block.iter().filter(|directive| directive.name() == "location").collect();
+    let own = |one: &&Directive| !block.iter().any(|own| own.name() == one.name());
+    for directive in inherited.iter().filter(own) {
+        apply(directive, "/", &hosts, &mut common, block, context);
+    }
     for directive in block.iter().filter(|directive| directive.name() != "location") {
         apply(directive, "/", &hosts, &mut common, block, context);
     }
@@ -249,6 +267,9 @@ fn server(block: &[Directive], context: &mut Context<'_>, out: &mut String) {
             for key in ["upstream", "root", "fallback", "redirect", "redirect_status", "index"] {
                 draft.lines.retain(|(known, _)| *known != key);
             }
+        }
+        if serves("proxy_cache_valid") {
+            draft.lists.remove("cache_default");
         }
         if exact {
             draft.notes.push("nginx takes this path only; here also what is below it".to_owned());
@@ -284,6 +305,10 @@ fn finish(
 ) {
     if !draft.answers() {
         return context.leave(location, "nothing in it that answers");
+    }
+    let mut draft = draft.clone();
+    if let Some(why) = cache::settle(&mut draft) {
+        context.leave(location, why);
     }
     if draft.notes.iter().any(|note| note == SAME_HOST) {
         // Only a server for plain HTTP says so: anywhere else it would lead back to itself.
@@ -354,6 +379,9 @@ fn apply(
             }
         }
         "add_header" => match directive.arg(1) {
+            "$upstream_cache_status" => {
+                draft.notes.push(format!("{arg}: Cache-Status says what was done with a request (RFC 9211)"));
+            }
             value if value.contains('$') => context.leave(directive, "a variable"),
             value => draft.add("headers", format!("{arg}: {value}")),
         },
@@ -386,6 +414,7 @@ fn apply(
             .iter()
             .flatten()
             .all(|one| one.name() == "return" && one.arg(1).starts_with("https://$host")) => {}
+        name if cache::is_ours(name) => cache::apply(directive, draft, context.cache_disk, context),
         name if BY_ITSELF.split_whitespace().any(|known| known == name) => {}
         _ => context.leave(directive, ""),
     }

@@ -4,7 +4,7 @@ use super::super::config::EdgeConfig;
 use super::super::nginx_parse::parse;
 use super::*;
 
-fn taken_over(text: &str) -> (Vec<toml::Value>, Translation) {
+pub(super) fn taken_over(text: &str) -> (Vec<toml::Value>, Translation) {
     let file = "site.conf".to_owned();
     let all = parse(text).unwrap().into_iter().map(|directive| Placed { file: file.clone(), directive });
     let out = translate(&all.collect::<Vec<_>>());

@@ -53,7 +53,10 @@ impl Edge {
         let rules = self.rules(config, sites, jails);
         self.watched.store(Arc::new(rules.sites.watched()));
         self.bans.set_rules(jails::rules(config));
-        self.cache.reload(config.cache_memory.bytes(), &rules.sites);
+        if let Err(error) = self.cache.reload(config, &rules.sites) {
+            // As with a full disk: answers are kept in memory only.
+            tracing::warn!(%error, "answers are not kept on disk");
+        }
         self.traffic.store(Arc::clone(&rules.traffic));
         for hand in &self.crew {
             let current = self.current(config, &rules, Some(&hand.proxy.current.load().pools));

@@ -139,17 +139,22 @@ settings! {
         /// compressed already, a part, marked `no-transform`, an event stream, or below 512 bytes is always left as it is.
         pub compress: Compress = Compress::Public,
         /// Keep the app's answers for everybody, as far as they say so (`Cache-Control`, `Expires`, `Vary`; RFC 9111): a
-        /// shared cache, in memory. An answer that sets a cookie is never kept, and one to a request with a cookie or
+        /// shared cache, in memory and with `edge.cache_disk` on disk. An answer that sets a cookie is never kept, and one to a request with a cookie or
         /// `Authorization` only if it says `public` or `s-maxage`. Not for a site with a log-in. `Cache-Status` in the answer
         /// says what was done.
         pub cache_answers: bool = false,
-        /// Largest body of an answer that is kept.
+        /// Largest body of an answer that is kept, at most a quarter of `edge.cache_memory` or `edge.cache_disk`, whichever is
+        /// larger. With a disk what is larger than a sixteenth of `edge.cache_memory` is kept there only.
         pub cache_max_object: ByteSize = ByteSize::mib(1),
         /// Count its pages and visitors, without cookies, for the console, `mainstay analytics` and
         /// `/v1/sites/<site>/analytics`; `analytics` has what is kept of it. Below its path, `/.mainstay/vitals.js` is a script
         /// that measures pages where they are shown (Web Vitals), for those that name it, and `/.mainstay/vitals` takes what
         /// it sends.
         pub analytics: bool = false,
+        /// For how long answers are good that do not say it themselves: a time such as `10m` for 200, 301 and 302, or
+        /// `status: time`, such as `404: 1m`. None: they are kept only if `Last-Modified` lets their time be guessed. What an
+        /// app forbids (`private`, `no-store`, a cookie) stays forbidden.
+        pub cache_default: Vec<String> = Vec::new(),
         /// Add security headers.
         pub security_headers: bool = true,
         /// Which security headers: `standard` is what `edge.security` says; `strict` adds a content security policy that

@@ -3,7 +3,6 @@
 use tokio::time::Instant;
 
 use super::Edge;
-use super::cache::Kept;
 use super::health::Standing;
 use crate::monitor::{KeptView, Passed, SiteView, UpstreamState, UpstreamView, WhichKept};
 
@@ -12,18 +11,27 @@ impl Edge {
     pub fn sites(&self) -> Vec<SiteView> {
         let mut sites = self.traffic.load().view();
         let Some(first) = self.crew.first().map(|hand| hand.proxy.current.load_full()) else { return sites };
-        let kept = self.cache.kept();
+        let [memory, disk] = self.cache.kept();
         for (name, caching) in first.rules.sites.caching() {
             if let Some(site) = sites.iter_mut().find(|site| site.name == **name) {
-                let Kept { answers, bytes } = kept.get(name).copied().unwrap_or_default();
-                let (hits, misses) = caching.counted();
-                site.kept = Some(KeptView { answers, bytes, hits, misses });
+                let (memory, disk) = (memory.get(name).copied(), disk.get(name).copied());
+                let (memory, disk) = (memory.unwrap_or_default(), disk.unwrap_or_default());
+                let [hits, disk_hits, misses] = caching.counted();
+                site.kept = Some(KeptView {
+                    answers: memory.answers,
+                    bytes: memory.bytes,
+                    disk_answers: disk.answers,
+                    disk_bytes: disk.bytes,
+                    hits,
+                    disk_hits,
+                    misses,
+                });
             }
         }
         sites
     }
 
-    /// Takes kept answers away and tells how many those were. What is being fetched now is not kept either.
+    /// Takes kept answers away and tells how many those were. What is being fetched now is not kept either. Blocks.
     pub fn purge_cache(&self, which: &WhichKept) -> u64 {
         self.cache.purge(which)
     }

@@ -49,12 +49,18 @@ pub struct SiteView {
 /// What a site keeps of its app's answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeptView {
-    /// Answers.
+    /// Answers in memory.
     pub answers: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Answers on disk.
+    pub disk_answers: u64,
+    /// The bytes of their files.
+    pub disk_bytes: u64,
     /// Requests since the start that were answered without the app.
     pub hits: u64,
+    /// Those of them for which the disk was read.
+    pub disk_hits: u64,
     /// Requests since the start for which the app was asked.
     pub misses: u64,
 }
@@ -141,8 +147,8 @@ struct Teller {
 pub struct SitesSeen(Arc<OnceLock<Teller>>);
 
 impl SitesSeen {
-    /// From now on `sites` tells of them, `passed` of the last requests, and `purge` takes kept answers away; the first to be
-    /// named stay.
+    /// From now on `sites` tells of them, `passed` of the last requests, and `purge`, which may block, takes kept answers
+    /// away; the first to be named stay.
     pub fn told_by(
         &self,
         sites: impl Fn() -> Vec<SiteView> + Send + Sync + 'static,
@@ -154,8 +160,14 @@ impl SitesSeen {
     }
 
     /// Takes kept answers away and tells how many; `None` while there is no edge.
-    pub fn purge(&self, which: &WhichKept) -> Option<u64> {
-        self.0.get().map(|teller| (teller.purge)(which))
+    ///
+    /// # Cancel safety
+    /// What was begun goes on.
+    pub async fn purge(&self, which: WhichKept) -> Option<u64> {
+        let this = self.clone();
+        // Their files go, too.
+        let purging = tokio::task::spawn_blocking(move || this.0.get().map(|teller| (teller.purge)(&which)));
+        purging.await.ok().flatten()
     }
 
     /// Every site; none while there is no edge.

@@ -108,7 +108,7 @@ pub async fn purge(api: V1, call: Call) -> Result<Reply, Problem> {
     let Purge { host, prefix, all } = call.json()?;
     let which = WhichKept::of(host, prefix, all).map_err(Problem::bad)?;
     let off = || Problem::new(StatusCode::NOT_FOUND, "the edge is off: edge.http and edge.https are empty");
-    let purged = api.sites().purge(&which).ok_or_else(off)?;
+    let purged = api.sites().purge(which.clone()).await.ok_or_else(off)?;
     api.users().note(&call.by(), "cache.purged", &which.to_string()).await?;
     Reply::ok(&json!({ "purged": purged }))
 }

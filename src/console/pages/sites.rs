@@ -74,7 +74,7 @@ pub async fn purge(State(console): State<Console>, Form { page, fields }: Form) 
         return Err(Fault::not_found("site"));
     }
     let which = WhichKept::Site(name.to_owned());
-    let count = world.sites.purge(&which).unwrap_or_default();
+    let count = world.sites.purge(which.clone()).await.unwrap_or_default();
     let noted = world.users.note(&page.by(), "cache.purged", &which.to_string()).await;
     noted.map_err(|error| Fault::refused(&error))?;
     let text = match count {

@@ -27,7 +27,7 @@ pub fn respond(stored: &Stored, method: &Method, request: &HeaderMap, now: Durat
         return not_modified(response);
     }
     let size = stored.body.len();
-    let (mut first, mut end) = (0, size);
+    let (mut first, mut end) = (0u64, size);
     if stored.status == StatusCode::OK && method == Method::GET {
         match part(&stored.headers, request, size) {
             Part::Whole => {}
@@ -50,7 +50,7 @@ pub fn respond(stored: &Stored, method: &Method, request: &HeaderMap, now: Durat
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(end.saturating_sub(first)));
     }
     if method != Method::HEAD {
-        *response.body_mut() = Body::from(stored.body.slice(first..end));
+        *response.body_mut() = stored.body.part(first, end);
     }
     response
 }
@@ -111,13 +111,13 @@ enum Part {
     /// All of it.
     Whole,
     /// From the first byte up to the second, which is excluded.
-    Bytes(usize, usize),
+    Bytes(u64, u64),
     /// A part that is not there.
     Outside,
 }
 
 /// The part of `size` bytes that is asked for (RFC 9110 section 14).
-fn part(answer: &HeaderMap, request: &HeaderMap, size: usize) -> Part {
+fn part(answer: &HeaderMap, request: &HeaderMap, size: u64) -> Part {
     let asked = request.get(RANGE).and_then(|value| range::parse(value.to_str().ok()?));
     let Some(asked) = asked else { return Part::Whole };
     if let Some(condition) = request.get(IF_RANGE) {
@@ -127,11 +127,10 @@ fn part(answer: &HeaderMap, request: &HeaderMap, size: usize) -> Part {
             return Part::Whole;
         }
     }
-    let at = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let (first, end) = match asked {
-        ByteRange::FromTo(first, last) => (at(first), at(last.saturating_add(1)).min(size)),
-        ByteRange::From(first) => (at(first), size),
-        ByteRange::Last(count) => (size.saturating_sub(at(count)), size),
+        ByteRange::FromTo(first, last) => (first, last.saturating_add(1).min(size)),
+        ByteRange::From(first) => (first, size),
+        ByteRange::Last(count) => (size.saturating_sub(count), size),
     };
     if first < end { Part::Bytes(first, end) } else { Part::Outside }
 }
@@ -163,8 +162,12 @@ mod tests {
     fn answer(status: u16, method: &Method, request: &str) -> Response<Body> {
         let text = "cache-control: max-age=60|content-type: text/plain|etag: \"a,b\"\
                     |last-modified: Sun, 06 Nov 1994 08:49:37 GMT";
-        let arrival =
-            Arrival { asked: Duration::ZERO, received: Duration::ZERO, at: Timestamp::from_seconds(1_800_000_000) };
+        let arrival = Arrival {
+            asked: Duration::ZERO,
+            received: Duration::ZERO,
+            at: Timestamp::from_seconds(1_800_000_000),
+            default: None,
+        };
         let status = StatusCode::from_u16(status).unwrap();
         let head = Head::judged(&HeaderMap::new(), status, &headers(text), arrival).unwrap();
         let room = Budget::new(1 << 20).take(head.bytes()).unwrap();

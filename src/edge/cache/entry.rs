@@ -1,12 +1,15 @@
 //! One stored answer: as the app sent it, without what concerned the connection, and what is known of it.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, SET_COOKIE, TRAILER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::content::Content;
 use super::directives::Control;
+use super::disk::Spot;
 use super::freshness::{Arrival, Life};
 use super::room::Room;
 use super::storable::{Why, is_personal, judge};
@@ -34,13 +37,18 @@ const NOT_RENEWED: [HeaderName; 9] = [
 ];
 
 /// The head of an answer that may be kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Head {
-    status: StatusCode,
-    headers: HeaderMap,
-    control: Control,
-    life: Life,
-    selecting: Selecting,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What it says of its use.
+    pub control: Control,
+    /// Its time.
+    pub life: Life,
+    /// Which requests it answers.
+    pub selecting: Selecting,
 }
 
 /// A stored answer.
@@ -51,15 +59,17 @@ pub struct Stored {
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body, whole.
-    pub body: Bytes,
+    pub body: Content,
     /// What it says of its use.
     pub control: Control,
     /// Its time.
     pub life: Life,
     /// Which requests it answers.
     pub selecting: Selecting,
-    /// Bytes it takes.
+    /// Bytes it takes in memory.
     pub bytes: u64,
+    /// Where the same is on disk, as far as is known.
+    pub on_disk: Option<Arc<Spot>>,
     _room: Room,
 }
 
@@ -115,14 +125,26 @@ impl Head {
     }
 
     /// The answer with its body; `room` is that of the head.
-    pub fn with(self, body: Bytes, room: Room) -> Stored {
-        let bytes = self.bytes().saturating_add(body.len() as u64);
+    pub fn with(self, body: impl Into<Content>, room: Room) -> Stored {
+        let body = body.into();
+        let bytes = self.bytes().saturating_add(body.in_memory());
         let Self { status, headers, control, life, selecting } = self;
-        Stored { status, headers, body, control, life, selecting, bytes, _room: room }
+        Stored { status, headers, body, control, life, selecting, bytes, on_disk: None, _room: room }
     }
 }
 
 impl Stored {
+    /// Its head.
+    pub fn head(&self) -> Head {
+        Head {
+            status: self.status,
+            headers: self.headers.clone(),
+            control: self.control,
+            life: self.life,
+            selecting: self.selecting.clone(),
+        }
+    }
+
     /// Whether it answers a request with the headers `request` at all.
     pub fn is_for(&self, request: &HeaderMap) -> bool {
         self.control.is_for_all() || !is_personal(request)
@@ -177,6 +199,8 @@ fn owned(value: &HeaderValue) -> HeaderValue {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+
     use super::super::directives::Word;
     use super::super::room::Budget;
     use super::*;
@@ -192,7 +216,7 @@ mod tests {
 
     fn arrival(second: u64) -> Arrival {
         let at = Duration::from_secs(second);
-        Arrival { asked: at, received: at, at: Timestamp::from_seconds(1_800_000_000 + second) }
+        Arrival { asked: at, received: at, at: Timestamp::from_seconds(1_800_000_000 + second), default: None }
     }
 
     fn stored(text: &str) -> Stored {

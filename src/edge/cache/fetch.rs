@@ -1,7 +1,8 @@
 //! Asking the app for what belongs at a place: a task of its own, so that it goes on when the client that wanted it is gone.
 //!
-//! What may be kept is gathered while it goes to the client, and stored when it is whole; what may not goes to the client
-//! as it comes, as if there were no cache. A body counts as whole by its length or its last chunk, never because the
+//! What may be kept is gathered while it goes to the client, and stored when it is whole; what is too large for memory goes to
+//! disk meanwhile, at the client's pace and never holding it up; what may not be kept goes to the client as it comes, as if
+//! there were no cache. A body counts as whole by its length or its last chunk, never because the
 //! connection ended.
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::super::balance::App;
@@ -21,7 +22,8 @@ use super::super::body::{RequestBody, ResponseBody};
 use super::super::head;
 use super::super::pool::{Answered, Failure, Lease};
 use super::super::rules::Current;
-use super::Cache;
+use super::content::Content;
+use super::disk::Spill;
 use super::entry::{Head, Renewed, Stored};
 use super::flights::{Lead, Outcome};
 use super::freshness::{Arrival, Asked};
@@ -29,6 +31,7 @@ use super::key::Key;
 use super::room::Room;
 use super::storable::Why;
 use super::teed::{Piece, Teed};
+use super::{Cache, Caching};
 use crate::http::Body;
 
 /// How long an answer is read on that nobody reads any more but the cache.
@@ -37,6 +40,8 @@ const ABANDONED: Duration = Duration::from_secs(30);
 const LEFT_ALONE: Duration = Duration::from_mins(1);
 /// What a piece of a body takes beside its bytes.
 const PIECE: u64 = 128;
+/// Bytes on their way to the client of an answer that goes to disk.
+const WINDOW: u32 = 256 << 10;
 
 /// One fetch.
 #[derive(Debug)]
@@ -59,8 +64,8 @@ pub struct Fetch {
     pub known: Option<Arc<Stored>>,
     /// Who waits.
     pub lead: Option<Lead>,
-    /// Largest body kept.
-    pub most: u64,
+    /// What the site keeps.
+    pub caching: Arc<Caching>,
 }
 
 /// What came of it.
@@ -81,6 +86,13 @@ struct Promising {
     head: Head,
     room: Room,
     began: u64,
+    keeping: Keeping,
+}
+
+/// Where its pieces go.
+enum Keeping {
+    Memory(Vec<Bytes>),
+    Disk(Spill),
 }
 
 impl Fetch {
@@ -96,8 +108,14 @@ impl Fetch {
                 outcome = current.pools.send(&self.app, self.wish, self.question()) => outcome,
                 () = tell.closed(), if self.lead.is_none() => return,
             };
-            let arrival = Arrival { asked, received: cache.clock.monotonic(), at: cache.clock.now() };
             let status = outcome.as_ref().map(|answered| answered.response.status()).ok();
+            // A 304 says for how long what is stored is good.
+            let meant = match &self.known {
+                Some(known) if status == Some(StatusCode::NOT_MODIFIED) => Some(known.status),
+                _ => status,
+            };
+            let default = meant.and_then(|status| self.caching.default(status));
+            let arrival = Arrival { asked, received: cache.clock.monotonic(), at: cache.clock.now(), default };
             let failed = status.is_none_or(|status| status.is_server_error());
             if failed
                 && let Some(known) = &self.known
@@ -120,12 +138,12 @@ impl Fetch {
                 return self.take(cache, answered, arrival, began, tell).await;
             };
             cache.counts.revalidations.inc();
-            if let Some(valid) = self.renew(cache, &known, answered, arrival, began) {
+            if let Some(valid) = self.renew(cache, &known, answered, arrival, began).await {
                 let _client_left = tell.send(valid);
                 return;
             }
             // About another answer than the one that was asked about: once more, and without conditions.
-            cache.shelves.forget(&self.key, &known);
+            cache.forget(&self.key, &known);
         }
     }
 
@@ -151,7 +169,7 @@ impl Fetch {
     }
 
     /// The app says that what is stored is good. `None`: it says so of something else, or there is no room.
-    fn renew(
+    async fn renew(
         &mut self,
         cache: &Cache,
         known: &Arc<Stored>,
@@ -165,13 +183,17 @@ impl Fetch {
         head::for_client(&mut parts.headers, false);
         let Renewed { head, kept } = known.renewed(&self.headers, &parts.headers, arrival)?;
         let room = cache.shelves.room(head.bytes())?;
+        let on_disk = match (&kept, &known.body) {
+            (Ok(()), Content::Disk(opened)) => Some(cache.tier.renew(opened, &head, began).await),
+            _ => None,
+        };
         let valid = Arc::new(head.with(known.body.clone(), room));
         let outcome = match kept {
-            Ok(()) if cache.shelves.put(&self.key, &valid, began) => Outcome::Stored,
+            Ok(()) if on_disk.unwrap_or_else(|| cache.put(&self.key, &valid, began)) => Outcome::Stored,
             // The cookie is one client's; what is stored has not changed by it.
             Ok(()) | Err(Why::SetCookie) => Outcome::Apart,
             Err(_) => {
-                cache.shelves.forget(&self.key, known);
+                cache.forget(&self.key, known);
                 self.leave_alone(cache);
                 Outcome::Apart
             }
@@ -199,17 +221,22 @@ impl Fetch {
             if !framed {
                 return Err(Why::Unframed);
             }
-            if length.is_some_and(|length| length > self.most) {
+            if length.is_some_and(|length| length > self.caching.most()) {
                 return Err(Why::Size);
             }
             let room = cache.shelves.room(head.bytes()).ok_or(Why::Full)?;
-            Ok(Promising { head, room, began })
+            let keeping = if length.is_some_and(|length| length > self.caching.in_memory()) {
+                Keeping::Disk(cache.tier.begin(&self.key, &head, began).ok_or(Why::Full)?)
+            } else {
+                Keeping::Memory(Vec::new())
+            };
+            Ok(Promising { head, room, began, keeping })
         });
         let promising = match promising {
             Ok(promising) => promising,
             Err(why) => {
                 if let Some(known) = self.known.take().filter(|_| !parts.status.is_server_error()) {
-                    cache.shelves.forget(&self.key, &known);
+                    cache.forget(&self.key, &known);
                 }
                 self.leave_alone(cache);
                 self.land(Outcome::Apart);
@@ -231,17 +258,17 @@ impl Fetch {
     async fn gather(
         mut self,
         cache: &Cache,
-        promising: Promising,
+        mut promising: Promising,
         body: Incoming,
         lease: Lease,
         pieces: mpsc::UnboundedSender<Piece>,
         begin: impl FnOnce(),
     ) {
         let mut body = ResponseBody::new(body, lease);
-        let (mut gathered, mut total) = (Vec::new(), 0u64);
+        let (mut total, window) = (0u64, Arc::new(Semaphore::new(WINDOW as usize)));
         if body.is_end_stream() {
             // Before the client has it, so that its next request finds it; so is the last piece below.
-            self.store(cache, promising, &gathered);
+            self.store(cache, promising);
             let _client_left = pieces.send(Piece::End);
             return begin();
         }
@@ -259,21 +286,28 @@ impl Fetch {
             match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     total = total.saturating_add(data.len() as u64);
-                    let Some(piece) = self.keep(cache, &data, total) else {
+                    let is_left = pieces.is_closed();
+                    let Some(piece) = self.keep(cache, &mut promising, &data, total, is_left).await else {
                         self.leave_alone(cache);
                         self.land(Outcome::Apart);
                         let _client_left =
                             pieces.send(Piece::Data(data)).and_then(|()| pieces.send(Piece::Rest(Box::new(body))));
                         return;
                     };
-                    gathered.push(piece.clone());
                     let is_last = body.is_end_stream();
                     if is_last {
-                        self.store(cache, promising, &gathered);
+                        self.store(cache, promising);
                         let _client_left = pieces.send(Piece::Data(piece)).and_then(|()| pieces.send(Piece::End));
                         return;
                     }
-                    let _client_left = pieces.send(Piece::Data(piece));
+                    let paced = match &promising.keeping {
+                        Keeping::Disk(_) => paced(&window, &pieces, &piece).await,
+                        Keeping::Memory(_) => None,
+                    };
+                    let _client_left = pieces.send(match paced {
+                        Some(permit) => Piece::Paced(piece, permit),
+                        None => Piece::Data(piece),
+                    });
                 }
                 // Trailers are for this client (RFC 9110 section 6.5.1 lets others go without).
                 Some(Ok(Err(frame))) => {
@@ -287,7 +321,7 @@ impl Fetch {
                     return;
                 }
                 None => {
-                    self.store(cache, promising, &gathered);
+                    self.store(cache, promising);
                     let _client_left = pieces.send(Piece::End);
                     return;
                 }
@@ -295,19 +329,50 @@ impl Fetch {
         }
     }
 
-    /// `data` in memory that counts; `None` when it is too much, `total` being all so far.
-    fn keep(&self, cache: &Cache, data: &Bytes, total: u64) -> Option<Bytes> {
-        if total > self.most {
+    /// `data` in memory that counts, handed to where the answer is kept; `None` when that cannot be, `total` being all so far.
+    async fn keep(
+        &self,
+        cache: &Cache,
+        promising: &mut Promising,
+        data: &Bytes,
+        total: u64,
+        is_left: bool,
+    ) -> Option<Bytes> {
+        let hold = || {
+            let room = cache.shelves.room((data.len() as u64).saturating_add(PIECE))?;
+            Some(room.hold(data.to_vec()))
+        };
+        if total > self.caching.most() {
             return None;
         }
-        let room = cache.shelves.room((data.len() as u64).saturating_add(PIECE))?;
-        Some(room.hold(data.to_vec()))
+        if let Keeping::Memory(gathered) = &mut promising.keeping {
+            if total <= self.caching.in_memory()
+                && let Some(piece) = hold()
+            {
+                gathered.push(piece.clone());
+                return Some(piece);
+            }
+            let spill = cache.tier.begin(&self.key, &promising.head, promising.began)?;
+            for piece in gathered.drain(..) {
+                spill.put(piece, None);
+            }
+            promising.keeping = Keeping::Disk(spill);
+        }
+        let Keeping::Disk(spill) = &promising.keeping else { return None };
+        let leave = spill.leave(data.len(), is_left).await?;
+        let piece = hold()?;
+        spill.put(piece.clone(), Some(leave));
+        Some(piece)
     }
 
     /// Stores a whole answer, and lets those who wait for it have it.
-    fn store(&mut self, cache: &Cache, promising: Promising, gathered: &[Bytes]) {
-        let Promising { head, room, began } = promising;
-        let body = match gathered {
+    fn store(&mut self, cache: &Cache, promising: Promising) {
+        let Promising { head, room, began, keeping } = promising;
+        let gathered = match keeping {
+            Keeping::Memory(gathered) => gathered,
+            Keeping::Disk(spill) => return spill.end(head, self.lead.take()),
+        };
+        let body = match gathered.as_slice() {
             [] => Some(Bytes::new()),
             [piece] => Some(piece.clone()),
             several => {
@@ -315,7 +380,7 @@ impl Fetch {
                 cache.shelves.room(total as u64).map(|room| room.hold(several.concat()))
             }
         };
-        let stored = body.is_some_and(|body| cache.shelves.put(&self.key, &Arc::new(head.with(body, room)), began));
+        let stored = body.is_some_and(|body| cache.put(&self.key, &Arc::new(head.with(body, room)), began));
         self.land(if stored { Outcome::Stored } else { Outcome::Apart });
     }
 
@@ -328,6 +393,19 @@ impl Fetch {
         if let Some(lead) = self.lead.take() {
             lead.land(outcome);
         }
+    }
+}
+
+/// Waits until the client has taken most of what it was sent; `None` when it is gone.
+async fn paced(
+    window: &Arc<Semaphore>,
+    pieces: &mpsc::UnboundedSender<Piece>,
+    piece: &Bytes,
+) -> Option<OwnedSemaphorePermit> {
+    let permits = u32::try_from(piece.len()).unwrap_or(WINDOW).min(WINDOW);
+    tokio::select! {
+        permit = Arc::clone(window).acquire_many_owned(permits) => permit.ok(),
+        () = pieces.closed() => None,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Arrival {
     pub received: Duration,
     /// When its head came, by the calendar.
     pub at: Timestamp,
+    /// How long the site has answers of its status be good that do not say it.
+    pub default: Option<Duration>,
 }
 
 /// The time an answer has.
@@ -63,8 +65,18 @@ impl Life {
         Self {
             initial_age: apparent.max(corrected),
             received: arrival.received,
-            lifetime: lifetime(status, headers, control, date),
+            lifetime: lifetime(status, headers, control, date, arrival.default),
         }
+    }
+
+    /// That of an answer which is `age` old at `now`, monotonic.
+    pub const fn restored(age: Duration, lifetime: Duration, now: Duration) -> Self {
+        Self { initial_age: age, received: now, lifetime }
+    }
+
+    /// How old it was when it came.
+    pub const fn initial_age(&self) -> Duration {
+        self.initial_age
     }
 
     /// How old it is at `now`, monotonic.
@@ -153,8 +165,14 @@ fn may_be_stale(told: &Control) -> bool {
     !told.has(Word::MustRevalidate) && !told.has(Word::ProxyRevalidate) && !told.has(Word::NoCache)
 }
 
-/// How long an answer of `date` is good (section 4.2.1).
-fn lifetime(status: StatusCode, headers: &HeaderMap, control: &Control, date: Timestamp) -> Duration {
+/// How long an answer of `date` is good (section 4.2.1); `default` comes before any guess.
+fn lifetime(
+    status: StatusCode,
+    headers: &HeaderMap,
+    control: &Control,
+    date: Timestamp,
+    default: Option<Duration>,
+) -> Duration {
     if let Some(span) = control.span(Number::SharedMaxAge).or_else(|| control.span(Number::MaxAge)) {
         return span;
     }
@@ -162,6 +180,9 @@ fn lifetime(status: StatusCode, headers: &HeaderMap, control: &Control, date: Ti
         // What is no date, such as `0`, is in the past; of several the first counts (section 5.3).
         let expires = self::date(headers, &EXPIRES).unwrap_or_default();
         return Duration::from_secs(expires.seconds().saturating_sub(date.seconds()));
+    }
+    if let Some(default) = default.filter(|_| !control.has(Word::NoCache)) {
+        return default;
     }
     if !is_guessable(status) && !control.has(Word::Public) {
         return Duration::ZERO;
@@ -210,6 +231,7 @@ mod tests {
             asked: Duration::from_secs(100),
             received: Duration::from_secs(delay.saturating_add(100)),
             at: Timestamp::from_seconds(NOW),
+            default: None,
         };
         (Life::of(StatusCode::from_u16(status).unwrap(), &headers, &control, arrival), control)
     }
@@ -236,6 +258,27 @@ mod tests {
             (200, "", 0),
         ] {
             assert_eq!(life(status, text, 0).0.lifetime().as_secs(), seconds, "{status} {text}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_is_good_for_as_long_as_the_site_says() {
+        let default = Some(Duration::from_secs(7));
+        let arrival =
+            Arrival { asked: Duration::ZERO, received: Duration::ZERO, at: Timestamp::from_seconds(NOW), default };
+        for (status, text, seconds) in [
+            (200, "", 7),
+            (302, "", 7),
+            (200, "cache-control: public", 7),
+            (200, "last-modified: @-1000", 7),
+            (200, "cache-control: max-age=60", 60),
+            (200, "cache-control: max-age=0", 0),
+            (200, "expires: 0", 0),
+        ] {
+            let headers = headers(text);
+            let status = StatusCode::from_u16(status).unwrap();
+            let life = Life::of(status, &headers, &Control::of(&headers), arrival);
+            assert_eq!(life.lifetime().as_secs(), seconds, "{status} {text}");
         }
     }
 

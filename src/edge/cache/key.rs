@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
+use serde::{Deserialize, Serialize};
 
 use super::super::host::Host;
 
@@ -23,7 +24,32 @@ pub struct Key {
     pub target: Box<str>,
 }
 
+/// A key as it is written to disk, without its site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    secure: bool,
+    host: String,
+    shown: Option<String>,
+    target: String,
+}
+
 impl Key {
+    /// Its parts, for the disk.
+    pub fn parts(&self) -> Parts {
+        Parts {
+            secure: self.secure,
+            host: self.host.to_string(),
+            shown: self.shown.as_deref().map(str::to_owned),
+            target: self.target.to_string(),
+        }
+    }
+
+    /// The key with these `parts`.
+    pub fn from_parts(site: &Arc<str>, parts: Parts) -> Self {
+        let Parts { secure, host, shown, target } = parts;
+        Self { site: Arc::clone(site), secure, host: host.into(), shown: shown.map(Into::into), target: target.into() }
+    }
+
     /// The key of a request. `shown` is what the app is told as the host asked for.
     pub fn of(site: &Arc<str>, secure: bool, host: &Host, shown: Option<&HeaderValue>, target: &str) -> Self {
         let shown = shown.filter(|shown| shown.as_bytes() != host.as_str().as_bytes());

@@ -1,19 +1,23 @@
-//! Answers of apps, kept for everybody who asks the same: a shared cache after RFC 9111, for sites with `cache_answers`.
+//! Answers of apps, kept for everybody who asks the same: a shared cache after RFC 9111, for sites with `cache_answers`, in
+//! memory and, with `edge.cache_disk`, on disk.
 //!
 //! Promises: an answer is used only for its site, scheme, host, path and query, and for requests whose headers are the same
 //! where `Vary` names them; one that sets a cookie is never kept, one to a request with a cookie or `Authorization` only if
 //! it says `public` or `s-maxage`, and only then given to such a request ([`storable`]); one that breaks off is never kept
-//! ([`fetch`]); all that is kept, gathered or still being read takes no more than `edge.cache_memory` ([`room`],
-//! [`shelves`]). Whatever stands before the app (bans, gates, rates, patterns) stands before the cache, and sites with a
+//! ([`fetch`]); all that is kept, gathered or still being read in memory takes no more than `edge.cache_memory` ([`room`],
+//! [`shelves`]), all files no more than `edge.cache_disk` ([`disk`]). Whatever stands before the app (bans, gates, rates, patterns) stands before the cache, and sites with a
 //! log-in cannot have one. Other sites pay a look at an `Option`.
 //!
-//! Pure, each with its table of cases: [`directives`], [`freshness`], [`storable`], [`vary`], [`key`], [`answer`], [`status`].
+//! Pure, each with its table of cases: [`directives`], [`freshness`], [`storable`], [`vary`], [`key`], [`answer`], [`status`], [`defaults`].
 //! The way of a request: [`visit`], where to start reading; [`flights`] lets many wait for one; [`fetch`] asks the app, and
 //! [`teed`] is the body on its way to both the client and the [`shelves`]. What the app sent is kept, so that compressing,
 //! security headers and the site's own are the same for every answer, kept or not.
 
 mod answer;
+mod content;
+mod defaults;
 pub mod directives;
+mod disk;
 mod entry;
 mod fetch;
 mod flights;
@@ -29,28 +33,42 @@ mod visit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
 
 pub use self::shelves::Kept;
 pub use self::status::Status;
 pub use self::visit::{Reply, Visit, Visited};
 
+use self::defaults::Defaults;
+use self::disk::{Place, Tier};
+use self::entry::Stored;
 use self::flights::Flights;
 use self::key::Key;
 use self::shelves::Shelves;
+use super::World;
 use super::config::{EdgeConfig, SiteConfig};
-use super::error::ConfigError;
+use super::error::{ConfigError, EdgeError};
 use super::sites::Sites;
-use crate::base::{Clock, Supervisor};
+use crate::base::{ByteSize, Clock, Supervisor};
 use crate::monitor::WhichKept;
-use crate::telemetry::{Counter, Metrics};
+use crate::telemetry::Counter;
 
 /// Least memory for answers, and for one answer.
 const LEAST: (u64, u64) = (1 << 20, 1 << 10);
+/// Least disk for answers.
+const LEAST_DISK: u64 = 16 << 20;
+/// The part of memory, or disk, that one answer may take.
+const PART: u64 = 4;
+/// The part of memory that one answer may take where there is a disk for larger ones.
+const PART_BESIDE_DISK: u64 = 16;
 
 /// All stored answers, for all workers.
 #[derive(Debug)]
 pub struct Cache {
     shelves: Arc<Shelves>,
+    tier: Arc<Tier>,
     flights: Arc<Flights>,
     clock: Arc<dyn Clock>,
     supervisor: Supervisor,
@@ -60,6 +78,7 @@ pub struct Cache {
 #[derive(Debug)]
 struct Counts {
     hits: Counter,
+    disk_hits: Counter,
     misses: Counter,
     revalidations: Counter,
 }
@@ -69,26 +88,55 @@ struct Counts {
 pub struct Caching {
     /// Largest body kept, in bytes.
     most: u64,
+    /// Largest body kept in memory, in bytes.
+    in_memory: u64,
+    defaults: Defaults,
     hits: Counter,
+    disk_hits: Counter,
     misses: Counter,
 }
 
 impl Cache {
-    /// An empty one with room for `bytes`.
-    pub fn new(bytes: u64, clock: Arc<dyn Clock>, supervisor: Supervisor, metrics: &Metrics) -> Arc<Self> {
+    /// An empty one for `sites`, but for what is on disk.
+    ///
+    /// # Errors
+    /// The disk's thread cannot be started.
+    pub fn open(config: &EdgeConfig, sites: &Sites, world: &World) -> Result<Arc<Self>, EdgeError> {
+        let cache = Self::new(config.cache_memory.bytes(), world);
+        cache.reload(config, sites)?;
+        Ok(cache)
+    }
+
+    fn new(bytes: u64, world: &World) -> Arc<Self> {
+        let World { clock, supervisor, metrics, .. } = world;
         let counter = |name, help| metrics.counter(name, help, &[]);
         let evictions = counter("mainstay_edge_cache_evictions_total", "Stored answers that had to make room.");
         let shelves = Arc::new(Shelves::new(bytes, evictions));
         let budget = Arc::clone(shelves.budget());
         let help = "Bytes of stored answers and of those being fetched or still read.";
         metrics.computed("mainstay_edge_cache_bytes", help, &[], move || budget.used() as f64);
+        let place = Place {
+            disk: Arc::clone(&world.disk),
+            folder: world.data_dir.join("edge").join("cache"),
+            key: world.cache_key.clone(),
+            clock: Arc::clone(clock),
+            random: Arc::clone(&world.random),
+            supervisor: supervisor.clone(),
+            reserve: world.reserve,
+        };
+        let tier = Tier::new(place, &shelves, bytes, metrics);
         Arc::new(Self {
             shelves,
+            tier,
             flights: Arc::default(),
-            clock,
-            supervisor,
+            clock: Arc::clone(clock),
+            supervisor: supervisor.clone(),
             counts: Counts {
                 hits: counter("mainstay_edge_cache_hits_total", "Requests answered from the cache alone."),
+                disk_hits: counter(
+                    "mainstay_edge_cache_disk_hits_total",
+                    "Requests answered from the cache alone, for which it read from disk.",
+                ),
                 misses: counter(
                     "mainstay_edge_cache_misses_total",
                     "Requests of sites with a cache for which the app was asked.",
@@ -102,30 +150,69 @@ impl Cache {
     }
 
     /// Takes over the settings: how much room there is, and which of `sites` keep answers. Those of others go.
-    pub fn reload(&self, bytes: u64, sites: &Sites) {
+    ///
+    /// # Errors
+    /// The disk's thread cannot be started; the disk is not used then.
+    pub fn reload(&self, config: &EdgeConfig, sites: &Sites) -> Result<(), EdgeError> {
         let keep: Vec<Arc<str>> = sites.caching().map(|(name, _)| Arc::clone(name)).collect();
         if self.shelves.kept().keys().any(|site| !keep.contains(site)) {
             self.shelves.purge(|key| !keep.contains(&key.site));
         }
-        self.shelves.resize(bytes);
+        self.shelves.resize(config.cache_memory.bytes());
+        self.tier.reload(if keep.is_empty() { 0 } else { config.cache_disk.bytes() }, &keep)
     }
 
-    /// Takes kept answers away and tells how many; what is being fetched now is not kept either.
+    /// Takes kept answers away and tells how many; what is being fetched now is not kept either. Blocks while there are some on
+    /// disk.
     pub fn purge(&self, which: &WhichKept) -> u64 {
-        match which {
-            WhichKept::All => self.shelves.purge(|_| true),
-            WhichKept::Site(name) => self.shelves.purge(|key| *key.site == **name),
-            WhichKept::Place { host, prefix } => {
-                let host = host.as_deref().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
-                let is_of = |key: &Key| host.as_deref().is_none_or(|host| key.is_of(host));
-                self.shelves.purge(|key| is_of(key) && key.target.starts_with(prefix.as_str()))
-            }
+        let in_memory = self.shelves.purge(|key| wants(which, key));
+        in_memory.saturating_add(self.tier.purge(which))
+    }
+
+    /// What is kept in memory, and on disk, by the name of the site.
+    pub fn kept(&self) -> [HashMap<Arc<str>, Kept>; 2] {
+        [self.shelves.kept(), self.tier.kept()]
+    }
+
+    /// Keeps in memory what was fetched from `began` on. False: it is not kept.
+    fn put(&self, key: &Arc<Key>, stored: &Arc<Stored>, began: u64) -> bool {
+        let kept = self.shelves.put(key, stored, began);
+        if kept {
+            // What is there on disk is older.
+            self.tier.forget(key, &stored.selecting);
+        }
+        kept
+    }
+
+    /// Takes `stored` away from `key`.
+    fn forget(&self, key: &Key, stored: &Arc<Stored>) {
+        self.shelves.forget(key, stored);
+        if let Some(spot) = &stored.on_disk {
+            self.tier.remove(spot);
         }
     }
 
-    /// What is kept, by the name of the site.
-    pub fn kept(&self) -> HashMap<Arc<str>, Kept> {
-        self.shelves.kept()
+    /// What is at `key` has changed: nothing of it, and nothing that is on its way, is used any more.
+    fn void(&self, key: &Arc<Key>) {
+        self.shelves.void(key);
+        self.tier.void(key);
+    }
+}
+
+/// Whether `line` says for how long answers are good.
+pub fn is_default(line: &str) -> bool {
+    Defaults::of(&[line.to_owned()]).is_ok()
+}
+
+/// Whether what is stored at `key` is of `which`.
+fn wants(which: &WhichKept, key: &Key) -> bool {
+    match which {
+        WhichKept::All => true,
+        WhichKept::Site(name) => *key.site == **name,
+        WhichKept::Place { host, prefix } => {
+            let host = host.as_deref().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
+            host.is_none_or(|host| key.is_of(&host)) && key.target.starts_with(prefix.as_str())
+        }
     }
 }
 
@@ -153,16 +240,28 @@ impl Caching {
         if !site.client_ca_file.is_empty() {
             return Err(refused("false for a site with client certificates: the app answers each of them for itself"));
         }
-        let (memory, most) = (config.cache_memory.bytes(), site.cache_max_object.bytes());
+        let (memory, disk) = (config.cache_memory.bytes(), config.cache_disk.bytes());
+        let most = site.cache_max_object.bytes();
         if memory < LEAST.0 {
             return Err(wrong("edge.cache_memory", config.cache_memory.to_string(), "at least 1 MiB"));
         }
-        if !(LEAST.1..=memory / 4).contains(&most) {
-            let allowed = "1 KiB up to a quarter of edge.cache_memory";
-            return Err(wrong("edge.sites.cache_max_object", site.cache_max_object.to_string(), allowed));
+        if disk != 0 && disk < LEAST_DISK {
+            return Err(wrong("edge.cache_disk", config.cache_disk.to_string(), "0, or at least 16 MiB"));
         }
-        let (hits, misses) = before.map(|before| (before.hits.clone(), before.misses.clone())).unwrap_or_default();
-        Ok(Some(Arc::new(Self { most, hits, misses })))
+        let largest = memory.max(disk) / PART;
+        if !(LEAST.1..=largest).contains(&most) {
+            let allowed = format!(
+                "1 KiB up to a quarter of edge.cache_memory or edge.cache_disk, whichever is larger: {}",
+                ByteSize(largest)
+            );
+            return Err(wrong("edge.sites.cache_max_object", site.cache_max_object.to_string(), &allowed));
+        }
+        let in_memory = most.min(memory / if disk == 0 { PART } else { PART_BESIDE_DISK });
+        let defaults = Defaults::of(&site.cache_default)?;
+        let (hits, disk_hits, misses) = before
+            .map(|before| (before.hits.clone(), before.disk_hits.clone(), before.misses.clone()))
+            .unwrap_or_default();
+        Ok(Some(Arc::new(Self { most, in_memory, defaults, hits, disk_hits, misses })))
     }
 
     /// Largest body kept, in bytes.
@@ -170,15 +269,46 @@ impl Caching {
         self.most
     }
 
-    /// Requests since the start that were answered without the app, and those for which it was asked.
-    pub fn counted(&self) -> (u64, u64) {
-        (self.hits.value(), self.misses.value())
+    /// Largest body kept in memory, in bytes.
+    pub const fn in_memory(&self) -> u64 {
+        self.in_memory
+    }
+
+    /// How long an answer with `status` is good that does not say it; `None` leaves it to the standard.
+    pub fn default(&self, status: StatusCode) -> Option<Duration> {
+        self.defaults.get(status)
+    }
+
+    /// Whether any answer that does not say it is good for a while.
+    pub fn has_defaults(&self) -> bool {
+        !self.defaults.is_empty()
+    }
+
+    /// Requests since the start that were answered without the app, those of them from disk, and those for which the app was
+    /// asked.
+    pub fn counted(&self) -> [u64; 3] {
+        [self.hits.value(), self.disk_hits.value(), self.misses.value()]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_large_for_memory_may_go_to_disk() {
+        let of = |disk: &str, most: &str| {
+            let text = format!(
+                "cache_disk = \"{disk}\"\n[[sites]]\nupstream = \"x:1\"\ncache_answers = true\ncache_max_object = \"{most}\""
+            );
+            let config: EdgeConfig = toml::from_str(&text).unwrap();
+            let caching = Caching::of(&config.sites[0], &config, None).unwrap().unwrap();
+            (caching.most() >> 20, caching.in_memory() >> 20)
+        };
+        assert_eq!(of("0", "8 MiB"), (8, 8));
+        assert_eq!(of("1 GiB", "1 MiB"), (1, 1));
+        assert_eq!(of("1 GiB", "256 MiB"), (256, 2));
+    }
 
     #[test]
     fn sites_that_must_not_keep_answers_are_refused() {
@@ -198,6 +328,12 @@ mod tests {
             ("[[sites]]\nupstream = \"x:1\"\ncache_max_object = \"9 MiB\"", "cache_max_object"),
             ("[[sites]]\nupstream = \"x:1\"\ncache_max_object = 0", "cache_max_object"),
             ("cache_memory = 1000\n[[sites]]\nupstream = \"x:1\"", "edge.cache_memory"),
+            ("cache_disk = 1000\n[[sites]]\nupstream = \"x:1\"", "edge.cache_disk"),
+            (
+                "cache_disk = \"64 MiB\"\n[[sites]]\nupstream = \"x:1\"\ncache_max_object = \"17 MiB\"",
+                "up to a quarter",
+            ),
+            ("[[sites]]\nupstream = \"x:1\"\ncache_default = [\"500: 1m\"]", "cache_default"),
         ] {
             let error = of(&format!("{text}\ncache_answers = true")).unwrap_err();
             assert!(error.contains(key), "{text}: {error}");

@@ -43,6 +43,11 @@ impl Budget {
         self.most.store(most, Ordering::Relaxed);
     }
 
+    /// How many bytes there may be.
+    pub fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+
     /// Bytes taken.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
@@ -63,6 +68,11 @@ impl Budget {
 }
 
 impl Room {
+    /// How many it takes.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// `data`, which must not be larger, keeping this room for as long as any of it is held.
     pub fn hold(self, data: Vec<u8>) -> Bytes {
         Bytes::from_owner(Held { data: data.into_boxed_slice(), _room: self })

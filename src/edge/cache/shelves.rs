@@ -1,5 +1,5 @@
 //! Where stored answers are: parts with a lock each, shared by all workers, the least recently used going first when room
-//! is wanted.
+//! is wanted, to disk where there is one for them.
 //!
 //! A place also remembers that what is fetched for it now must not be kept any more (it was changed or purged meanwhile),
 //! and that nobody should wait for another's fetch there, since nothing came of that.
@@ -8,14 +8,16 @@ use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::disk::Tier;
 use super::entry::Stored;
 use super::key::Key;
 use super::room::{Budget, Room};
+use super::vary::Selecting;
 use crate::telemetry::Counter;
 
 /// Parts with a lock each.
@@ -40,6 +42,8 @@ pub struct Shelves {
     /// What began before this is not kept any more.
     purged: AtomicU64,
     evicted: Counter,
+    /// Where what has to make room goes.
+    disk: OnceLock<Weak<Tier>>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +75,14 @@ pub struct Found {
     pub alone: bool,
 }
 
+/// What came of taking a place away.
+struct Evicted {
+    /// Its bytes.
+    bytes: u64,
+    /// Those of them that are in use until they are on disk.
+    moving: u64,
+}
+
 /// What is kept of one site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
@@ -90,7 +102,13 @@ impl Shelves {
             ticks: AtomicU64::new(1),
             purged: AtomicU64::new(0),
             evicted,
+            disk: OnceLock::new(),
         }
+    }
+
+    /// From now on what has to make room goes to `tier`.
+    pub fn overflow_to(&self, tier: &Arc<Tier>) {
+        let _first_stays = self.disk.set(Arc::downgrade(tier));
     }
 
     /// The memory of all.
@@ -137,6 +155,39 @@ impl Shelves {
         kept == Some(true)
     }
 
+    /// Whether what was fetched for `key` from `began` on may be kept.
+    pub fn is_current(&self, key: &Key, began: u64) -> bool {
+        began >= self.purged.load(Ordering::Relaxed)
+            && self.shard(key).places.get(key).is_none_or(|place| began >= place.void_before)
+    }
+
+    /// Takes away what stands in the way of an answer that came at `received` and is somewhere else: an older one for the same
+    /// requests. False: it is the other way round.
+    pub fn makes_way(&self, key: &Key, selecting: &Selecting, received: Duration) -> bool {
+        let mut shard = self.shard(key);
+        let Some(place) = shard.places.get_mut(key) else { return true };
+        let newer = |other: &Arc<Stored>| other.selecting == *selecting && other.life.received() > received;
+        if place.variants.iter().any(newer) {
+            return false;
+        }
+        place.variants.retain(|other| other.selecting != *selecting);
+        place.alone_until = Duration::ZERO;
+        true
+    }
+
+    /// All answers, those used last first.
+    pub fn all(&self) -> Vec<(Arc<Key>, Arc<Stored>)> {
+        let mut all: Vec<(u64, Arc<Key>, Arc<Stored>)> = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for (key, place) in &shard.places {
+                all.extend(place.variants.iter().map(|stored| (place.used, Arc::clone(key), Arc::clone(stored))));
+            }
+        }
+        all.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
+        all.into_iter().map(|(_, key, stored)| (key, stored)).collect()
+    }
+
     /// Nobody waits for another's fetch at `key` until then.
     pub fn leave_alone(&self, key: &Arc<Key>, until: Duration) {
         self.with_place(key, |place| place.alone_until = until);
@@ -164,7 +215,7 @@ impl Shelves {
     }
 
     /// Takes away every place for which `goes` is true, and keeps nothing that is on its way. Tells how many answers that
-    /// were.
+    /// were, without those that are on disk as well.
     pub fn purge(&self, goes: impl Fn(&Key) -> bool) -> u64 {
         self.purged.fetch_max(self.tick(), Ordering::Relaxed);
         let mut gone = 0u64;
@@ -172,7 +223,8 @@ impl Shelves {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let keys: Vec<Arc<Key>> = shard.places.keys().filter(|key| goes(key)).map(Arc::clone).collect();
             for key in keys {
-                gone = gone.saturating_add(shard.remove(&key).map_or(0, |place| place.variants.len() as u64));
+                let variants = shard.remove(&key).map(|place| place.variants).unwrap_or_default();
+                gone = gone.saturating_add(variants.iter().filter(|stored| stored.on_disk.is_none()).count() as u64);
             }
         }
         gone
@@ -197,7 +249,11 @@ impl Shelves {
     /// Sets how many bytes there may be from now on.
     pub fn resize(&self, bytes: u64) {
         self.budget.resize(bytes);
-        while self.budget.excess() > 0 && self.evict().is_some() {}
+        let mut moving = 0u64;
+        while self.budget.excess() > moving {
+            let Some(evicted) = self.evict() else { break };
+            moving = moving.saturating_add(evicted.moving);
+        }
     }
 
     /// Room for `bytes`, for which the answers used least recently go.
@@ -210,23 +266,29 @@ impl Shelves {
             if freed > bytes.saturating_add(SPARE) {
                 return None;
             }
-            freed = freed.saturating_add(self.evict()?);
+            let evicted = self.evict()?;
+            // What is on its way to disk takes its room until then: more goes, of which the disk takes only so much.
+            freed = freed.saturating_add(evicted.bytes.saturating_sub(evicted.moving));
         }
     }
 
-    /// Takes the place used least recently away and tells its bytes.
-    fn evict(&self) -> Option<u64> {
+    /// Takes the place used least recently away.
+    fn evict(&self) -> Option<Evicted> {
+        let began = self.tick();
         let oldest = |shard: &Mutex<Shard>| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.order.keys().next().copied()
         };
         let (_, shard) =
             self.shards.iter().filter_map(|shard| Some((oldest(shard)?, shard))).min_by_key(|(used, _)| *used)?;
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        shard.pop().map(|(key, place)| {
-            self.evicted.add(place.variants.len() as u64);
-            place.variants.iter().map(|stored| stored.bytes).sum::<u64>().saturating_add(key.bytes() + OVERHEAD)
-        })
+        let (key, place) = shard.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        // What it was to remember outlives it.
+        self.purged.fetch_max(place.void_before, Ordering::Relaxed);
+        self.evicted.add(place.variants.len() as u64);
+        let bytes = place.variants.iter().map(|stored| stored.bytes).sum::<u64>();
+        let tier = self.disk.get().and_then(Weak::upgrade);
+        let moving = tier.map_or(0, |tier| tier.take_over(&key, place.variants, began));
+        Some(Evicted { bytes: bytes.saturating_add(key.bytes() + OVERHEAD), moving })
     }
 
     /// Works on the place of `key`, which is made if it is not there; `None` when there is no room for one.

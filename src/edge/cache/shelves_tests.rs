@@ -15,7 +15,8 @@ fn key(target: &str) -> Arc<Key> {
 
 fn stored(shelves: &Shelves, request: &HeaderMap, vary: &'static str, size: usize, second: u64) -> Arc<Stored> {
     let at = Duration::from_secs(second);
-    let arrival = Arrival { asked: at, received: at, at: Timestamp::from_seconds(1_800_000_000 + second) };
+    let arrival =
+        Arrival { asked: at, received: at, at: Timestamp::from_seconds(1_800_000_000 + second), default: None };
     let answer = headers(&[("cache-control", "max-age=60"), ("vary", vary)]);
     let head = Head::judged(request, StatusCode::OK, &answer, arrival).unwrap();
     let room = shelves.room(head.bytes()).unwrap();

@@ -46,6 +46,8 @@ enum Fate {
     Stored,
     /// It was fetched for another request.
     Collapsed,
+    /// It was read from disk.
+    FromDisk,
 }
 
 impl Forward {
@@ -64,6 +66,9 @@ impl Forward {
 impl Status {
     /// It answered.
     pub const HIT: Self = Self { forward: None, told: None, fate: Fate::Passed };
+
+    /// It answered, from disk.
+    pub const HIT_ON_DISK: Self = Self { forward: None, told: None, fate: Fate::FromDisk };
 
     /// The app was asked.
     pub const fn forwarded(forward: Forward) -> Self {
@@ -106,6 +111,7 @@ impl Status {
     /// Adds the header.
     pub fn mark(self, headers: &mut HeaderMap) {
         let value = match self.forward {
+            None if self.fate == Fate::FromDisk => HeaderValue::from_static("mainstay; hit; detail=disk"),
             None => HeaderValue::from_static("mainstay; hit"),
             Some(forward) => match HeaderValue::try_from(self.line(forward)) {
                 Ok(value) => value,
@@ -122,7 +128,7 @@ impl Status {
             let _ = write!(line, "; fwd-status={}", told.as_u16());
         }
         let _ = match self.fate {
-            Fate::Passed => Ok(()),
+            Fate::Passed | Fate::FromDisk => Ok(()),
             Fate::Apart(why) => write!(line, "; detail={}", why.name()),
             Fate::Stored => write!(line, "; stored"),
             Fate::Collapsed => write!(line, "; collapsed"),
@@ -139,6 +145,7 @@ mod tests {
     fn what_was_done_is_said_as_the_standard_says_it() {
         for (status, line) in [
             (Status::HIT, "mainstay; hit"),
+            (Status::HIT_ON_DISK, "mainstay; hit; detail=disk"),
             (Status::forwarded(Forward::Miss).stored(), "mainstay; fwd=miss; stored"),
             (Status::forwarded(Forward::VaryMiss).collapsed(), "mainstay; fwd=vary-miss; collapsed"),
             (Status::forwarded(Forward::Miss).apart(Some(Why::SetCookie)), "mainstay; fwd=miss; detail=set-cookie"),

@@ -1,8 +1,8 @@
 //! Whether an answer may be kept for everybody (RFC 9111 section 3).
 //!
 //! Narrower than the standard in this: an answer with `Set-Cookie` is never kept; one to a request with a cookie or with
-//! `Authorization` only if it says `public` or `s-maxage`; one that says nothing about it only if its time without change
-//! tells how long it is good; one that is stale at once only with something to validate it by.
+//! `Authorization` only if it says `public` or `s-maxage`; one that says nothing about it only if its time without change,
+//! or the site's settings tell how long it is good; one that is stale at once only with something to validate it by.
 
 use http::header::{AUTHORIZATION, CONTENT_RANGE, COOKIE, ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
@@ -63,6 +63,11 @@ impl Why {
     }
 }
 
+/// Whether a redirect with `status` is kept when it says for how long.
+pub fn is_redirect(status: StatusCode) -> bool {
+    REDIRECTS.contains(&status.as_u16())
+}
+
 /// Whether a request comes with what tells people apart.
 pub fn is_personal(request: &HeaderMap) -> bool {
     request.contains_key(COOKIE) || request.contains_key(AUTHORIZATION)
@@ -84,7 +89,7 @@ pub fn judge(
         return Err(Why::Asked);
     }
     let guessable = is_guessable(status);
-    if !guessable && !REDIRECTS.contains(&status.as_u16()) {
+    if !guessable && !is_redirect(status) {
         return Err(Why::Status);
     }
     // `no-store` is for caches that do not know the status (section 5.2.2.3); those that are let through here are known.
@@ -106,8 +111,10 @@ pub fn judge(
     vary::names(headers)?;
     let explicit = is_explicit(headers, control);
     let validated = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
-    let worth = !life.lifetime().is_zero() || (validated && (explicit || control.has(Word::NoCache)));
-    if (explicit || guessable) && worth { Ok(()) } else { Err(Why::Lifetime) }
+    // A time comes from the answer, from its site's settings, or from a guess where the status allows one.
+    let timed = !life.lifetime().is_zero();
+    let worth = timed || (validated && (explicit || (guessable && control.has(Word::NoCache))));
+    if worth { Ok(()) } else { Err(Why::Lifetime) }
 }
 
 #[cfg(test)]
@@ -129,12 +136,39 @@ mod tests {
     }
 
     fn judged(request: &str, status: u16, answer: &str) -> Result<(), Why> {
+        judged_with(None, request, status, answer)
+    }
+
+    fn judged_with(default: Option<Duration>, request: &str, status: u16, answer: &str) -> Result<(), Why> {
         let (request, headers) = (headers(request), headers(answer));
         let (control, status) = (Control::of(&headers), StatusCode::from_u16(status).unwrap());
-        let arrival =
-            Arrival { asked: Duration::ZERO, received: Duration::ZERO, at: Timestamp::from_seconds(1_800_000_000) };
+        let arrival = Arrival {
+            asked: Duration::ZERO,
+            received: Duration::ZERO,
+            at: Timestamp::from_seconds(1_800_000_000),
+            default,
+        };
         let life = Life::of(status, &headers, &control, arrival);
         judge(&request, status, &headers, &control, &life)
+    }
+
+    #[test]
+    fn a_lifetime_of_the_site_changes_nothing_of_what_is_ones_own() {
+        let default = Some(Duration::from_secs(60));
+        for (request, status, answer, judgement) in [
+            ("", 200, "", Ok(())),
+            ("", 302, "location: /x", Ok(())),
+            ("", 200, "set-cookie: a=b", Err(Why::SetCookie)),
+            ("", 200, "cache-control: private", Err(Why::Private)),
+            ("", 200, "cache-control: no-store", Err(Why::NoStore)),
+            ("", 200, "cache-control: no-cache", Err(Why::Lifetime)),
+            ("cookie: a=b", 200, "", Err(Why::Personal)),
+            ("cookie: a=b", 200, "cache-control: public", Ok(())),
+            ("", 200, "vary: *", Err(Why::Vary)),
+            ("", 500, "", Err(Why::Status)),
+        ] {
+            assert_eq!(judged_with(default, request, status, answer), judgement, "{request}; {status}; {answer}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The body of an answer on its way to the client, while it is gathered to be stored.
 //!
-//! The app is read as fast as it sends, at most as far as one stored answer may reach; what comes after that the client
-//! reads from the app itself, at its own pace.
+//! The app is read as fast as it sends, at most as far as one stored answer in memory may reach. What goes to disk comes at
+//! the client's pace; what is not kept any more the client reads from the app itself.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::super::body::{AnswerError, ResponseBody};
 
@@ -18,6 +18,8 @@ use super::super::body::{AnswerError, ResponseBody};
 pub enum Piece {
     /// Bytes.
     Data(Bytes),
+    /// Bytes, with what is given back when the client takes them.
+    Paced(Bytes, OwnedSemaphorePermit),
     /// Trailers.
     Trailers(HeaderMap),
     /// It is whole.
@@ -75,6 +77,10 @@ impl Body for Teed {
             }
             match ready!(this.pieces.poll_recv(context)) {
                 Some(Piece::Data(data)) => break Some(Ok(Frame::data(data))),
+                Some(Piece::Paced(data, given_back)) => {
+                    drop(given_back);
+                    break Some(Ok(Frame::data(data)));
+                }
                 Some(Piece::Trailers(trailers)) => break Some(Ok(Frame::trailers(trailers))),
                 Some(Piece::End) => break None,
                 Some(Piece::Broken(error)) => break Some(Err(TeedError::App(error))),

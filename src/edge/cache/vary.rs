@@ -53,6 +53,20 @@ impl Selecting {
         Ok(Self(names(answer)?.into_iter().map(one).collect()))
     }
 
+    /// What it depends on, for the disk.
+    pub fn pairs(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        let one = |(name, value): &Named| (name.as_str().to_owned(), value.as_deref().map(<[u8]>::to_vec));
+        self.0.iter().map(one).collect()
+    }
+
+    /// What depends on these; `None` when one is no header.
+    pub fn from_pairs(pairs: Vec<(String, Option<Vec<u8>>)>) -> Option<Self> {
+        let one = |(name, value): (String, Option<Vec<u8>>)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value.map(Vec::into_boxed_slice)))
+        };
+        pairs.into_iter().map(one).collect::<Option<_>>().map(Self)
+    }
+
     /// Whether `request` has the same.
     pub fn fits(&self, request: &HeaderMap) -> bool {
         self.0.iter().all(|(name, wanted)| value(request, name) == *wanted)

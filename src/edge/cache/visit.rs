@@ -163,8 +163,8 @@ impl Visit<'_> {
             let path = target.split('?').next().unwrap_or_default();
             let Some(site) = sites.find(self.host, path).ok().filter(|site| site.caching.is_some()) else { continue };
             let place = key.beside(&site.name, &target);
-            self.cache().shelves.void(&Arc::new(place.twin()));
-            self.cache().shelves.void(&Arc::new(place));
+            self.cache().void(&Arc::new(place.twin()));
+            self.cache().void(&Arc::new(place));
         }
     }
 
@@ -176,7 +176,14 @@ impl Visit<'_> {
         let mut collapsed = None;
         for round in 0.. {
             let now = cache.clock.monotonic();
-            let Found { stored, others, alone } = cache.shelves.find(key, &parts.headers, now);
+            let Found { mut stored, mut others, alone } = cache.shelves.find(key, &parts.headers, now);
+            let mut from_disk = false;
+            if stored.is_none() {
+                let (found, unlike) = cache.tier.look(key, &parts.headers, is_plain(&parts)).await;
+                others |= unlike;
+                (from_disk, stored) = (found.is_some(), found);
+            }
+            let now = cache.clock.monotonic();
             let is_other = stored.as_ref().is_some_and(|stored| !stored.is_for(&parts.headers));
             let known = stored.filter(|_| !is_other);
             let mut forward = match (is_other, others) {
@@ -185,10 +192,15 @@ impl Visit<'_> {
                 (false, false) => Forward::Miss,
             };
             if let Some(known) = &known {
-                let status = collapsed.map_or(Status::HIT, |forward| Status::forwarded(forward).collapsed());
+                let hit = if from_disk { Status::HIT_ON_DISK } else { Status::HIT };
+                let status = collapsed.map_or(hit, |forward| Status::forwarded(forward).collapsed());
                 match known.life.standing(&known.control, &asked, now) {
-                    Standing::Fresh => return self.hit(known, &parts, status),
+                    Standing::Fresh => {
+                        self.count_disk(from_disk);
+                        return self.hit(known, &parts, status);
+                    }
                     Standing::Renewing => {
+                        self.count_disk(from_disk);
                         self.renew_behind(key, &parts, asked, known);
                         return self.hit(known, &parts, status);
                     }
@@ -245,6 +257,13 @@ impl Visit<'_> {
         }
         // Not reached: a round without an answer waits, and those are counted.
         lost(Forward::Miss)
+    }
+
+    fn count_disk(&self, from_disk: bool) {
+        if from_disk {
+            self.caching.disk_hits.inc();
+            self.cache().counts.disk_hits.inc();
+        }
     }
 
     /// What is stored answers.
@@ -320,7 +339,7 @@ impl Visit<'_> {
             asked,
             known,
             lead,
-            most: self.caching.most,
+            caching: Arc::clone(self.caching),
         }
     }
 }
@@ -329,6 +348,12 @@ impl Visit<'_> {
 fn lost(forward: Forward) -> Visited {
     let failure = Failure::Connect(io::Error::other("the request was given up"));
     Visited::passed(Err(failure), Status::forwarded(forward))
+}
+
+/// Whether a request that something stored answers gets it as a whole.
+fn is_plain(parts: &Parts) -> bool {
+    let conditions = [RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE];
+    parts.method == Method::GET && !conditions.iter().any(|name| parts.headers.contains_key(name))
 }
 
 /// Whether a request that nothing stored answers goes to the app as it is, and its answer to the client.

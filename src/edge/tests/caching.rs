@@ -14,15 +14,15 @@ const WAITS: char = '\u{1}';
 const CLOSES: char = '\u{2}';
 
 /// An edge whose sites keep answers, before an app that writes each answer from its request and its number.
-struct Kept {
-    edge: Edge,
+pub(super) struct Kept {
+    pub edge: Edge,
     seen: Arc<Mutex<Vec<String>>>,
     gate: Arc<Semaphore>,
     clock: Arc<TestClock>,
     metrics: Metrics,
     supervisor: Supervisor,
-    app: SocketAddr,
-    _folder: tempfile::TempDir,
+    pub app: SocketAddr,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Kept {
@@ -32,11 +32,11 @@ impl Drop for Kept {
 }
 
 /// Sites that keep answers; `APP` stands for the app's address.
-const SITES: &str = "[[sites]]\nhosts = [\"a.example\", \"b.example\"]\nupstream = \"APP\"\ncache_answers = true\n\
+pub(super) const SITES: &str = "[[sites]]\nhosts = [\"a.example\", \"b.example\"]\nupstream = \"APP\"\ncache_answers = true\n\
                      cache_max_object = \"8 KiB\"\ncompress = \"off\"\n\
                      [[sites]]\nhosts = [\"c.example\"]\nupstream = \"APP\"\n";
 
-fn config(sites: &str, app: SocketAddr) -> EdgeConfig {
+pub(super) fn config(sites: &str, app: SocketAddr) -> EdgeConfig {
     let mut config: EdgeConfig = toml::from_str(&format!("{PLAIN}{}", sites.replace("APP", &app.to_string()))).unwrap();
     config.http = crate::base::Listen::loopback(0);
     config.workers = 2;
@@ -44,6 +44,11 @@ fn config(sites: &str, app: SocketAddr) -> EdgeConfig {
 }
 
 async fn kept(reply: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> Kept {
+    kept_by(SITES, reply).await
+}
+
+/// The same with other `sites`, which may begin with settings of the edge.
+pub(super) async fn kept_by(sites: &str, reply: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> Kept {
     let supervisor = Supervisor::new(Shutdown::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let app = listener.local_addr().unwrap();
@@ -76,36 +81,36 @@ async fn kept(reply: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> 
             });
         }
     });
-    let (config, folder, metrics) = (config(SITES, app), tempfile::tempdir().unwrap(), Metrics::new());
+    let (config, folder, metrics) = (config(sites, app), tempfile::tempdir().unwrap(), Metrics::new());
     let clock = Arc::new(TestClock::default());
     let world = World { clock: Arc::clone(&clock) as _, ..world(folder.path(), &supervisor, &metrics) };
     let edge = Edge::start(&config, Listeners::bind(&config).unwrap(), Vec::new(), world).await.unwrap();
-    Kept { edge, seen, gate, clock, metrics, supervisor, app, _folder: folder }
+    Kept { edge, seen, gate, clock, metrics, supervisor, app, folder }
 }
 
 /// What a client was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
-    status: u16,
+pub(super) struct Told {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Told {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}: ")))?;
         Some(line.split_at(name.len() + 2).1)
     }
 
     /// What the cache did.
-    fn cache(&self) -> &str {
+    pub fn cache(&self) -> &str {
         self.header("cache-status").and_then(|status| status.strip_prefix("mainstay; ")).unwrap_or("none")
     }
 }
 
 impl Kept {
     /// Asks for `target` of a host, such as `a.example/x`, with more header lines.
-    async fn ask_as(&self, method: &str, address: &str, lines: &[&str]) -> Told {
+    pub async fn ask_as(&self, method: &str, address: &str, lines: &[&str]) -> Told {
         let (host, path) = address.split_once('/').unwrap();
         let mut request = format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         for line in lines {
@@ -116,7 +121,7 @@ impl Kept {
         told(&read_all(&mut stream).await)
     }
 
-    async fn ask(&self, address: &str) -> Told {
+    pub async fn ask(&self, address: &str) -> Told {
         self.ask_as("GET", address, &[]).await
     }
 
@@ -125,7 +130,7 @@ impl Kept {
     }
 
     /// How many requests the app saw.
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
@@ -144,8 +149,40 @@ impl Kept {
         self.gate.add_permits(count);
     }
 
-    fn pass(&self, seconds: u64) {
+    pub fn pass(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// Asks until the answer comes from disk.
+    pub async fn until_on_disk(&self, address: &str) -> Told {
+        let asking = async {
+            loop {
+                let told = self.ask(address).await;
+                if told.cache() == "hit; detail=disk" {
+                    return told;
+                }
+            }
+        };
+        timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{address} is never on disk"))
+    }
+
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.metrics.exposition();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("{name} not in {text}")) as u64
+    }
+
+    /// Stops this edge and starts another on the same folder, with the same app.
+    pub async fn again(&mut self, sites: &str) {
+        self.supervisor.shutdown().drain();
+        self.supervisor.shutdown().force();
+        let before = self.supervisor.clone();
+        tokio::task::spawn_blocking(move || before.join_threads()).await.unwrap();
+        (self.supervisor, self.metrics) = (Supervisor::new(Shutdown::new()), Metrics::new());
+        let config = config(sites, self.app);
+        let world =
+            World { clock: Arc::clone(&self.clock) as _, ..world(self.folder.path(), &self.supervisor, &self.metrics) };
+        self.edge = Edge::start(&config, Listeners::bind(&config).unwrap(), Vec::new(), world).await.unwrap();
     }
 }
 

@@ -6,6 +6,7 @@ mod authority;
 mod balancing;
 mod banning;
 mod caching;
+mod caching_disk;
 mod compressing;
 mod driving;
 mod files;
@@ -160,6 +161,8 @@ fn world(folder: &std::path::Path, supervisor: &Supervisor, metrics: &Metrics) -
             crate::analytics::AnalyticsConfig::default(),
         ),
         store: memory_store(),
+        cache_key: crate::crypto::Key::from_bytes([7; 32]),
+        reserve: (0, 0),
         metrics: metrics.clone(),
         supervisor: supervisor.clone(),
         runtime: Handle::current(),
