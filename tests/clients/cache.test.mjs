@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer, request as ask } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -17,8 +17,11 @@ import { undo } from './support/scope.mjs';
 
 const skip = onPile && 'the edge is Mainstay only';
 
-/** An edge that keeps the answers of `app`, a handler that is told the number of each request for its path. */
-async function kept(t, app, extra = {}) {
+/**
+ * An edge that keeps the answers of `app`, a handler that is told the number of each request for its path. `edge` and `site`
+ * are more settings; `again(how)` ends the server in that way (`stop` or `kill`) and starts it again.
+ */
+async function kept(t, app, extra = {}, { edge = '', site = '' } = {}) {
   const seen = new Map();
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, 'http://app');
@@ -36,10 +39,16 @@ async function kept(t, app, extra = {}) {
   const file = join(here, 'mainstay.toml');
   writeFileSync(
     file,
-    `[edge]\nredirect_https = false
-[[edge.sites]]\nhosts = ["a.example", "b.example"]\nupstream = "127.0.0.1:${server.address().port}"\ncache_answers = true\n`,
+    `[edge]\nredirect_https = false\n${edge}
+[[edge.sites]]\nhosts = ["a.example", "b.example"]\nupstream = "127.0.0.1:${server.address().port}"\ncache_answers = true\n${site}`,
   );
-  const mainstay = await startMainstay({ data, extra, flags: ['--config', file] });
+  const begin = () => startMainstay({ data, extra, flags: ['--config', file] });
+  let mainstay = await begin();
+  const again = async (how, between = () => {}) => {
+    await mainstay[how]();
+    between();
+    mainstay = await begin();
+  };
   undo(t, () => mainstay.stop());
   const get = (path, { host = 'a.example', method = 'GET', headers = {} } = {}) =>
     new Promise((resolve, reject) => {
@@ -58,7 +67,7 @@ async function kept(t, app, extra = {}) {
       asked.on('error', reject);
       asked.end();
     });
-  return { mainstay, get, count: (path) => seen.get(path) ?? 0 };
+  return { mainstay, get, again, count: (path) => seen.get(path) ?? 0 };
 }
 
 test('an answer is asked for once, ages, and differs by Vary and host', { skip }, async (t) => {
@@ -235,4 +244,107 @@ test('a site with a log-in is not given a cache', { skip }, async (t) => {
   const checked = await command(folder(t), ['--config', file, 'config', 'check']);
   assert.notEqual(checked.code, 0);
   assert.match(checked.stderr + checked.stdout, /edge\.sites\.cache_answers.*log-in/);
+});
+
+const LARGE = 3 << 20;
+// Larger than a sixteenth of the memory (32 MiB), smaller than what may wait for the disk.
+const onDisk = { edge: 'cache_disk = "64 MiB"', site: 'cache_max_object = "16 MiB"\n' };
+
+/** An app whose answers are large and begin with their number. */
+const large = (_request, response, number) => {
+  response.setHeader('cache-control', 'max-age=600');
+  response.setHeader('etag', `"${number}"`);
+  response.end(String(number).padStart(8, '0') + 'x'.repeat(LARGE - 8));
+};
+
+/** Asks until the answer comes from disk. */
+async function untilOnDisk(get, path) {
+  for (;;) {
+    const answer = await get(path);
+    if (answer.cache === 'hit; detail=disk') return answer;
+  }
+}
+
+/** Changes one byte of the only file in `folder`. */
+function flip(folder, at) {
+  const names = readdirSync(folder);
+  assert.equal(names.length, 1);
+  const file = openSync(join(folder, names[0]), 'r+');
+  const byte = Buffer.alloc(1);
+  readSync(file, byte, 0, 1, at);
+  byte[0] ^= 1;
+  writeSync(file, byte, 0, 1, at);
+  closeSync(file);
+}
+
+test('a large answer lies on disk, and is there after a restart', { skip }, async (t) => {
+  const { get, again, count } = await kept(t, large, {}, onDisk);
+  const first = await get('/x');
+  assert.deepEqual([first.cache, first.body.length], ['fwd=miss; stored', LARGE]);
+  const hit = await untilOnDisk(get, '/x');
+  assert.equal(hit.body, first.body);
+  const asked = count('/x');
+  await pause(1_100);
+  await again('stop');
+  const back = await untilOnDisk(get, '/x');
+  assert.ok(back.body.endsWith('x') && back.body.length === LARGE);
+  const part = await get('/x', { headers: { range: 'bytes=100000-100003' } });
+  assert.deepEqual([part.status, part.body], [206, 'xxxx']);
+  const known = await get('/x', { headers: { 'if-none-match': back.headers.etag } });
+  assert.deepEqual([known.status, known.body, known.cache], [304, '', 'hit; detail=disk']);
+  // A start that had not looked through its files yet may have had the app asked once.
+  if (count('/x') === asked) assert.ok(Number(back.headers.age) >= 1, back.headers.age);
+});
+
+test('after a kill an answer is whole or not there, and a changed byte is never served', { skip }, async (t) => {
+  const { mainstay, get, again, count } = await kept(t, large, {}, onDisk);
+  const files = join(mainstay.data, 'edge', 'cache');
+  const whole = (answer, what) => {
+    assert.equal(answer.body.length, LARGE, what);
+    assert.match(answer.body, /^\d{8}x+$/, what);
+  };
+  await get('/x');
+  await again('kill');
+  whole(await get('/x'), 'killed at once');
+  await untilOnDisk(get, '/x');
+  await again('kill');
+  whole(await get('/x'), 'killed later');
+  await untilOnDisk(get, '/x');
+  for (const at of [10, 150, 5_000]) {
+    await again('kill', () => flip(files, at));
+    const before = count('/x');
+    const answer = await get('/x');
+    whole(answer, `changed at ${at}`);
+    assert.deepEqual([answer.cache, count('/x')], ['fwd=miss; stored', before + 1], `changed at ${at}`);
+    await untilOnDisk(get, '/x');
+  }
+  // Far behind the beginning: what is good comes, then it breaks off; nothing wrong is sent, and then it is gone.
+  await again('stop', () => flip(files, 2 << 20));
+  let broken = await get('/x');
+  while (broken.cache !== 'hit; detail=disk' && broken.whole) {
+    // Not looked at yet: the app was asked, and the file is another.
+    await untilOnDisk(get, '/x');
+    await again('stop', () => flip(files, 2 << 20));
+    broken = await get('/x');
+  }
+  assert.ok(!broken.whole && broken.body.length < LARGE && /^\d{8}x*$/.test(broken.body));
+  const next = await get('/x');
+  whole(next);
+  assert.equal(next.cache, 'fwd=miss; stored');
+});
+
+test('a purge takes files away, for good', { skip }, async (t) => {
+  const { mainstay, get, again } = await kept(t, large, {}, onDisk);
+  const files = join(mainstay.data, 'edge', 'cache');
+  for (const path of ['/a', '/b']) {
+    await get(path);
+    await untilOnDisk(get, path);
+  }
+  assert.equal(readdirSync(files).length, 2);
+  const purged = await command(mainstay.data, ['cache', 'purge', '--prefix', '/a']);
+  assert.deepEqual([purged.code, purged.stdout], [0, '1 kept answer is gone\n']);
+  assert.equal(readdirSync(files).length, 1);
+  await again('kill');
+  await untilOnDisk(get, '/b');
+  assert.equal((await get('/a')).cache, 'fwd=miss; stored');
 });

@@ -172,8 +172,9 @@ impl Kept {
         line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("{name} not in {text}")) as u64
     }
 
-    /// Stops this edge and starts another on the same folder, with the same app.
-    pub async fn again(&mut self, sites: &str) {
+    /// Stops this edge and starts another on the same folder, with the same app; returns when so many answers are back from
+    /// disk.
+    pub async fn again(&mut self, sites: &str, answers: u64) {
         self.supervisor.shutdown().drain();
         self.supervisor.shutdown().force();
         let before = self.supervisor.clone();
@@ -183,6 +184,12 @@ impl Kept {
         let world =
             World { clock: Arc::clone(&self.clock) as _, ..world(self.folder.path(), &self.supervisor, &self.metrics) };
         self.edge = Edge::start(&config, Listeners::bind(&config).unwrap(), Vec::new(), world).await.unwrap();
+        let back = async {
+            while self.metric("mainstay_edge_cache_disk_answers") != answers {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, back).await.expect("answers are not back");
     }
 }
 

@@ -6,9 +6,10 @@ use crate::monitor::WhichKept;
 
 const SIZE: usize = 1_500_000;
 
-/// As `SITES`, with a disk for what is large.
+/// As `SITES`, with a disk for what is large. A sixteenth of the memory is less than an answer, and an eighth, which may be on
+/// its way to the disk, is more: so it is stored however slow the disk is.
 fn on_disk() -> String {
-    format!("cache_disk = \"64 MiB\"\n{}", SITES.replace("8 KiB", "4 MiB"))
+    format!("cache_memory = \"16 MiB\"\ncache_disk = \"64 MiB\"\n{}", SITES.replace("8 KiB", "4 MiB"))
 }
 
 /// A large answer, the same every time but for its first bytes, which are its number.
@@ -28,8 +29,7 @@ fn large(request: &str, number: usize) -> String {
 
 #[tokio::test]
 async fn a_large_answer_goes_to_disk_while_it_is_sent_and_comes_from_there() {
-    // A twentieth of it fits into memory.
-    let kept = kept_by(&format!("cache_memory = \"4 MiB\"\n{}", on_disk()), large).await;
+    let kept = kept_by(&on_disk(), large).await;
     for path in ["length", "chunks"] {
         let address = format!("a.example/{path}");
         let first = kept.ask(&address).await;
@@ -75,15 +75,14 @@ async fn a_restart_brings_answers_back_as_old_as_they_are() {
     let before = kept.until_on_disk("a.example/large").await;
     let count = kept.count();
     kept.pass(20);
-    kept.again(&on_disk()).await;
+    kept.again(&on_disk(), 2).await;
     let told = kept.until_on_disk("a.example/large").await;
     assert_eq!((told.header("age"), told.body == before.body), (Some("20"), true));
-    // A start that is not over yet may have had the app asked.
     let told = kept.until_on_disk("a.example/small").await;
     assert_eq!((told.body.len(), told.header("age").is_some()), (8, true));
-    assert!(kept.count() <= count + 2);
+    assert_eq!(kept.count(), count);
     // Without the setting all files go.
-    kept.again(SITES).await;
+    kept.again(SITES, 0).await;
     assert_eq!(kept.ask("a.example/small").await.cache(), "fwd=miss; stored");
 }
 
@@ -96,7 +95,7 @@ async fn what_is_broken_off_or_purged_is_not_on_disk() {
     kept.ask("a.example/x").await;
     kept.until_on_disk("a.example/x").await;
     assert_eq!(kept.edge.purge_cache(&WhichKept::Place { host: None, prefix: "/x".to_owned() }), 1);
-    kept.again(&on_disk()).await;
+    kept.again(&on_disk(), 0).await;
     assert_ne!(kept.ask("a.example/x").await.cache(), "hit; detail=disk");
     kept.until_on_disk("a.example/x").await;
     let change = kept.ask_as("POST", "a.example/x", &["Content-Length: 0"]).await;
@@ -111,7 +110,7 @@ async fn other_settings_turn_the_disk_on_and_off() {
     assert_eq!(kept.ask("a.example/x").await.cache(), "fwd=miss; stored");
     assert_eq!(kept.ask("a.example/x").await.cache(), "hit");
     kept.edge.purge_cache(&WhichKept::All);
-    kept.edge.reload(&config(&format!("cache_memory = \"8 MiB\"\n{}", on_disk()), app)).await.unwrap();
+    kept.edge.reload(&config(&on_disk(), app)).await.unwrap();
     kept.ask("a.example/x").await;
     kept.until_on_disk("a.example/x").await;
     kept.edge.reload(&config(&SITES.replace("8 KiB", "1 MiB"), app)).await.unwrap();

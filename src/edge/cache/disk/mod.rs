@@ -18,6 +18,7 @@ mod body;
 mod format;
 mod index;
 mod saved;
+mod spill;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -31,18 +32,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 pub use self::body::{FileBody, Opened};
 pub use self::index::Spot;
+pub use self::spill::Spill;
 
 use self::format::{Form, LONGEST_HEAD, PRELUDE};
-use self::index::{Index, Ticket, memory};
+use self::index::{Index, memory};
 use self::saved::{Saved, came_at};
 use self::store::Job;
 use super::content::Content;
 use super::entry::{Head, Stored};
-use super::flights::Lead;
 use super::key::Key;
 use super::shelves::{Kept, Shelves};
 use super::vary::Selecting;
@@ -60,7 +61,7 @@ const WHOLE: u64 = 1 << 20;
 const QUEUE: (u64, u64, u64) = (8, 128 << 10, 4 << 20);
 /// The part of the memory for kept answers that may be used up to know what is on disk: a quarter.
 const INDEX_PART: u64 = 4;
-/// An answer that reached its end of life sooner than this, and that nothing validates, is not moved to disk.
+/// An answer that has less time left than this, and nothing to be validated by, is not moved to disk.
 const WORTH: Duration = Duration::from_mins(1);
 /// For how long nothing is stored after the disk refused.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -117,14 +118,6 @@ struct Counts {
     evicted: Counter,
     passed: Counter,
     damaged: Counter,
-}
-
-/// An answer on its way to the disk. Dropped before [`Spill::end`], nothing is stored.
-#[derive(Debug)]
-pub struct Spill {
-    tier: Arc<Tier>,
-    ticket: Arc<Ticket>,
-    ended: bool,
 }
 
 impl Tier {
@@ -202,7 +195,7 @@ impl Tier {
         self.index.begin_start();
         *self.starting.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let tier = Arc::clone(self);
-        self.place.supervisor.thread("edge-cache", Role::Ordinary, Priority::Low, move || {
+        self.place.supervisor.thread("edge-cache", Role::Ordinary, Priority::Normal, move || {
             store::run(&tier, &receiver);
         })?;
         let bell = sender.clone();
@@ -326,7 +319,7 @@ impl Tier {
             return None;
         }
         self.send(Job::Begin { ticket: Arc::clone(&ticket), head: longest.len() });
-        Some(Spill { tier: Arc::clone(self), ticket, ended: false })
+        Some(Spill::new(Arc::clone(self), ticket))
     }
 
     /// Moves what left memory, beginning at `began`, to disk, as far as that is worth it and the disk keeps up. Tells how many
@@ -495,45 +488,5 @@ impl Tier {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         // Without the thread the server is stopping.
         let _sent = jobs.as_ref().map(|jobs| jobs.send(job));
-    }
-}
-
-impl Spill {
-    /// Leave to hand in `bytes` more. `None`: nothing comes of it, or the disk does not keep up; with `wait` it is waited for.
-    ///
-    /// # Cancel safety
-    /// Nothing is left behind.
-    pub async fn leave(&self, bytes: usize, wait: bool) -> Option<OwnedSemaphorePermit> {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.tier.queue_bytes);
-        let queue = Arc::clone(&self.tier.queue);
-        let permit = if wait {
-            queue.acquire_many_owned(permits).await.ok()
-        } else {
-            queue.try_acquire_many_owned(permits).ok()
-        };
-        if permit.is_none() {
-            self.tier.counts.passed.inc();
-        }
-        permit.filter(|_| !self.ticket.is_void())
-    }
-
-    /// Hands in the next bytes; those that are in memory already need no leave.
-    pub fn put(&self, data: Bytes, leave: Option<OwnedSemaphorePermit>) {
-        self.tier.send(Job::Piece { number: self.ticket.number, data, permit: leave });
-    }
-
-    /// It is whole: it is stored, and then those who wait for `lead` hear of it.
-    pub fn end(mut self, head: Head, lead: Option<Lead>) {
-        self.ended = true;
-        self.tier.send(Job::End { number: self.ticket.number, head: Box::new(head), lead });
-    }
-}
-
-impl Drop for Spill {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.ticket.give_up();
-            self.tier.send(Job::Abort { number: self.ticket.number });
-        }
     }
 }
