@@ -1,7 +1,6 @@
 //! Kept answers on disk, as clients and the app meet them.
 
 use super::caching::{SITES, config, kept_by};
-use super::*;
 use crate::monitor::WhichKept;
 
 const SIZE: usize = 1_500_000;

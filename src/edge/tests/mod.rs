@@ -161,7 +161,7 @@ fn world(folder: &std::path::Path, supervisor: &Supervisor, metrics: &Metrics) -
             crate::analytics::AnalyticsConfig::default(),
         ),
         store: memory_store(),
-        cache_key: crate::crypto::Key::from_bytes([7; 32]),
+        cache_key: Key::from_bytes([7; 32]),
         reserve: (0, 0),
         metrics: metrics.clone(),
         supervisor: supervisor.clone(),
