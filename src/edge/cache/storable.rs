@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_lifetime_of_the_site_changes_nothing_of_what_is_ones_own() {
-        let default = Some(Duration::from_secs(60));
+        let default = Some(Duration::from_mins(1));
         for (request, status, answer, judgement) in [
             ("", 200, "", Ok(())),
             ("", 302, "location: /x", Ok(())),

@@ -192,7 +192,7 @@ mod tests {
             let mut file = form.prelude().to_vec();
             file.extend(form.seal_head(&head, &TestRandom::new(seed)).unwrap());
             // Zeros behind the head are nobody's; what is before them counts.
-            let end = PRELUDE + AROUND + head.len();
+            let end = PRELUDE.saturating_add(AROUND).saturating_add(head.len());
             file[at.index(end)] ^= mask;
             let (prelude, region) = file.split_first_chunk::<PRELUDE>().unwrap();
             let opened = Form::read(*prelude, &Key::from_bytes(KEY), id).and_then(|form| form.open_head(region));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::time::Duration;
@@ -270,7 +270,9 @@ impl Desk<'_> {
         });
         let Some(gone) = tier.index.insert(&spot, &file.ticket) else { return Ok(false) };
         tier.counts.written.add(bytes);
-        gone.iter().for_each(|gone| tier.unlink(gone.id));
+        for gone in gone {
+            tier.unlink(gone.id);
+        }
         self.shrink();
         // After it is in: what is stored in memory later takes it out again.
         if !tier.shelves.makes_way(&spot.key, &spot.selecting, spot.life.received()) {
@@ -320,12 +322,16 @@ impl Desk<'_> {
         let gone = self.tier.index.shrink(bytes.saturating_sub(missing), u64::MAX);
         tracing::info!(answers = gone.len(), "kept answers made way: the disk is nearly full");
         self.tier.counts.evicted.add(gone.len() as u64);
-        gone.iter().for_each(|spot| self.tier.unlink(spot.id));
+        for spot in gone {
+            self.tier.unlink(spot.id);
+        }
         self.asked = None;
     }
 
     fn shrink(&self) {
-        self.tier.shrunk().iter().for_each(|spot| self.tier.unlink(spot.id));
+        for spot in self.tier.shrunk() {
+            self.tier.unlink(spot.id);
+        }
     }
 
     /// Nothing comes of an answer.
@@ -417,7 +423,7 @@ impl<'a> Scan<'a> {
                 (self.tier.capacity.load(Ordering::Relaxed), self.tier.shelves.budget().most() / INDEX_PART);
             if !spot.is_some_and(|spot| self.tier.index.found(&spot, self.rank, bytes, memory)) {
                 self.removed = self.removed.saturating_add(1);
-                self.remove(entry.path);
+                self.remove(&entry.path);
             }
         }
         true
@@ -445,8 +451,8 @@ impl<'a> Scan<'a> {
         Some(Arc::new(Spot { id, key, selecting, life, at, size, bytes, lock, reads: AtomicU32::new(0), room }))
     }
 
-    fn remove(&self, path: PathBuf) {
-        if let Err(error) = self.tier.place.disk.remove_file(&path) {
+    fn remove(&self, path: &Path) {
+        if let Err(error) = self.tier.place.disk.remove_file(path) {
             tracing::warn!(%error, path = %path.display(), "a leftover of kept answers stays");
         }
     }

@@ -138,7 +138,7 @@ async fn what_is_stored_comes_back_also_after_a_kill() {
     for size in sizes {
         assert!(bench.store(&format!("/{size}"), &bytes(size)).await, "{size}");
     }
-    bench.clock.advance(Duration::from_secs(60));
+    bench.clock.advance(Duration::from_mins(1));
     let again = bench.killed().await;
     for bench in [&bench, &again] {
         for size in sizes {
