@@ -7,7 +7,9 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::authority::{Authority, Mood};
 use super::*;
+use crate::base::Timestamp;
 use crate::monitor::certificates::{CertificateView, Origin};
+use crate::testing::TestClock;
 
 /// Longer than an order takes on a machine under load; only a failing test waits for it.
 const LONG: Duration = Duration::from_mins(2);
@@ -35,6 +37,11 @@ impl Orders {
     }
 
     async fn start(&self, supervisor: &Supervisor) -> Edge {
+        self.start_by(supervisor, Arc::new(SystemClock::new())).await
+    }
+
+    /// As `start`, with the time that `clock` shows.
+    async fn start_by(&self, supervisor: &Supervisor, clock: Arc<dyn Clock>) -> Edge {
         let mut config: EdgeConfig = toml::from_str(&self.settings).unwrap();
         config.workers = 1;
         for listen in [&mut config.http, &mut config.https] {
@@ -42,7 +49,8 @@ impl Orders {
                 *listen = crate::base::Listen::loopback(0);
             }
         }
-        let world = World { store: self.store.clone(), ..world(self.folder.path(), supervisor, &Metrics::new()) };
+        let world =
+            World { store: self.store.clone(), clock, ..world(self.folder.path(), supervisor, &Metrics::new()) };
         let listeners = Listeners::bind(&config).unwrap();
         Edge::start(&config, listeners, Vec::new(), world).await.unwrap()
     }
@@ -232,5 +240,73 @@ async fn a_reload_brings_names_and_keeps_the_certificates_there_are() {
     edge.reload(&config).await.unwrap();
     assert_eq!(shown("example.com").await, before);
     assert_eq!(authority.asked(), (1, 2), "nothing was ordered again");
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn an_authority_that_wants_a_renewal_at_once_gets_one_but_no_more_than_one_an_hour() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood { overdue_days: Some(1), ..Mood::default() }).await;
+    let orders = Orders::new("", "", &[(&authority, "")]);
+    let clock = Arc::new(TestClock::at(SystemClock::new().now()));
+    let edge = orders.start_by(&tasks, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    authority.reach(&edge);
+    let hour = Duration::from_hours(1);
+    let soon = |view: &CertificateView| {
+        let last = Timestamp(view.last_attempt_ms.unwrap_or(0));
+        view.origin == Origin::Authority && view.renew_at_ms == Some(last.after(hour).millis())
+    };
+    let first = until(&edge, "example.com", soon).await;
+    assert_eq!(authority.asked(), (1, 1));
+    clock.advance(hour);
+    // Wakes who looks for what is due.
+    edge.reload(&toml::from_str(&orders.settings).unwrap()).await.unwrap();
+    until(&edge, "example.com", |view| view.last_attempt_ms > first.last_attempt_ms && soon(view)).await;
+    let asked: Vec<bool> = authority.orders().iter().map(|order| order.replaces.is_some()).collect();
+    assert_eq!(asked, [false, true], "the second order names what it replaces");
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn the_profile_is_named_in_the_order_and_one_that_is_not_offered_is_told() {
+    let tasks = supervisor();
+    let authority = Authority::start(&tasks, Mood::default()).await;
+    let orders = Orders::new("", "", &[(&authority, "profile = \"shortlived\"\n")]);
+    let edge = orders.start(&tasks).await;
+    authority.reach(&edge);
+    until(&edge, "example.com", obtained).await;
+    assert_eq!(authority.orders()[0].profile.as_deref(), Some("shortlived"));
+
+    let orders = Orders::new("", "", &[(&authority, "profile = \"eternal\"\n")]);
+    let edge = orders.start(&tasks).await;
+    let view = until(&edge, "example.com", failed).await;
+    assert_eq!(view.error.as_deref(), Some("there is no such profile (invalidProfile)"));
+    tasks.shutdown().force();
+}
+
+#[tokio::test]
+async fn the_next_authority_is_asked_while_the_first_limits_and_the_first_again_when_its_wait_is_over() {
+    let tasks = supervisor();
+    let limiting = Authority::start(&tasks, Mood { limited: Some(86_400), ..Mood::default() }).await;
+    let other = Authority::start(&tasks, Mood::default()).await;
+    let orders = Orders::new("", "", &[(&limiting, ""), (&other, "")]);
+    let clock = Arc::new(TestClock::at(SystemClock::new().now()));
+    let edge = orders.start_by(&tasks, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    limiting.reach(&edge);
+    other.reach(&edge);
+    let from = |authority: &Authority| {
+        let directory = authority.directory.clone();
+        move |view: &CertificateView| !view.ordering && view.authority.as_deref() == Some(directory.as_str())
+    };
+    let first = until(&edge, "example.com", from(&other)).await;
+    limiting.set(Mood::default());
+    clock.advance(Duration::from_hours(1));
+    assert!(edge.keeper().renew("example.com"));
+    let again = |view: &CertificateView| view.last_attempt_ms > first.last_attempt_ms;
+    until(&edge, "example.com", |view| again(view) && from(&other)(view)).await;
+    assert_eq!(limiting.asked().1, 0, "it is left alone for the day it asked for");
+    clock.advance(Duration::from_hours(24));
+    assert!(edge.keeper().renew("example.com"));
+    until(&edge, "example.com", from(&limiting)).await;
     tasks.shutdown().force();
 }

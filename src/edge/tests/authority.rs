@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::base::Timestamp;
 
 /// What the authority does wrong, or insists on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Mood {
     pub slow: bool,
     /// Answers are no JSON at all.
     pub down: bool,
+    /// How many days ago each certificate should have been renewed (RFC 9773); none for no opinion.
+    pub overdue_days: Option<u64>,
 }
 
 pub struct Authority {
@@ -54,9 +57,14 @@ struct Books {
     issuer: Mutex<Option<Issuer<'static, KeyPair>>>,
 }
 
+/// What was ordered, and how far it is.
 #[derive(Clone, Debug)]
-struct Order {
+pub struct Order {
     name: String,
+    /// The kind of certificate that was named.
+    pub profile: Option<String>,
+    /// The certificate it follows.
+    pub replaces: Option<String>,
     status: &'static str,
     error: Option<String>,
     chain: String,
@@ -119,6 +127,11 @@ impl Authority {
         *self.books.mood.lock().unwrap() = mood;
     }
 
+    /// The orders so far.
+    pub fn orders(&self) -> Vec<Order> {
+        self.books.orders.lock().unwrap().clone()
+    }
+
     /// Accounts and orders it was asked for.
     pub fn asked(&self) -> (usize, usize) {
         (self.books.accounts.load(Ordering::SeqCst), self.books.orders.lock().unwrap().len())
@@ -140,8 +153,12 @@ impl Books {
         if path == "/dir" {
             return self.json(
                 200,
-                &json!({"newNonce": url("/nonce"), "newAccount": url("/account"), "newOrder": url("/order")}),
+                &json!({"newNonce": url("/nonce"), "newAccount": url("/account"), "newOrder": url("/order"),
+                    "renewalInfo": url("/renewal"), "meta": {"profiles": {"shortlived": "six days"}}}),
             );
+        }
+        if path.starts_with("/renewal/") {
+            return self.renewal(mood);
         }
         if request.method() == Method::HEAD {
             return self.json(200, &json!({}));
@@ -197,13 +214,29 @@ impl Books {
         if name.starts_with("blocked.") {
             return self.problem(400, "rejectedIdentifier", "policy forbids this name");
         }
+        let text = |field: &str| payload[field].as_str().map(str::to_owned);
+        let (profile, replaces) = (text("profile"), text("replaces"));
+        if profile.as_ref().is_some_and(|profile| profile != "shortlived") {
+            return self.problem(400, "invalidProfile", "there is no such profile");
+        }
         let number = {
             let mut orders = self.orders.lock().unwrap();
-            orders.push(Order { name, status: "pending", error: None, chain: String::new() });
+            orders.push(Order { name, profile, replaces, status: "pending", error: None, chain: String::new() });
             orders.len() - 1
         };
         let answer = self.order(number);
         self.at(&format!("/order/{number}"), answer)
+    }
+
+    /// When a certificate should be renewed.
+    fn renewal(&self, mood: Mood) -> Answer {
+        let Some(days) = mood.overdue_days else { return self.problem(404, "malformed", "no opinion") };
+        let now = SystemClock::new().now().millis();
+        let ago = |days: u64| Timestamp(now.saturating_sub(days * 86_400_000)).to_string();
+        let window = json!({"suggestedWindow": {"start": ago(days + 1), "end": ago(days)}});
+        let mut answer = self.json(200, &window);
+        answer.headers_mut().insert("retry-after", 21_600.into());
+        answer
     }
 
     fn order(&self, number: usize) -> Answer {

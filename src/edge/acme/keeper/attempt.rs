@@ -23,6 +23,9 @@ const ATTEMPT: Duration = Duration::from_mins(5);
 /// How often an authority is asked when to renew, unless it says otherwise; and the least and most it can say.
 const ASK: (Duration, Duration, Duration) =
     (Duration::from_hours(12), Duration::from_hours(1), Duration::from_hours(24));
+/// How long a certificate is used at least, whatever the authority suggests: one that says of each that it should have been
+/// renewed already would be asked for the next without end.
+const AT_LEAST: Duration = Duration::from_hours(1);
 
 /// How one name is proven.
 #[derive(Debug)]
@@ -227,7 +230,9 @@ impl Keeper {
                         // With a tenth of the lifetime left it is time, whoever suggests to wait longer.
                         let lifetime = used.not_after_ms.saturating_sub(used.not_before_ms);
                         let latest = used.not_after_ms.saturating_sub(lifetime / 10);
-                        used.renew_at_ms = schedule::within(start, end, self.world.random.as_ref()).min(latest);
+                        let earliest = Timestamp(known.row.last_attempt_ms).after(AT_LEAST).millis();
+                        let suggested = schedule::within(start, end, self.world.random.as_ref());
+                        used.renew_at_ms = suggested.max(earliest).min(latest);
                     }
                     let used = used.clone();
                     (known.row.clone(), used)
