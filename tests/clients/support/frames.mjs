@@ -110,7 +110,10 @@ export class Frames {
       for (;;) {
         const length = rest.length >= 9 ? rest.readUIntBE(0, 3) : Infinity;
         if (rest.length < 9 + length) break;
-        self.frames.push(read(rest[3], rest[4], rest.readUInt32BE(5) & 0x7fffffff, rest.subarray(9, 9 + length)));
+        const one = read(rest[3], rest[4], rest.readUInt32BE(5) & 0x7fffffff, rest.subarray(9, 9 + length));
+        self.frames.push(one);
+        // Who wants to hold a connection answers this.
+        if (one.type === 'PING' && !(one.flags & ACK)) self.send(frame('PING', ACK, 0, one.payload));
         rest = rest.subarray(9 + length);
       }
       self.wake();
