@@ -79,6 +79,12 @@ fn put_run(target: &mut Vec<u8>, value: u8, len: usize) {
     }
 }
 
+impl Default for Sketch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Sketch {
     /// One nothing was added to.
     pub fn new() -> Self {
