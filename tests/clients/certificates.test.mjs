@@ -14,7 +14,7 @@ import { onPile } from './support/backend.mjs';
 import { nameServer } from './support/dns.mjs';
 import { folder } from './support/folder.mjs';
 import { command, startMainstay } from './support/mainstay.mjs';
-import { freePort, output, start } from './support/process.mjs';
+import { freePort, output, run, start } from './support/process.mjs';
 import { undo } from './support/scope.mjs';
 
 /** The key an account is bound with where the authority asks for it. */
@@ -100,8 +100,10 @@ async function authority(t, dir, { http, https, bound, resolver }) {
 
 /** A name server on `dns` where every name has the address 127.0.0.1. */
 async function addresses(t, manage, dns) {
-  const names = ['-management', `127.0.0.1:${manage}`, '-dns01', `127.0.0.1:${dns}`, '-http01', '', '-https01', ''];
-  names.push('-tlsalpn01', '', '-defaultIPv4', '127.0.0.1', '-defaultIPv6', '');
+  // Newer ones have another name for the flag, and DNS over HTTPS besides.
+  const { stderr: flags } = await run('pebble-challtestsrv', ['-help']);
+  const names = ['-management', `127.0.0.1:${manage}`, ...(flags.includes('-dnsserver') ? ['-doh', '', '-dnsserver'] : ['-dns01'])];
+  names.push(`127.0.0.1:${dns}`, '-http01', '', '-https01', '', '-tlsalpn01', '', '-defaultIPv4', '127.0.0.1', '-defaultIPv6', '');
   const resolver = await start('pebble-challtestsrv', names, { ready: (line) => line.includes('Starting management server') });
   undo(t, () => resolver.stop());
 }
