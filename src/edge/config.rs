@@ -142,7 +142,7 @@ settings! {
         pub head: Span = Span::secs(30),
         /// Longest pause while a request body comes in. Answered with 408.
         pub body: Span = Span::secs(30),
-        /// Longest time a client may take no byte of what it is sent.
+        /// Longest time a client may take next to nothing of what it is sent: 4 KiB, in HTTP/2 16 KiB of each answer.
         pub write: Span = Span::secs(30),
         /// Connecting to the upstream. Answered with 504.
         pub connect: Span = Span::secs(5),

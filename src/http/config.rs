@@ -12,7 +12,7 @@ crate::settings! {
         pub head_timeout: Span = Span::secs(30),
         /// Longest wait for the next 4 KiB of a request's body.
         pub body_timeout: Span = Span::secs(30),
-        /// Longest wait for a client to take the next 4 KiB of a response.
+        /// Longest wait for a client to take the next 4 KiB of a response; in HTTP/2 16 KiB, for each by itself.
         pub write_timeout: Span = Span::secs(60),
         /// Largest request head (request line and headers).
         pub max_head: ByteSize = ByteSize::kib(64),

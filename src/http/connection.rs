@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use super::bell::Drowsy;
 use super::load::{Flight, Load};
 use super::patience::{PatientBody, PatientIo};
+use super::pieces::{self, Pieces};
 use super::{Body, Handler, Peer, ServeConfig};
 use crate::base::Supervisor;
 use crate::base::supervise::Role;
@@ -31,14 +32,12 @@ use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
 
 /// How long a connection that was told to end (idle, or the server stops) may take over it.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// The part of the longest rest that is kept for it at most: an idle client that does not go has gone when the rest is over.
+const FAREWELL_PART: u32 = 6;
 
 /// How old a connection must be before a stop of the server takes its silence for rest. One that was just accepted has a
 /// client that is about to ask, and that has no other server to go to.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-
-/// How many times `write_timeout` an HTTP/2 client may take over one piece of a response. A piece may be 256 KiB, of which
-/// the socket's own wait asks 4 KiB at a time.
-const PIECE_FACTOR: u32 = 4;
 
 /// Flow-control windows of HTTP/2: what one stream, and one connection, may make us hold unread.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -111,7 +110,8 @@ impl Server {
         metrics: &Metrics,
         door: &'static str,
     ) -> Arc<Self> {
-        let mut http = auto::Builder::new(Tasks(supervisor.clone()));
+        let mut http =
+            auto::Builder::new(Tasks { supervisor: supervisor.clone(), patience: config.write_timeout.duration() });
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(config.head_timeout.duration())
@@ -176,16 +176,16 @@ impl Server {
         let shutdown = self.supervisor.shutdown();
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
         let stop = pin!(shutdown.draining());
-        let idle = pin!(load.idle(self.config.head_timeout.duration()));
-        let stalled = pin!(load.stalled(self.config.write_timeout.duration() * PIECE_FACTOR));
+        let rest = self.config.head_timeout.duration();
+        let farewell = FAREWELL.min(rest / FAREWELL_PART);
+        let idle = pin!(load.idle(rest.saturating_sub(farewell)));
         // A request wakes this task several times, and none of these.
-        let (mut stop, mut idle, mut stalled) = (Drowsy::new(stop), Drowsy::new(idle), Drowsy::new(stalled));
+        let (mut stop, mut idle) = (Drowsy::new(stop), Drowsy::new(idle));
         let drain_limit = tokio::select! {
             biased;
             outcome = connection.as_mut() => return self.ended(outcome),
             () = &mut stop => None,
-            () = &mut idle => Some(FAREWELL),
-            () = &mut stalled => return stalled_at(peer),
+            () = &mut idle => Some(farewell),
         };
         if drain_limit.is_none() {
             tokio::select! {
@@ -205,7 +205,6 @@ impl Server {
         tokio::select! {
             outcome = connection.as_mut() => self.ended(outcome),
             () = farewell.as_mut() => {}
-            () = &mut stalled => stalled_at(peer),
             () = shutdown.forced() => {}
         }
     }
@@ -247,7 +246,14 @@ impl Server {
             };
             self.counts.response(response.status());
             let streamed = version == Version::HTTP_2;
-            Ok(response.map(|inner| Tracked { inner, flight, streamed, began, server: self }))
+            Ok(response.map(|inner| Tracked {
+                inner,
+                pieces: Pieces::default(),
+                flight,
+                streamed,
+                began,
+                server: self,
+            }))
         }
     }
 
@@ -273,11 +279,6 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// A client that leaves an HTTP/2 stream's window closed holds a handler as surely as one that reads no socket.
-fn stalled_at(peer: Peer) {
-    tracing::debug!(door = peer.door, client = %peer.address, "an HTTP/2 response was taken too slowly");
 }
 
 /// RFC 9112 3.2 and RFC 9113 8.3.1: exactly one authority, and one that is none is a bad request. Two are how one
@@ -327,17 +328,27 @@ pub fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 
 /// Starts HTTP/2's streams as supervised tasks.
 #[derive(Clone)]
-struct Tasks(Supervisor);
+struct Tasks {
+    supervisor: Supervisor,
+    /// How long a client may take over a piece of a response.
+    patience: Duration,
+}
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, future: F) {
-        self.0.task("http stream", Role::Ordinary, future);
+        let stream = pieces::taken(future, self.patience);
+        self.supervisor.task("http stream", Role::Ordinary, async move {
+            if !stream.await {
+                tracing::debug!("an HTTP/2 response was taken too slowly");
+            }
+        });
     }
 }
 
 /// A response body that knows when it is over.
 struct Tracked {
     inner: Body,
+    pieces: Pieces,
     flight: Flight,
     /// Whether it goes over an HTTP/2 stream.
     streamed: bool,
@@ -354,20 +365,16 @@ impl http_body::Body for Tracked {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        this.flight.waits_for_us();
-        let frame = Pin::new(&mut this.inner).poll_frame(context);
-        if this.streamed && matches!(frame, Poll::Ready(Some(Ok(_)))) && !this.inner.is_end_stream() {
-            this.flight.waits_for_client();
-        }
-        frame
+        let body = Pin::new(&mut this.inner);
+        if this.streamed { this.pieces.poll(body, context) } else { body.poll_frame(context) }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.pieces.left() == 0 && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.pieces.with_left(&self.inner.size_hint())
     }
 }
 

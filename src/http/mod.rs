@@ -17,6 +17,7 @@ mod load;
 pub mod multipart;
 pub mod origin;
 mod patience;
+mod pieces;
 pub mod query;
 pub mod range;
 pub mod server;

@@ -169,25 +169,29 @@ async fn http_2_is_told_to_go_away_when_the_server_stops() {
 }
 
 #[tokio::test]
-async fn an_http_2_stream_whose_window_stays_closed_is_given_up() {
-    let reply = |_: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
+async fn an_http_2_stream_whose_window_stays_closed_is_given_up_and_no_other() {
+    let reply = |request: &str| {
+        let length = if request.starts_with("GET /large") { 4_000_000 } else { 2 };
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length))
+    };
     let trial = trial("[timeouts]\nwrite = \"100ms\"\n", reply).await;
     let stream = connect(&trial, "localhost", b"h2").await;
     let tasks = Spawn(trial.supervisor.clone());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(tasks, TokioIo::new(stream)).await.unwrap();
-    let request = http::Request::get("https://localhost/").body(Full::<Bytes>::default()).unwrap();
-    let hold = async {
+    let request = |path| http::Request::get(path).body(Full::<Bytes>::default()).unwrap();
+    let asked = async {
         // Kept unread: the client reads the socket, yet never opens the window again.
-        let response = sender.send_request(request).await.unwrap();
-        std::future::pending::<()>().await;
-        drop(response);
+        let large = sender.send_request(request("https://localhost/large")).await.unwrap();
+        trial.shows("mainstay_http_request_seconds_count{door=\"edge\"} 1").await;
+        assert!(large.into_body().collect().await.is_err());
+        let small = sender.send_request(request("https://localhost/small")).await.unwrap();
+        assert_eq!(small.into_body().collect().await.unwrap().to_bytes(), "xx");
     };
     timeout(PATIENCE, async {
-        tokio::select! { () = hold => {}, _ = connection => {} }
+        tokio::select! { () = asked => {}, ended = connection => panic!("{ended:?}") }
     })
     .await
     .unwrap();
-    trial.shows("mainstay_http_connections{door=\"edge\"} 0").await;
 }
 
 #[derive(Clone)]
