@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio_util::task::TaskTracker;
 
 use super::Shutdown;
@@ -77,12 +78,9 @@ impl Supervisor {
 
     /// Starts `future` on the current runtime under `name`.
     pub fn task(&self, name: &'static str, role: Role, future: impl Future<Output = ()> + Send + 'static) {
-        let inner = Arc::clone(&self.0);
-        let tracked = self.0.tasks.track_future(async move {
-            let guard = Guard { inner, name, role, finished: false };
-            future.await;
-            guard.finish();
-        });
+        let guard = Guard { inner: Arc::clone(&self.0), name, role, finished: false };
+        // An async block that awaits it would have room for it twice, in every connection.
+        let tracked = self.0.tasks.track_future(future.map(move |()| guard.finish()));
         #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks")]
         tokio::spawn(tracked);
     }
