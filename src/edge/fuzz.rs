@@ -104,7 +104,7 @@ pub fn cache(bytes: &[u8]) {
     let asked = Asked::of(&request);
     for second in [6, 7, 100, 1 << 40] {
         let _ = life.standing(&control, &asked, Duration::from_secs(second));
-        let _ = life.outlives_errors(&control, &asked, Duration::from_secs(second));
+        let _ = life.outlives_errors(&control, &asked, Duration::from_secs(second), Duration::ZERO);
     }
     if judge(&request, status, &answer, &control, &life).is_ok() {
         assert!(!answer.contains_key(http::header::SET_COOKIE), "a cookie is kept");

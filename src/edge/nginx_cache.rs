@@ -36,6 +36,8 @@ const TOLD_APART: [&str; 12] = [
 ];
 /// Disk where nginx' setting names no limit.
 const UNLIMITED: u64 = 1 << 30;
+/// For how long something old stands in for errors: in nginx, for as long as it is asked for.
+const STALE: &str = "1d";
 /// Largest answer kept where nginx keeps those of any size.
 const LARGEST: u64 = 64 << 20;
 
@@ -99,10 +101,7 @@ pub(super) fn apply(directive: &Directive, draft: &mut Draft, disk: Option<ByteS
         }
         "proxy_cache_lock" if arg == "off" => context.leave(directive, "one request fetches for all who wait"),
         "proxy_cache_use_stale" if arg == "off" => {}
-        "proxy_cache_use_stale" => context.leave(
-            directive,
-            "the app allows it in Cache-Control: stale-if-error for errors, stale-while-revalidate while it is asked again",
-        ),
+        "proxy_cache_use_stale" => stale(directive, draft, context),
         "proxy_cache_background_update" if arg == "on" => {
             context.leave(directive, "the app allows it in Cache-Control: stale-while-revalidate");
         }
@@ -116,7 +115,8 @@ pub(super) fn apply(directive: &Directive, draft: &mut Draft, disk: Option<ByteS
             }
             let own: Vec<&String> = directive.args().iter().filter(|word| !is_heeded(word)).collect();
             if !own.is_empty() {
-                let why = "requests with Cache-Control: no-cache, with credentials or a cookie are told apart by themselves";
+                let why =
+                    "requests with Cache-Control: no-cache, with credentials or a cookie are told apart by themselves";
                 context.leave(directive, why);
             }
         }
@@ -136,7 +136,7 @@ pub(super) fn forget(draft: &mut Draft) {
 /// Takes the settings out where a site must not have them; tells why when nginx would have kept something.
 pub(super) fn settle(draft: &mut Draft) -> Option<&'static str> {
     if !draft.has("cache_answers") {
-        draft.lists.remove("cache_default");
+        forget(draft);
         return None;
     }
     let is_app = draft.has("upstream") || draft.lists.contains_key("upstreams");
@@ -146,6 +146,19 @@ pub(super) fn settle(draft: &mut Draft) -> Option<&'static str> {
     }
     forget(draft);
     is_app.then_some("proxy_cache: a site with a log-in keeps no answers")
+}
+
+/// `proxy_cache_use_stale when ...`.
+fn stale(directive: &Directive, draft: &mut Draft, context: &mut Context<'_>) {
+    for case in directive.args() {
+        match case.as_str() {
+            "error" | "timeout" | "invalid_header" | "http_500" | "http_502" | "http_503" | "http_504" => {
+                draft.set("cache_stale", quoted(STALE));
+            }
+            "updating" => context.leave(directive, "updating: an app allows it by stale-while-revalidate"),
+            other => context.leave(directive, &format!("{other}: only errors of the server are stood in for")),
+        }
+    }
 }
 
 /// `proxy_cache_valid [status ...] time`.

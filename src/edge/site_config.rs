@@ -155,6 +155,9 @@ settings! {
         /// `status: time`, such as `404: 1m`. None: they are kept only if `Last-Modified` lets their time be guessed. What an
         /// app forbids (`private`, `no-store`, a cookie) stays forbidden.
         pub cache_default: Vec<String> = Vec::new(),
+        /// For how long past its time a kept answer stands in when the app does not answer, or with a status of 500 and above,
+        /// where the answer does not say it itself (`stale-if-error`); `must-revalidate` and `no-cache` forbid it.
+        pub cache_stale: Span = Span::secs(0),
         /// Add security headers.
         pub security_headers: bool = true,
         /// Which security headers: `standard` is what `edge.security` says; `strict` adds a content security policy that

@@ -119,7 +119,7 @@ impl Fetch {
             let failed = status.is_none_or(|status| status.is_server_error());
             if failed
                 && let Some(known) = &self.known
-                && known.life.outlives_errors(&known.control, &self.asked, arrival.received)
+                && known.life.outlives_errors(&known.control, &self.asked, arrival.received, self.caching.stale())
             {
                 let stale = Fetched::Stale(Arc::clone(known), status);
                 self.land(Outcome::Failed);

@@ -122,10 +122,10 @@ impl Life {
         }
     }
 
-    /// Whether it may stand in for an error at `now`.
-    pub fn outlives_errors(&self, told: &Control, asked: &Asked, now: Duration) -> bool {
+    /// Whether it may stand in for an error at `now`; where it does not say for how long, it is `default`.
+    pub fn outlives_errors(&self, told: &Control, asked: &Asked, now: Duration, default: Duration) -> bool {
         let past = self.age(now).saturating_sub(self.lifetime);
-        let allowed = told.span(Number::StaleIfError).is_some_and(|most| past < most);
+        let allowed = past < told.span(Number::StaleIfError).unwrap_or(default);
         allowed && may_be_stale(told) && !asked.reload
     }
 }
@@ -341,17 +341,23 @@ mod tests {
 
     #[test]
     fn errors_are_covered_for_as_long_as_the_app_said() {
-        for (told, asked, after, covered) in [
-            ("max-age=60, stale-if-error=30", "", 89, true),
-            ("max-age=60, stale-if-error=30", "", 90, false),
-            ("max-age=60, stale-if-error=30", "no-cache", 61, false),
-            ("max-age=60, stale-if-error=30, must-revalidate", "", 61, false),
-            ("max-age=60", "", 61, false),
+        for (told, asked, default, after, covered) in [
+            ("max-age=60, stale-if-error=30", "", 0, 89, true),
+            ("max-age=60, stale-if-error=30", "", 0, 90, false),
+            ("max-age=60, stale-if-error=30", "no-cache", 0, 61, false),
+            ("max-age=60, stale-if-error=30, must-revalidate", "", 0, 61, false),
+            ("max-age=60", "", 0, 61, false),
+            ("max-age=60", "", 10, 69, true),
+            ("max-age=60", "", 10, 70, false),
+            ("max-age=60, stale-if-error=5", "", 10, 66, false),
+            ("max-age=60, must-revalidate", "", 10, 61, false),
+            ("max-age=60, no-cache", "", 10, 61, false),
         ] {
             let (life, control) = life(200, &format!("cache-control: {told}"), 0);
             let asked = Asked::of(&headers(&format!("cache-control: {asked}")));
             let now = Duration::from_secs(100 + after);
-            assert_eq!(life.outlives_errors(&control, &asked, now), covered, "{told}; {asked:?}; {after}");
+            let default = Duration::from_secs(default);
+            assert_eq!(life.outlives_errors(&control, &asked, now, default), covered, "{told}; {asked:?}; {after}");
         }
     }
 }

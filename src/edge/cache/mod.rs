@@ -91,6 +91,8 @@ pub struct Caching {
     /// Largest body kept in memory, in bytes.
     in_memory: u64,
     defaults: Defaults,
+    /// For how long past its time an answer stands in for an error, where it does not say so.
+    stale: Duration,
     hits: Counter,
     disk_hits: Counter,
     misses: Counter,
@@ -261,7 +263,8 @@ impl Caching {
         let (hits, disk_hits, misses) = before
             .map(|before| (before.hits.clone(), before.disk_hits.clone(), before.misses.clone()))
             .unwrap_or_default();
-        Ok(Some(Arc::new(Self { most, in_memory, defaults, hits, disk_hits, misses })))
+        let stale = site.cache_stale.duration();
+        Ok(Some(Arc::new(Self { most, in_memory, defaults, stale, hits, disk_hits, misses })))
     }
 
     /// Largest body kept, in bytes.
@@ -277,6 +280,11 @@ impl Caching {
     /// How long an answer with `status` is good that does not say it; `None` leaves it to the standard.
     pub fn default(&self, status: StatusCode) -> Option<Duration> {
         self.defaults.get(status)
+    }
+
+    /// For how long past its time an answer stands in for an error, where it does not say so.
+    pub const fn stale(&self) -> Duration {
+        self.stale
     }
 
     /// Whether any answer that does not say it is good for a while.

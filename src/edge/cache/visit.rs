@@ -242,9 +242,10 @@ impl Visit<'_> {
                         continue;
                     }
                     Ok(Outcome::Failed) => {
+                        let (now, stale) = (cache.clock.monotonic(), self.caching.stale());
                         if let Some(known) = known
                             .as_ref()
-                            .filter(|known| known.life.outlives_errors(&known.control, &asked, cache.clock.monotonic()))
+                            .filter(|known| known.life.outlives_errors(&known.control, &asked, now, stale))
                         {
                             return self.hit(known, &parts, Status::forwarded(forward).collapsed());
                         }

@@ -118,6 +118,28 @@ async fn other_settings_turn_the_disk_on_and_off() {
 }
 
 #[tokio::test]
+async fn a_site_says_for_how_long_old_answers_stand_in_for_errors() {
+    let sites = SITES.replace("cache_answers = true\n", "cache_answers = true\ncache_stale = \"1h\"\n");
+    let kept = kept_by(&sites, |request, number| match (request.split(' ').nth(1).unwrap(), number) {
+        ("/strict", 2) => {
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60, must-revalidate\r\nContent-Length: 0\r\n\r\n".to_owned()
+        }
+        (_, 1) => "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\r\nold".to_owned(),
+        _ => "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    })
+    .await;
+    for path in ["x", "strict"] {
+        kept.ask(&format!("a.example/{path}")).await;
+    }
+    kept.pass(600);
+    let told = kept.ask("a.example/x").await;
+    assert_eq!((told.status, &*told.body, told.cache()), (200, "old", "fwd=stale; fwd-status=502"));
+    assert_eq!(kept.ask("a.example/strict").await.status, 502);
+    kept.pass(3600);
+    assert_eq!(kept.ask("a.example/x").await.status, 502);
+}
+
+#[tokio::test]
 async fn a_site_says_how_long_answers_are_good_that_do_not() {
     let sites =
         SITES.replace("cache_answers = true\n", "cache_answers = true\ncache_default = [\"1m\", \"404: 5s\"]\n");
