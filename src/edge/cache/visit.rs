@@ -234,6 +234,12 @@ impl Visit<'_> {
                 cache.flights.join(key)
             };
             let lead = match turn {
+                // Another's fetch may have ended since this one looked: then it is no turn at all.
+                Turn::Lead(lead) if round == 0 && !asked.reload && self.is_news(key, &parts, known.as_ref()) => {
+                    lead.land(Outcome::Stored);
+                    collapsed = Some(forward);
+                    continue;
+                }
                 Turn::Lead(lead) => Some(lead),
                 Turn::Alone => None,
                 Turn::Wait(waiting) => match timeout_at(deadline, waiting.outcome()).await {
@@ -256,8 +262,22 @@ impl Visit<'_> {
             };
             return self.fetch(key, parts, asked, known, lead, forward).await;
         }
-        // Not reached: a round without an answer waits, and those are counted.
+        // Not reached: a round without an answer waits, or is the first, and those are counted.
         lost(Forward::Miss)
+    }
+
+    /// Whether something else than `known` is stored by now.
+    fn is_news(&self, key: &Arc<Key>, parts: &Parts, known: Option<&Arc<Stored>>) -> bool {
+        let cache = self.cache();
+        let found = cache.shelves.find(key, &parts.headers, cache.clock.monotonic()).stored;
+        match (found, known) {
+            (Some(found), Some(known)) => !Arc::ptr_eq(&found, known),
+            (Some(_), None) => true,
+            (None, known) => {
+                let known = known.and_then(|known| known.on_disk.as_ref());
+                cache.tier.is_news(key, &parts.headers, known)
+            }
+        }
     }
 
     fn count_disk(&self, from_disk: bool) {

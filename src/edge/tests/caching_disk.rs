@@ -32,7 +32,8 @@ async fn a_large_answer_goes_to_disk_while_it_is_sent_and_comes_from_there() {
     for path in ["length", "chunks"] {
         let address = format!("a.example/{path}");
         let first = kept.ask(&address).await;
-        assert_eq!((first.cache(), first.body.len()), ("fwd=miss; stored", SIZE), "{path}");
+        // Between the marks of chunks, where it has some.
+        assert_eq!((first.cache(), first.body.matches('x').count()), ("fwd=miss; stored", SIZE - 8), "{path}");
         kept.pass(1);
         let again = kept.until_on_disk(&address).await;
         assert_eq!((again.body.len(), again.header("content-length")), (SIZE, Some(&*SIZE.to_string())));

@@ -239,6 +239,15 @@ impl Tier {
         (read.ok().flatten(), false)
     }
 
+    /// Whether something else than `known` answers a request with the headers `request`.
+    pub fn is_news(&self, key: &Key, request: &HeaderMap, known: Option<&Arc<Spot>>) -> bool {
+        if self.capacity.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let found = self.index.find(key, request).0;
+        found.is_some_and(|found| known.is_none_or(|known| !Arc::ptr_eq(&found, known)))
+    }
+
     fn read(self: &Arc<Self>, spot: &Arc<Spot>, whole: bool, began: u64) -> Option<Arc<Stored>> {
         match self.open(spot, whole) {
             Ok(stored) => {

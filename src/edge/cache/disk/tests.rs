@@ -22,7 +22,6 @@ struct Bench {
     disk: FaultyDisk,
     clock: Arc<TestClock>,
     supervisor: Supervisor,
-    flights: Arc<Flights>,
 }
 
 impl Drop for Bench {
@@ -62,8 +61,7 @@ async fn bench_of(disk: &FaultyDisk, clock: &Arc<TestClock>, capacity: u64, seed
     };
     let tier = Tier::new(place, &shelves, MEMORY, &Metrics::new());
     tier.reload(capacity, &[site()]).unwrap();
-    let (disk, clock, flights) = (disk.clone(), Arc::clone(clock), Arc::default());
-    let bench = Bench { tier, shelves, disk, clock, supervisor, flights };
+    let bench = Bench { tier, shelves, disk: disk.clone(), clock: Arc::clone(clock), supervisor };
     bench.until(|bench| !*bench.tier.starting.lock().unwrap()).await;
     bench
 }
@@ -101,8 +99,10 @@ impl Bench {
     }
 
     async fn ended(&self, key: &Arc<Key>, spill: Spill, head: Head) -> bool {
-        let lead = self.flights.lead(key).unwrap();
-        let Turn::Wait(waiting) = self.flights.join(key) else { panic!("nobody leads") };
+        // Those of the last one may still be leaving.
+        let flights = Arc::<Flights>::default();
+        let lead = flights.lead(key).unwrap();
+        let Turn::Wait(waiting) = flights.join(key) else { panic!("nobody leads") };
         spill.end(head, Some(lead));
         timeout(PATIENCE, waiting.outcome()).await.unwrap() == Outcome::Stored
     }
