@@ -81,6 +81,15 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// What the operating system says.
     fn read_at(&self, offset: u64, target: &mut [u8]) -> io::Result<usize>;
 
+    /// The `len` bytes at `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends before; else what the operating system says.
+    fn read_vec(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut out = vec![0; len];
+        if self.read_at(offset, &mut out)? == len { Ok(out) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
     /// Writes all of `bytes` at `offset`, growing the file as needed.
     ///
     /// # Errors
@@ -92,6 +101,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the operating system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Has the system begin to write out these bytes, already written here, so that [`DiskFile::sync_data`] has less to
+    /// wait for. Does not wait, and promises nothing.
+    fn begin_write_out(&self, _offset: u64, _len: u64) {}
 
     /// Makes the file's bytes and length durable (`fdatasync`).
     ///

@@ -62,15 +62,19 @@ impl StreamKey {
     /// # Errors
     /// [`Tampered`] when it is not that segment of this stream; then `buffer` is empty.
     pub fn open_segment(&self, index: u32, last: bool, buffer: &mut Vec<u8>) -> Result<(), Tampered> {
-        let opened = self.open_in_place(index, last, buffer);
+        let opened = self.open_in_place(index, last, buffer).map(|plain| plain.len());
         buffer.truncate(opened.unwrap_or(0));
         opened.map(|_| ())
     }
 
-    fn open_in_place(&self, index: u32, last: bool, buffer: &mut [u8]) -> Result<usize, Tampered> {
+    /// As [`StreamKey::open_segment`], for a segment among others: gives the part of `buffer` that is its plaintext.
+    ///
+    /// # Errors
+    /// [`Tampered`]; then `buffer` holds nothing of the plaintext.
+    pub fn open_in_place<'a>(&self, index: u32, last: bool, buffer: &'a mut [u8]) -> Result<&'a mut [u8], Tampered> {
         let (sealed, tag) = buffer.split_last_chunk_mut::<TAG>().ok_or(Tampered)?;
         self.aead.open(&self.nonce(index, last), &[], sealed, tag)?;
-        Ok(sealed.len())
+        Ok(sealed)
     }
 
     fn nonce(&self, index: u32, last: bool) -> [u8; NONCE] {

@@ -114,20 +114,19 @@ impl Reader {
     /// The next verified bytes, at most [`BATCH_SEGMENTS`] chunks; none at the end. Blocks.
     pub fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
         let mut out = Vec::with_capacity(BATCH_SEGMENTS);
-        for _ in 0..BATCH_SEGMENTS {
-            if self.is_done() {
-                break;
-            }
+        let mut room = BATCH_SEGMENTS;
+        while room > 0 && !self.is_done() {
             let mut part = match self.open.take() {
                 Some(part) => part,
                 None => self.open_next()?,
             };
-            let chunk = part.next_chunk().map_err(|fault| ReadFault::Blob(part.blob, fault))?;
-            self.left -= chunk.len() as u64;
+            let (chunks, read) = part.next_chunks(room).map_err(|fault| ReadFault::Blob(part.blob, fault))?;
+            room = room.saturating_sub(read);
             if !part.wanted.is_empty() {
                 self.open = Some(part);
             }
-            if !chunk.is_empty() {
+            for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
+                self.left -= chunk.len() as u64;
                 out.push(chunk);
             }
         }
@@ -195,15 +194,23 @@ impl Reader {
 }
 
 impl OpenPart {
-    /// The wanted bytes of the next segment.
-    fn next_chunk(&mut self) -> Result<Bytes, OpenFault> {
-        let index = self.wanted.start / SEGMENT as u64;
-        let plain = Bytes::from(self.file.segment(u32::try_from(index).unwrap_or(u32::MAX))?);
-        let begin = index * SEGMENT as u64;
-        let from = (self.wanted.start - begin) as usize;
-        let to = plain.len().min((self.wanted.end - begin).min(SEGMENT as u64) as usize);
-        let chunk = if from < to { plain.slice(from..to) } else { Bytes::new() };
-        self.wanted.start += chunk.len() as u64;
-        Ok(chunk)
+    /// The wanted bytes of the next segments, at most `most`; and how many segments these are, at least one.
+    fn next_chunks(&mut self, most: usize) -> Result<(Vec<Bytes>, usize), OpenFault> {
+        let segment = SEGMENT as u64;
+        let first = self.wanted.start / segment;
+        // An empty body has a segment, too.
+        let behind = self.wanted.end.div_ceil(segment).clamp(first + 1, first + most.max(1) as u64);
+        let (from, to) = (u32::try_from(first).unwrap_or(u32::MAX), u32::try_from(behind).unwrap_or(u32::MAX));
+        let mut chunks = self.file.read_segments(from..to)?;
+        let read = chunks.len().max(1);
+        let mut begin = first * segment;
+        for chunk in &mut chunks {
+            let skip = self.wanted.start.saturating_sub(begin).min(chunk.len() as u64) as usize;
+            let end = self.wanted.end.saturating_sub(begin).min(chunk.len() as u64) as usize;
+            *chunk = chunk.slice(skip.min(end)..end);
+            self.wanted.start += chunk.len() as u64;
+            begin += segment;
+        }
+        Ok((chunks, read))
     }
 }

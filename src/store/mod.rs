@@ -21,6 +21,7 @@ mod engine;
 mod error;
 mod migrate;
 pub(crate) mod overlay;
+mod pace;
 mod place;
 pub mod record;
 pub mod recover;

@@ -107,6 +107,11 @@ impl RedbFile {
         self.place.name
     }
 
+    /// The monotonic clock.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
     pub(super) fn health(&self) -> StoreHealth {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -2,16 +2,20 @@
 //!
 //! A commit costs two syncs, some milliseconds, however much is in it. So the thread takes every closure that waits,
 //! runs them one after the other in one redb transaction, commits once, and only then answers any of them: also a
-//! closure that failed by itself, for what it saw may be the work of one that did not make it to the disk.
+//! closure that failed by itself, for what it saw may be the work of one that did not make it to the disk. Before it
+//! commits it may wait a moment for writers that are on their way, see `pace.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::block_on::block_on_for;
 use super::overlay::Overlay;
+use super::pace::{Pace, Round};
 use super::redb_file::{Committed, RedbFile};
 use super::redb_tx::Batch;
 use super::{Decision, Pause, StoreError, WriteOp};
@@ -103,9 +107,10 @@ impl WriterMetrics {
 pub(super) fn run(file: &Arc<RedbFile>, mut queue: mpsc::Receiver<Request>, metrics: &WriterMetrics) {
     let mut closers = Vec::new();
     let mut next = None;
+    let mut pace = Pace::default();
     while closers.is_empty() {
         match next.take().or_else(|| queue.blocking_recv()) {
-            Some(Request::Write(first)) => next = batch(file, first, &mut queue, metrics),
+            Some(Request::Write(first)) => next = batch(file, first, &mut queue, &mut pace, metrics),
             Some(Request::Close(closer)) => closers.push(closer),
             Some(Request::Pause(standstill)) => standstill.keep(),
             None => break,
@@ -132,11 +137,13 @@ fn batch(
     file: &RedbFile,
     first: Waiting,
     queue: &mut mpsc::Receiver<Request>,
+    pace: &mut Pace,
     metrics: &WriterMetrics,
 ) -> Option<Request> {
     let mut ran = Vec::new();
     let mut other = None;
     let mut next = Some(first);
+    let mut wait = Wait::default();
     let committed = file.commit(|batch| {
         let mut bytes = 0;
         while let Some(waiting) = next.take() {
@@ -146,12 +153,12 @@ fn batch(
             if ran.len() == BATCH_OPERATIONS || bytes >= BATCH_BYTES || batch.failure().is_some() {
                 break;
             }
-            match queue.try_recv() {
-                Ok(Request::Write(waiting)) => next = Some(waiting),
-                Ok(asked) => other = Some(asked),
-                Err(_) => {}
+            match queue.try_recv().ok().or_else(|| wait.for_more(file, queue, pace, ran.len())) {
+                Some(Request::Write(waiting)) => next = Some(waiting),
+                asked => other = asked,
             }
         }
+        wait.end(file);
     });
     // The file let nobody in.
     ran.extend(next.map(|waiting| (waiting.done, Ok(()))));
@@ -162,9 +169,14 @@ fn batch(
         Ok(Committed::Durable(took)) => {
             metrics.commits.inc();
             metrics.seconds.observe(took.as_secs_f64());
+            let before = wait.before.unwrap_or(ran.len());
+            pace.learn(Round { ran: ran.len(), before, waited: wait.waited, took: *took, behind: queue.len() });
         }
         Ok(Committed::Nothing) => {}
-        Err(error) => tracing::error!(file = file.name(), operations = ran.len(), %error, "a commit failed"),
+        Err(error) => {
+            pace.forget();
+            tracing::error!(file = file.name(), operations = ran.len(), %error, "a commit failed");
+        }
     }
     for (done, result) in ran {
         let result = committed.as_ref().map_err(Clone::clone).and(result);
@@ -174,6 +186,41 @@ fn batch(
         answer(done, result);
     }
     other
+}
+
+/// A batch's wait for writers on their way.
+#[derive(Default)]
+struct Wait {
+    /// Closures that had run when it began.
+    before: Option<usize>,
+    /// When it began and when it ends at the latest, on the monotonic clock.
+    span: Option<(Duration, Duration)>,
+    /// How long it was.
+    waited: Duration,
+}
+
+impl Wait {
+    /// The next request that comes while a batch with `ran` closures may still wait.
+    fn for_more(
+        &mut self,
+        file: &RedbFile,
+        queue: &mut mpsc::Receiver<Request>,
+        pace: &Pace,
+        ran: usize,
+    ) -> Option<Request> {
+        let patience = pace.patience(ran)?;
+        let now = file.now();
+        let (_, end) = *self.span.get_or_insert((now, now.saturating_add(patience)));
+        self.before.get_or_insert(ran);
+        let left = end.checked_sub(now).filter(|left| !left.is_zero())?;
+        block_on_for(queue.recv(), left)?
+    }
+
+    fn end(&mut self, file: &RedbFile) {
+        if let Some((began, _)) = self.span {
+            self.waited = file.now().saturating_sub(began);
+        }
+    }
 }
 
 /// Runs one closure and, if it wants that, writes its changes to `batch`; returns their bytes.

@@ -1,5 +1,7 @@
 //! Opening a blob: everything is checked before a byte comes out. No I/O.
 
+use std::ops::Range;
+
 use super::{
     BOUND, BucketKey, FOOTER_NONCE, Fault, Footer, HEADER, MAGIC, RECORD_MAX, RECORD_NONCE, Record, SEGMENT_LOG2,
     SUITE, VERSION, record_key,
@@ -8,6 +10,8 @@ use crate::base::Id128;
 use crate::crypto::aead::{NONCE, TAG};
 use crate::crypto::stream::{self, PREFIX, SEGMENT};
 use crate::crypto::{Aead, StreamKey, keyring, mac};
+
+const TAMPERED: Fault = Fault("a segment does not verify");
 
 /// A blob whose header is proven.
 #[derive(Debug)]
@@ -77,7 +81,24 @@ impl Opened {
     /// Opens the sealed segment `index` in place.
     pub fn segment(&self, index: u32, buffer: &mut Vec<u8>) -> Result<(), Fault> {
         let last = u64::from(index) + 1 == stream::segments(self.size);
-        self.stream.open_segment(index, last, buffer).map_err(|_tampered| Fault("a segment does not verify"))
+        self.stream.open_segment(index, last, buffer).map_err(|_tampered| TAMPERED)
+    }
+
+    /// Opens the sealed segments from `first` on that lie one behind the other in `bytes`, in place; tells where in `bytes`
+    /// the plaintext of each is.
+    pub fn segments(&self, first: u32, bytes: &mut [u8]) -> Result<Vec<Range<usize>>, Fault> {
+        let (mut plain, mut at, mut rest, mut index) = (Vec::new(), 0, bytes, first);
+        while !rest.is_empty() {
+            let len = self.segment_len(index);
+            let (segment, behind) = std::mem::take(&mut rest).split_at_mut_checked(len).ok_or(Fault::CUT)?;
+            let last = u64::from(index) + 1 == stream::segments(self.size);
+            let opened = self.stream.open_in_place(index, last, segment).map_err(|_tampered| TAMPERED)?;
+            plain.push(at..at + opened.len());
+            at += len;
+            rest = behind;
+            index = index.checked_add(1).ok_or(TAMPERED)?;
+        }
+        Ok(plain)
     }
 
     /// What the blob says it is, from its sealed record (the bytes behind the header).
