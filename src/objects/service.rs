@@ -100,11 +100,12 @@ impl Objects {
         Ok(objects)
     }
 
-    /// Whether uploads are taken: the disk answers and has room above the reserve. Cancel safe.
+    /// Whether uploads are taken: the disk answers, has room above the reserve, and no sync has failed. Cancel safe.
     ///
     /// # Errors
     /// Why not.
     pub async fn health(&self) -> Result<(), ObjectError> {
+        self.0.blobs.usable()?;
         let this = self.clone();
         blocking(move || this.0.room.admit_now(0)).await
     }

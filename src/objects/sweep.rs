@@ -1,6 +1,8 @@
 //! Leftovers: temporary files of interrupted uploads, blobs nothing refers to, uploads nobody finished.
 //!
-//! A temporary file that no upload of this process is writing is removed. A blob file is trusted more than the index: it
+//! A temporary file that no upload of this process is writing is looked into. It may be a blob that a power cut took the
+//! final name from (see `blob/file.rs`): when the index names it, or every byte of it verifies, it gets its name. Else it
+//! is the beginning of an upload that never ended, and is removed. A blob file is trusted more than the index: it
 //! may be all that is left of an object whose row was lost. So a blob without a reference is first only noted; when a
 //! later sweep, at least [`ORPHAN_AGE`] on, still finds it without one, it is moved to `quarantine/`, where the operator
 //! decides. From there it is removed only when the setting `objects.quarantine` says after how long. A sweep that meets an
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::blob::{BlobFolder, Named, describe, remove_if_there};
+use super::blob::{BlobFile, BlobFolder, Named, describe, remove_if_there};
 use super::error::ObjectError;
 use super::index::{BLOBS, ORPHANS, OrphanRow, QUARANTINED, decode, malformed_key, row};
 use super::service::Objects;
@@ -32,7 +34,7 @@ const ORPHANS_MAX: usize = 100_000;
 /// What a sweep found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swept {
-    /// Temporary files removed.
+    /// Temporary files removed: beginnings of uploads.
     pub temporaries: u64,
     /// Whole blob files seen.
     pub blobs: u64,
@@ -118,21 +120,26 @@ impl Objects {
         let mut swept = Swept { expired_uploads: self.expire_uploads()?, ..Swept::default() };
         let mut orphans = Vec::new();
         for inner in self.0.blobs.inner() {
-            let mut blobs = Vec::new();
+            let (mut blobs, mut temporaries) = (Vec::new(), Vec::new());
             for entry in self.0.blobs.disk().list(&inner)? {
                 match BlobFolder::identify(&entry) {
-                    Named::Temporary(id) if !self.0.writing.holds(id) => {
-                        remove_if_there(self.0.blobs.disk().as_ref(), &entry.path)?;
-                        swept.temporaries += 1;
-                    }
-                    Named::Blob(id) => {
-                        swept.blobs += 1;
-                        swept.bytes = swept.bytes.saturating_add(entry.len);
-                        blobs.push(id);
-                    }
+                    Named::Temporary(id) if !self.0.writing.holds(id) => temporaries.push((id, entry.len)),
+                    Named::Blob(id) => blobs.push((id, entry.len)),
                     Named::Temporary(_) | Named::Foreign => {}
                 }
             }
+            let before = blobs.len();
+            for page in temporaries.chunks(PAGE) {
+                self.settle_temporaries(page, &mut blobs, &mut swept)?;
+            }
+            if blobs.len() > before {
+                self.0.blobs.disk().sync_dir(&inner)?;
+            }
+            for (_, len) in &blobs {
+                swept.blobs += 1;
+                swept.bytes = swept.bytes.saturating_add(*len);
+            }
+            let blobs: Vec<Id128> = blobs.into_iter().map(|(id, _)| id).collect();
             for page in blobs.chunks(PAGE) {
                 let found = self.orphans_among(page)?;
                 swept.orphans += found.len() as u64;
@@ -148,6 +155,44 @@ impl Objects {
         }
         self.look_after_quarantine(&mut swept)?;
         Ok(swept)
+    }
+
+    /// Names those of `temporaries` that are blobs, which join `blobs`, and removes the others.
+    fn settle_temporaries(
+        &self,
+        temporaries: &[(Id128, u64)],
+        blobs: &mut Vec<(Id128, u64)>,
+        swept: &mut Swept,
+    ) -> Result<(), ObjectError> {
+        let keys: Vec<&[u8]> = temporaries.iter().map(|(id, _)| id.as_bytes().as_slice()).collect();
+        let known = self.0.store.read_blocking(|tx| tx.get_many(BLOBS, &keys)).map_err(ObjectError::Store)?;
+        for ((id, len), known) in temporaries.iter().zip(known) {
+            match if known.is_some() { Ok(true) } else { self.is_whole(*id) } {
+                Ok(true) => {
+                    self.0.blobs.give_name(*id)?;
+                    blobs.push((*id, *len));
+                }
+                Ok(false) => {
+                    remove_if_there(self.0.blobs.disk().as_ref(), &self.0.blobs.temporary(*id))?;
+                    swept.temporaries += 1;
+                }
+                Err(error) => tracing::warn!(blob = %id, %error, "a leftover that cannot be read stays as it is"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the blob file `id` verifies from its first byte to its last.
+    fn is_whole(&self, id: Id128) -> Result<bool, ObjectError> {
+        let mut failed = None;
+        let key = |bucket| {
+            self.0.keys.beside_blobs(bucket).unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        };
+        let whole = BlobFile::is_whole(&self.0.blobs, id, key)?;
+        failed.map_or(Ok(whole), Err)
     }
 
     /// Counts what is in quarantine and removes what has been there for long enough.

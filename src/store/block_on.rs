@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(block_on_for(async { 7 }, Duration::ZERO), Some(7));
         assert_eq!(block_on_for(std::future::pending::<()>(), Duration::from_millis(1)), None);
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(move || sender.send(8).unwrap());
             assert_eq!(block_on_for(receiver, Duration::from_secs(60)).map(Result::ok), Some(Some(8)));
         });

@@ -1,19 +1,25 @@
 //! Blobs as files: `blobs/ab/<id>`, `ab` being the first two digits of the id.
 //!
-//! A blob grows under `blobs/ab/<id>.tmp` and gets its name when it is whole and synced. The temporary name lies in the
-//! same folder, so that one folder sync makes the new name durable on any file system; a name in another folder would
-//! need a second one. All functions block.
+//! A blob grows under `blobs/ab/<id>.tmp`. When it is whole, the file is synced, then its folder, and only then it gets
+//! its final name: so a file under a final name is whole, always. That last renaming is not synced. A power cut may take
+//! it back, and then the blob lies, whole, under the name that was synced: whoever opens or removes a blob looks for both
+//! ([`BlobFolder::open_file`]), and a sweep gives it its final name again. Syncing the folder before the renaming costs
+//! next to nothing, since the file's own sync has just written the folder's change with it (ext4, XFS, btrfs); after it, it
+//! would be a second commit of the file system's journal.
+//!
+//! A sync that failed is not made again: what it left unwritten, the system may have forgotten, and the next one would
+//! answer that all is well. The upload fails, and so does every later one until a restart. All functions block.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use super::open::{Opened, footer_len};
 use super::seal::{Batch, Sealer};
-use super::{BucketKey, Fault, Footer, HEADER, RECORD_MAX, Record};
+use super::{BATCH_SEGMENTS, BucketKey, Fault, Footer, HEADER, RECORD_MAX, Record};
 use crate::base::{Disk, DiskFile, Entry, EntryKind, Id128, OpenMode, Random, Timestamp, disk};
 use crate::crypto::aead::TAG;
 use crate::crypto::stream::SEALED_SEGMENT;
@@ -22,11 +28,13 @@ use crate::objects::types::Checksum;
 /// Ending of a blob that is not whole yet.
 const TEMPORARY: &str = "tmp";
 
-/// The folder of blobs.
+/// The folder of blobs. Clones are the same folder.
 #[derive(Clone, Debug)]
 pub(in crate::objects) struct BlobFolder {
     disk: Arc<dyn Disk>,
     root: PathBuf,
+    /// Which sync failed, and how.
+    broken: Arc<OnceLock<String>>,
 }
 
 /// What a name below the folder is.
@@ -43,7 +51,7 @@ pub(in crate::objects) enum Named {
 impl BlobFolder {
     /// The folder `root`, with its 256 inner folders made durable.
     pub fn open(disk: Arc<dyn Disk>, root: PathBuf) -> io::Result<Self> {
-        let folder = Self { disk, root };
+        let folder = Self { disk, root, broken: Arc::default() };
         for inner in folder.inner() {
             folder.disk.create_dir(&inner)?;
         }
@@ -73,7 +81,7 @@ impl BlobFolder {
         self.root.join(name.get(..2).unwrap_or_default()).join(name)
     }
 
-    /// Where the blob `id` grows.
+    /// Where the blob `id` grows, and where a power cut may have left it.
     pub fn temporary(&self, id: Id128) -> PathBuf {
         self.path(id).with_extension(TEMPORARY)
     }
@@ -83,13 +91,66 @@ impl BlobFolder {
         &self.disk
     }
 
+    /// Whether blobs can be made.
+    ///
+    /// # Errors
+    /// A sync has failed since the start.
+    pub fn usable(&self) -> io::Result<()> {
+        match self.broken.get() {
+            Some(reason) => Err(io::Error::other(format!("{reason}, so no upload is taken until a restart"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes the outcome of a sync on and remembers a failure. A full disk is none: the one file it struck is given up,
+    /// and what has been synced stays so.
+    fn synced(&self, what: &str, outcome: io::Result<()>) -> io::Result<()> {
+        let Err(error) = &outcome else { return outcome };
+        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            let reason = format!("syncing {what} failed: {error}");
+            tracing::error!(reason, "no upload is taken until a restart");
+            // The first failure stays the reason.
+            let _ = self.broken.set(reason);
+        }
+        outcome
+    }
+
+    /// Opens the blob `id` for reading, under whichever of its names it has.
+    pub fn open_file(&self, id: Id128) -> io::Result<Box<dyn DiskFile>> {
+        for path in self.names(id) {
+            match self.disk.open(&path, OpenMode::Read) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// Gives the blob `id` its final name, not durably; fine when it has it, or is gone.
+    pub fn give_name(&self, id: Id128) -> io::Result<()> {
+        match self.disk.rename(&self.temporary(id), &self.path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the blob `id` and tells how many bytes that freed; 0 when it is not there. Not durable by itself: a blob
     /// that comes back after a power cut is found by the sweep.
     pub fn remove(&self, id: Id128) -> io::Result<u64> {
+        for path in self.names(id) {
+            let Some(entry) = self.disk.entry(&path)? else { continue };
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => return removed.map(|()| entry.len),
+            }
+        }
+        Ok(0)
+    }
+
+    /// Where the blob `id` may lie, in the order to look there: the final name twice, for a sweep may give it in between.
+    fn names(&self, id: Id128) -> [PathBuf; 3] {
         let path = self.path(id);
-        let Some(entry) = self.disk.entry(&path)? else { return Ok(0) };
-        remove_if_there(self.disk.as_ref(), &path)?;
-        Ok(entry.len)
+        [path.clone(), self.temporary(id), path]
     }
 }
 
@@ -101,7 +162,7 @@ pub(in crate::objects) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::R
     }
 }
 
-/// A blob whole and synced under its name.
+/// A blob whole and synced, under its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::objects) struct Written {
     /// Plaintext bytes.
@@ -119,7 +180,15 @@ pub(in crate::objects) struct BlobWriter {
     file: Option<Box<dyn DiskFile>>,
     sealer: Sealer,
     offset: u64,
+    /// How far the system was asked to write out.
+    begun: u64,
 }
+
+/// Bytes a file has at least when the system is asked to write them out, and at most until it is asked again.
+const WRITE_OUT: RangeInclusive<u64> = 256 << 10..=1 << 20;
+
+/// What a file system keeps in one piece in memory; writing out half of one would write it twice.
+const PAGE: u64 = 4096;
 
 impl BlobWriter {
     /// Creates the temporary file of `id` and writes the blob's head.
@@ -130,9 +199,10 @@ impl BlobWriter {
         record: &Record,
         random: &dyn Random,
     ) -> io::Result<Self> {
+        folder.usable()?;
         let sealer = Sealer::new(id, key, record, random);
         let file = folder.disk.open(&folder.temporary(id), OpenMode::CreateNew)?;
-        let mut writer = Self { folder, id, file: Some(file), sealer, offset: 0 };
+        let mut writer = Self { folder, id, file: Some(file), sealer, offset: 0, begun: 0 };
         let head = writer.sealer.head().to_vec();
         writer.append(&head)?;
         Ok(writer)
@@ -147,7 +217,21 @@ impl BlobWriter {
             self.append(segment)?;
         }
         batch.clear();
+        if !last {
+            self.begin_write_out();
+        }
         Ok(())
+    }
+
+    /// Has what is written so far on its way to disk while the rest comes in, so that the sync at the end is short. A large
+    /// file asks less often.
+    fn begin_write_out(&mut self) {
+        let end = self.offset - self.offset % PAGE;
+        let step = (self.offset / 8).clamp(*WRITE_OUT.start(), *WRITE_OUT.end());
+        if let Some(file) = self.file.as_ref().filter(|_| end >= self.begun + step) {
+            file.begin_write_out(self.begun, end - self.begun);
+            self.begun = end;
+        }
     }
 
     /// MD5 of the plaintext so far.
@@ -155,17 +239,20 @@ impl BlobWriter {
         self.sealer.md5()
     }
 
-    /// Writes the footer, syncs, gives the blob its name and makes that durable.
+    /// Writes the footer, makes the blob durable and gives it its name.
     pub fn finish(mut self, finished: Timestamp, checksum: Option<Checksum>) -> io::Result<Written> {
         let (footer, md5) = self.sealer.footer(finished, checksum);
         self.append(&footer)?;
+        let (folder, path) = (&self.folder, self.folder.path(self.id));
         if let Some(file) = &self.file {
-            file.sync_data()?;
+            folder.synced("a blob", file.sync_data())?;
         }
-        let path = self.folder.path(self.id);
-        self.folder.disk.rename(&self.folder.temporary(self.id), &path)?;
+        // The order is the argument: under its first name the file is durable when the second one is given.
+        folder.synced("a folder of blobs", folder.disk.sync_dir(disk::parent(&path)))?;
+        // If another upload was told of a failure of this folder, this one was not.
+        folder.usable()?;
+        folder.disk.rename(&folder.temporary(self.id), &path)?;
         self.file = None;
-        self.folder.disk.sync_dir(disk::parent(&path))?;
         Ok(Written { size: self.sealer.size(), md5, stored: self.offset })
     }
 
@@ -231,7 +318,7 @@ pub(in crate::objects) struct BlobFile {
 impl BlobFile {
     /// Opens the blob `id`, which has `size` plaintext bytes.
     pub fn open(folder: &BlobFolder, id: Id128, key: &BucketKey, size: u64) -> Result<Self, OpenFault> {
-        let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+        let file = folder.open_file(id)?;
         let mut header = [0; HEADER];
         disk::read_exact_at(file.as_ref(), 0, &mut header)?;
         let opened = Opened::new(&header, id, key, size)?;
@@ -266,7 +353,7 @@ pub(in crate::objects) fn describe(
     key: impl FnOnce(Id128) -> Option<BucketKey>,
 ) -> Result<(Record, Footer), OpenFault> {
     let mut bucket = [0; 16];
-    disk::read_exact_at(folder.disk.open(&folder.path(id), OpenMode::Read)?.as_ref(), BUCKET_AT, &mut bucket)?;
+    disk::read_exact_at(folder.open_file(id)?.as_ref(), BUCKET_AT, &mut bucket)?;
     let key = key(Id128::from_bytes(bucket)).ok_or(Fault("its bucket's key is gone"))?;
     let blob = BlobFile::open(folder, id, &key, 0)?;
     let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
@@ -281,7 +368,7 @@ pub(in crate::objects) fn describe_head(
     id: Id128,
     key: impl FnOnce(Id128) -> Option<BucketKey>,
 ) -> Result<Record, OpenFault> {
-    let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+    let file = folder.open_file(id)?;
     let mut header = [0; HEADER];
     disk::read_exact_at(file.as_ref(), 0, &mut header)?;
     let key = BlobFile::bucket_in(&header).and_then(key).ok_or(Fault("its bucket's key is gone"))?;
@@ -310,7 +397,7 @@ impl BlobFile {
         id: Id128,
         key: impl FnOnce(Id128) -> Option<BucketKey>,
     ) -> Result<(Self, Vec<u8>, Vec<u8>), OpenFault> {
-        let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+        let file = folder.open_file(id)?;
         let mut header = [0; HEADER];
         disk::read_exact_at(file.as_ref(), 0, &mut header)?;
         let bucket = Self::bucket_in(&header).ok_or(Fault::CUT)?;
@@ -330,9 +417,28 @@ impl BlobFile {
         Ok((blob, [&header[..], &record].concat(), tail))
     }
 
+    /// Whether every byte of the blob `id` is there and verifies; false also when there is no such file. Reads all of it.
+    pub fn is_whole(folder: &BlobFolder, id: Id128, key: impl FnOnce(Id128) -> Option<BucketKey>) -> io::Result<bool> {
+        let look = || {
+            let (blob, _, _) = Self::open_whole(folder, id, key)?;
+            let mut next = 0;
+            while next < blob.segments() {
+                let behind = next.saturating_add(BATCH_SEGMENTS as u32).min(blob.segments());
+                blob.read_segments(next..behind)?;
+                next = behind;
+            }
+            Ok(())
+        };
+        match look() {
+            Ok(()) => Ok(true),
+            Err(OpenFault::Missing | OpenFault::Corrupt(_)) => Ok(false),
+            Err(OpenFault::Disk(error)) => Err(error),
+        }
+    }
+
     /// Bytes of head, plaintext body and tail of the blob `id`, told from the two lengths in its file and the file's own.
     pub fn plain_len(folder: &BlobFolder, id: Id128) -> Result<(u64, u64, u64), OpenFault> {
-        let file = folder.disk.open(&folder.path(id), OpenMode::Read)?;
+        let file = folder.open_file(id)?;
         let (mut record, mut footer) = ([0; 4], [0; 4]);
         let end = file.len()?;
         disk::read_exact_at(file.as_ref(), RECORD_AT, &mut record)?;

@@ -1,8 +1,13 @@
-//! Power cuts at every step: what was acknowledged is whole, what was not is absent, leftovers are swept.
+//! Power cuts and kills at every step: what was acknowledged is whole, what was not is absent, leftovers are swept.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
+use super::blob::BlobFile;
 use super::*;
+use crate::base::Id128;
+use crate::store::{Direction, StoreError};
+use crate::testing::{Act, Fault};
 
 /// What a client did and was told: the contents of each key it has an answer for.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +20,8 @@ struct Told {
 enum Step {
     Put(&'static str, Vec<u8>),
     Multipart(&'static str, Vec<u8>),
+    /// From the first key to the second.
+    Copy(&'static str, &'static str),
     Delete(&'static str),
 }
 
@@ -24,7 +31,9 @@ fn steps() -> Vec<Step> {
         Step::Put("small", bytes(2, 100)),
         Step::Put("a", bytes(3, 20_000)),
         Step::Multipart("m", bytes(4, 30_000)),
+        Step::Copy("m", "copy"),
         Step::Multipart("a", bytes(5, 9_000)),
+        Step::Copy("small", "m"),
         Step::Put("small", bytes(6, 8_193)),
         Step::Delete("m"),
         Step::Put("small", bytes(7, 5)),
@@ -43,6 +52,12 @@ async fn run(world: &World, told: &mut Told) {
             Step::Multipart(key, bytes) => {
                 let done = multipart(world, key, &bytes).await;
                 (key, Some(bytes), done)
+            }
+            Step::Copy(from, to) => {
+                let source = CopySource { bucket: bucket(), target: newest(from), range: None, etag: None };
+                let (name, key) = (bucket(), key(to));
+                let done = world.objects.copy(&source, &name, &key, CopyMetadata::Keep, Condition::Any).await;
+                (to, told.contents.get(from).cloned().flatten(), done.map(|_| ()))
             }
             Step::Delete(name) => {
                 (name, None, world.objects.delete(&bucket(), &key(name), Condition::Any).await.map(|_| ()))
@@ -72,8 +87,8 @@ async fn multipart(world: &World, name: &str, bytes: &[u8]) -> Result<(), Object
     world.objects.complete_upload(&bucket, &key, upload, chosen, None, Condition::Any).await.map(|_| ())
 }
 
-/// Everything told is there, nothing else is, and after a sweep no temporary file.
-async fn check(world: &World, told: &Told, what: &str) {
+/// Everything told is there, and nothing else but what got no answer.
+async fn check_contents(world: &World, told: &Told, what: &str) {
     for (key, contents) in &told.contents {
         let read = match world.read(key).await {
             Ok(bytes) => Some(bytes),
@@ -89,13 +104,44 @@ async fn check(world: &World, told: &Told, what: &str) {
             read => assert_eq!(read.ok(), *contents, "{what}: {key} is half there"),
         }
     }
+}
+
+/// The blob under a name below the blobs' folder; `None` for a temporary name.
+fn blob_at(path: &Path) -> Option<Id128> {
+    path.extension().is_none().then(|| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
+}
+
+/// What is told is there before and after a sweep; what has a final name is whole; a day later nothing is left but what
+/// the index names.
+async fn check(world: &World, told: &Told, what: &str) {
+    let objects = &world.objects.0;
+    for id in world.files().iter().filter_map(|path| blob_at(path)) {
+        let whole = BlobFile::is_whole(&objects.blobs, id, |bucket| objects.keys.beside_blobs(bucket).unwrap());
+        assert!(whole.unwrap(), "{what}: {id} has its name and is not whole");
+    }
+    check_contents(world, told, what).await;
     world.objects.sweep().unwrap();
     let left = world.files();
-    assert!(left.iter().all(|path| path.extension().is_none()), "{what}: {left:?}");
+    assert!(left.iter().all(|path| blob_at(path).is_some()), "{what}: {left:?}");
+    check_contents(world, told, what).await;
+
+    world.collect_garbage().await;
+    world.clock.advance(Duration::from_hours(25));
+    world.objects.sweep().unwrap();
+    let mut left: Vec<Id128> = world.files().iter().filter_map(|path| blob_at(path)).collect();
+    left.sort_unstable();
+    let rows = world.store.read_blocking::<_, StoreError>(|tx| {
+        tx.scan(index::BLOBS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX)
+    });
+    let named: Vec<_> = rows.unwrap().into_iter().map(|(key, _)| key).collect();
+    let left: Vec<_> = left.iter().map(|id| id.as_bytes().to_vec()).collect();
+    // Parts of the upload that was under way are named too.
+    assert_eq!(left, named, "{what}: leftovers");
+    check_contents(world, told, what).await;
 }
 
 #[tokio::test]
-async fn whatever_was_acknowledged_survives_a_power_cut_at_every_step() {
+async fn whatever_was_acknowledged_survives_a_power_cut_and_a_kill_at_every_step() {
     let world = World::new().await;
     let before = world.disk.operations();
     let mut told = Told::default();
@@ -114,17 +160,16 @@ async fn whatever_was_acknowledged_survives_a_power_cut_at_every_step() {
             let after = world.restarted(world.disk.crash(seed));
             check(&after, &told, &format!("power cut at step {step} of {steps}, outcome {seed}")).await;
         }
+        let after = world.restarted(world.disk.kill());
+        check(&after, &told, &format!("killed at step {step} of {steps}")).await;
     }
 }
 
 #[tokio::test]
 async fn a_failing_disk_is_an_error_and_loses_nothing_acknowledged() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let mut told = Told::default();
-    for (at, fault) in [crate::testing::Fault::Io, crate::testing::Fault::NoSpace, crate::testing::Fault::SyncError]
-        .into_iter()
-        .enumerate()
-    {
+    for (at, fault) in [Fault::Io, Fault::NoSpace, Fault::SyncError].into_iter().enumerate() {
         for nth in 1..8 {
             let sent = bytes(at as u8 * 10 + nth as u8, 30_000);
             world.disk.fail_at(nth, fault);
@@ -134,11 +179,59 @@ async fn a_failing_disk_is_an_error_and_loses_nothing_acknowledged() {
                 Err(error) => panic!("{fault:?}: {error}"),
             };
             world.disk.heal();
-            check(&world, &told, &format!("{fault:?} at {nth}")).await;
+            check_contents(&world, &told, &format!("{fault:?} at {nth}")).await;
+            if world.objects.health().await.is_err() {
+                world = world.restarted(world.disk.kill());
+            }
         }
     }
     let after = world.restarted(world.disk.crash(1));
     check(&after, &told, "power cut afterwards").await;
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_synced_again_and_no_upload_is_taken_until_a_restart() {
+    // Of the file, and of its folder.
+    for failing in [1, 2] {
+        let world = World::new().await;
+        world.put("before", &bytes(1, 30_000)).await.unwrap();
+        world.disk.trace();
+        world.put("k", &bytes(2, 30_000)).await.unwrap();
+        let steps = world.disk.steps();
+        let syncs = steps.iter().enumerate().filter(|(_, (act, _))| *act == Act::Sync);
+        let nth = syncs.map(|(at, _)| at as u64 + 1).nth(failing - 1).unwrap();
+        world.disk.fail_at(nth, Fault::SyncError);
+        assert!(matches!(world.put("k", &bytes(3, 30_000)).await, Err(ObjectError::Disk(_))));
+        assert!(world.objects.health().await.is_err());
+
+        world.disk.trace();
+        let refused = world.put("k", &bytes(4, 30_000)).await.unwrap_err().to_string();
+        assert!(refused.contains("until a restart"), "{refused}");
+        assert!(world.disk.steps().iter().all(|(act, _)| *act == Act::Remove), "{:?}", world.disk.steps());
+        assert_eq!(world.read("k").await.unwrap(), bytes(2, 30_000));
+        // What lies in the index has syncs of its own.
+        world.put("small", b"inline").await.unwrap();
+
+        let after = world.restarted(world.disk.crash(failing as u64));
+        after.put("new", &bytes(5, 30_000)).await.unwrap();
+        assert_eq!(after.read("k").await.unwrap(), bytes(2, 30_000));
+        assert_eq!(after.read("before").await.unwrap(), bytes(1, 30_000));
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_when_a_file_is_synced_costs_that_file_alone() {
+    let world = World::new().await;
+    world.disk.trace();
+    world.put("k", &bytes(2, 30_000)).await.unwrap();
+    let steps = world.disk.steps();
+    let nth = steps.iter().position(|(act, _)| *act == Act::Rename).unwrap() as u64 + 1;
+    // The renaming is the last step that can meet a full disk.
+    world.disk.fail_at(nth, Fault::NoSpace);
+    assert!(matches!(world.put("k", &bytes(3, 30_000)).await, Err(ObjectError::Full { .. })));
+    world.objects.health().await.unwrap();
+    world.put("k", &bytes(4, 30_000)).await.unwrap();
+    assert_eq!(world.read("k").await.unwrap(), bytes(4, 30_000));
 }
 
 #[tokio::test]

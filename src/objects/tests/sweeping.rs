@@ -158,3 +158,66 @@ async fn a_sweep_that_meets_an_error_puts_nothing_aside() {
     world.disk.heal();
     assert_eq!(world.files().len(), 1);
 }
+
+/// Takes the final name of the one blob there is away again, as a power cut may, and its rows where `forget` says so.
+async fn with_the_name_taken_back(world: &World, forget: bool) -> (Id128, PathBuf) {
+    let path = world.files().pop().unwrap();
+    let id: Id128 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let temporary = path.with_extension("tmp");
+    world.disk.rename(&path, &temporary).unwrap();
+    if forget {
+        let at = index::object_key(world.objects.open_bucket(&bucket()).await.unwrap().id, &key("k"));
+        let forget = move |tx: &mut dyn crate::store::WriteTx| {
+            tx.delete(index::BLOBS, id.as_bytes())?;
+            tx.delete(index::CURRENT, &at)
+        };
+        world.store.write::<_, StoreError>(forget).await.unwrap();
+    }
+    (id, temporary)
+}
+
+#[tokio::test]
+async fn a_blob_that_a_power_cut_took_the_name_from_is_read_and_gets_it_back() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 500_000)).await.unwrap();
+    let (id, _) = with_the_name_taken_back(&world, false).await;
+    assert_eq!(world.read("k").await.unwrap(), bytes(1, 500_000));
+    let swept = world.objects.sweep().unwrap();
+    assert_eq!((swept.temporaries, swept.blobs, swept.orphans), (0, 1, 0));
+    assert_eq!(world.files(), [world.objects.0.blobs.path(id)]);
+    assert_eq!(world.read("k").await.unwrap(), bytes(1, 500_000));
+}
+
+#[tokio::test]
+async fn a_blob_that_a_power_cut_took_the_name_from_is_removed_with_its_object() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 50_000)).await.unwrap();
+    with_the_name_taken_back(&world, false).await;
+    world.objects.delete(&bucket(), &key("k"), Condition::Any).await.unwrap();
+    world.collect_garbage().await;
+    assert!(world.files().is_empty());
+    assert_eq!(world.objects.0.metrics.used.value(), 0);
+}
+
+#[tokio::test]
+async fn a_whole_blob_under_a_temporary_name_is_kept_even_when_no_row_names_it() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 500_000)).await.unwrap();
+    let (id, _) = with_the_name_taken_back(&world, true).await;
+    let swept = world.objects.sweep().unwrap();
+    assert_eq!((swept.temporaries, swept.blobs, swept.orphans), (0, 1, 1));
+    world.clock.advance(day());
+    assert_eq!(world.objects.sweep().unwrap().quarantined, 1);
+    assert!(world.disk.entry(&Path::new(ROOT).join("quarantine").join(id.to_string())).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_torn_blob_under_a_temporary_name_is_removed_though_its_footer_opens() {
+    let world = World::new().await;
+    world.put("k", &bytes(1, 500_000)).await.unwrap();
+    let (_, temporary) = with_the_name_taken_back(&world, true).await;
+    world.disk.flip(&temporary, 300_000, 1).unwrap();
+    let swept = world.objects.sweep().unwrap();
+    assert_eq!((swept.temporaries, swept.blobs, swept.orphans), (1, 0, 0));
+    assert!(world.files().is_empty());
+}
