@@ -56,7 +56,7 @@ impl Objects {
         let blob_row = record::encode(&BlobRow { bucket: bucket.id });
         let (this, open, key, mut received) = (self.clone(), bucket.clone(), key.clone(), received);
         let inline = received.inline.as_mut().map(std::mem::take);
-        let committed = self.0.store.write(move |tx| {
+        let committed = self.commit_received(&mut received, move |tx| {
             let bucket = open.check(tx)?;
             let object = this.install(tx, &bucket, &key, object.clone(), expect.condition)?;
             match &inline {

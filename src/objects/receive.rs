@@ -3,12 +3,16 @@
 //! Two batches of segments take turns: while one is hashed, sealed and written off the async threads, the stream fills
 //! the other. So a request holds at most twice [`super::blob::BATCH_SEGMENTS`] segments, whatever the body's length, and
 //! a large body costs one hop to a blocking thread per 256 KiB. A body that fits the index costs none.
+//!
+//! The bytes of a body that is not large are made durable while its transaction is on the way already, which counts only
+//! once they are (see [`crate::store::Prerequisite`]).
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::blob::{Batch, BlobWriter, INLINE_MAX, Record, Written, seal_inline};
@@ -18,6 +22,7 @@ use super::keys::OpenBucket;
 use super::service::{Objects, blocking};
 use super::types::{Checksum, Metadata, PutExpect};
 use crate::base::{Id128, Timestamp};
+use crate::store::{Prerequisite, WriteTx, prerequisite};
 
 /// Where a small body may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +37,35 @@ pub(super) enum Placing {
 #[derive(Debug)]
 pub(super) struct Received {
     pub blob: Id128,
-    /// The blob's bytes, for the index; `None`: it is a file, whole and synced.
+    /// The blob's bytes, for the index; `None`: it is a file, whole, and synced unless that is `syncing`.
     pub inline: Option<Vec<u8>>,
+    /// The file's sync under way.
+    pub syncing: Option<Syncing>,
     pub size: u64,
     pub md5: [u8; 16],
     pub finished: Timestamp,
     /// The checksum that came with the body's end.
     pub checksum: Option<Checksum>,
     /// Keeps sweeps away until the index row is committed.
-    pub _hold: Hold,
+    pub _hold: Arc<Hold>,
 }
+
+/// A blob's file being made durable, on a thread that is at it already.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    task: JoinHandle<Result<(), ObjectError>>,
+    first: Prerequisite,
+}
+
+impl Syncing {
+    /// Waits for the end of it.
+    async fn ended(task: JoinHandle<Result<(), ObjectError>>) -> Result<(), ObjectError> {
+        task.await.unwrap_or(Err(ObjectError::Unavailable("the server is stopping")))
+    }
+}
+
+/// Most bytes of a body whose sync may hold up a commit. Syncing more takes longer than the commit it would save.
+const TOGETHER_MAX: u64 = 2 << 20;
 
 impl Objects {
     /// Reads `body` to its end into a blob that fulfils `expect`.
@@ -75,7 +99,7 @@ impl Objects {
         }
         self.admit(announced).await?;
         let blob = Id128::random(self.0.random.as_ref());
-        let hold = self.0.writing.hold(blob);
+        let hold = Arc::new(self.0.writing.hold(blob));
         let mut pipe = Pipe::Empty(Box::new(Fresh { objects: self.clone(), bucket: Arc::clone(bucket), blob, record }));
         let mut batch = Batch::default();
         let mut size = 0u64;
@@ -105,19 +129,43 @@ impl Objects {
         let checksum = expect.late_checksum.as_ref().and_then(|slot| slot.get().cloned());
         let finished = self.0.clock.now();
         let small = batch.only().filter(|plain| plain.len() <= INLINE_MAX && placing == Placing::SmallInline);
-        let (inline, md5) = match (&pipe, small) {
+        let (inline, md5, syncing) = match (&pipe, small) {
             (Pipe::Empty(fresh), Some(plain)) => {
                 let random = self.0.random.as_ref();
                 let sealed = seal_inline(blob, &bucket.key, &fresh.record, random, plain, finished, checksum.clone());
                 if expect.md5.is_some_and(|md5| md5 != sealed.md5) {
                     return Err(ObjectError::BadDigest);
                 }
-                (Some(sealed.bytes), sealed.md5)
+                (Some(sealed.bytes), sealed.md5, None)
             }
-            _ => (None, pipe.finish(batch, expect.md5, finished, checksum.clone()).await?.md5),
+            _ => {
+                let end = End { md5: expect.md5, finished, checksum: checksum.clone(), hold: Arc::clone(&hold) };
+                let (written, syncing) = pipe.finish(batch, end).await?;
+                if placing == Placing::SmallInline && size <= TOGETHER_MAX {
+                    (None, written.md5, Some(syncing))
+                } else {
+                    Syncing::ended(syncing.task).await?;
+                    (None, written.md5, None)
+                }
+            }
         };
         self.0.metrics.received.add(size);
-        Ok(Received { blob, inline, size, md5, finished, checksum, _hold: hold })
+        Ok(Received { blob, inline, syncing, size, md5, finished, checksum, _hold: hold })
+    }
+
+    /// Commits `op`, which names the blob `received`, so that it counts only once the blob is durable.
+    ///
+    /// # Errors
+    /// What `op` says; the store; the disk, and then no row names the blob.
+    pub(super) async fn commit_received<T: Send + 'static>(
+        &self,
+        received: &mut Received,
+        op: impl Fn(&mut dyn WriteTx) -> Result<T, ObjectError> + Send + Sync + 'static,
+    ) -> Result<T, ObjectError> {
+        let Some(Syncing { task, first }) = received.syncing.take() else { return self.0.store.write(op).await };
+        let committed = self.0.store.write_after(first, op).await;
+        // Ended whatever became of the transaction, so that nobody removes the file before it has its name.
+        Syncing::ended(task).await.and(committed)
     }
 
     /// Removes the file of a blob that nothing refers to, since what should have failed for certain.
@@ -202,32 +250,48 @@ impl Pipe {
         Ok(empty)
     }
 
-    /// Writes the last batch, checks the digest, and makes the blob whole and durable.
-    async fn finish(
-        self,
-        mut batch: Batch,
-        md5: Option<[u8; 16]>,
-        finished: Timestamp,
-        checksum: Option<Checksum>,
-    ) -> Result<Written, ObjectError> {
+    /// Writes the last batch and checks the digest; the blob is whole then, and its sync begun.
+    async fn finish(self, mut batch: Batch, end: End) -> Result<(Written, Syncing), ObjectError> {
         let (objects, writer) = match self {
             Self::Empty(fresh) => (fresh.objects.clone(), Writer::New(fresh)),
             Self::Busy(objects, task) => (objects, Writer::Open(joined(task).await?.0)),
             Self::Ended => return Err(ObjectError::Unavailable("the upload has ended")),
         };
-        blocking(move || {
+        let (told, whole) = oneshot::channel();
+        let (fulfilment, first) = prerequisite();
+        // One hop for both, so that whoever waits for the sync waits for a thread that is at it.
+        let task = tokio::task::spawn_blocking(move || {
+            let End { md5, finished, checksum, hold: _hold } = end;
             let explain = |error| objects.0.room.explain(error);
             let mut writer = writer.open()?;
             writer.write(&mut batch, true).map_err(explain)?;
             if md5.is_some_and(|md5| md5 != writer.md5()) {
                 return Err(ObjectError::BadDigest);
             }
-            let written = writer.finish(finished, checksum).map_err(explain)?;
+            let written = writer.end(finished, checksum).map_err(explain)?;
+            // Dropped meanwhile: then the writer removes its file.
+            told.send(written).map_err(|_dropped| ObjectError::Unavailable("the upload was given up"))?;
+            writer.finish().map_err(explain)?;
             objects.0.metrics.used.add(written.stored as i64);
-            Ok(written)
-        })
-        .await
+            fulfilment.done();
+            Ok(())
+        });
+        match whole.await {
+            Ok(written) => Ok((written, Syncing { task, first })),
+            Err(_ended) => Err(match Syncing::ended(task).await {
+                Err(error) => error,
+                Ok(()) => ObjectError::Unavailable("the server is stopping"),
+            }),
+        }
     }
+}
+
+/// What ends a blob.
+struct End {
+    md5: Option<[u8; 16]>,
+    finished: Timestamp,
+    checksum: Option<Checksum>,
+    hold: Arc<Hold>,
 }
 
 /// A blob's file, or what it takes to start it on a blocking thread.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
+use super::prerequisite::Prerequisites;
 use crate::base::DiskFile;
 use crate::base::disk::read_exact_at;
 
@@ -64,11 +65,12 @@ impl Trouble {
 pub(super) struct FileBackend {
     file: Box<dyn DiskFile>,
     trouble: Arc<Trouble>,
+    prerequisites: Arc<Prerequisites>,
 }
 
 impl FileBackend {
-    pub(super) fn new(file: Box<dyn DiskFile>, trouble: Arc<Trouble>) -> Self {
-        Self { file, trouble }
+    pub(super) fn new(file: Box<dyn DiskFile>, trouble: Arc<Trouble>, prerequisites: Arc<Prerequisites>) -> Self {
+        Self { file, trouble, prerequisites }
     }
 
     fn writing(&self, what: &str, action: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
@@ -98,7 +100,9 @@ impl StorageBackend for FileBackend {
         // Even "no space" (a thin volume, NFS) leaves the unsynced bytes in doubt here.
         self.file
             .sync_data()
-            .inspect_err(|error| self.trouble.note(Failure::Broken(format!("syncing the file failed: {error}"))))
+            .inspect_err(|error| self.trouble.note(Failure::Broken(format!("syncing the file failed: {error}"))))?;
+        // No trouble of this file: what the commit wrote stays unused.
+        self.prerequisites.pass()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -256,7 +260,7 @@ mod tests {
     fn after_a_failed_sync_nothing_is_written_any_more() {
         let (disk, open) = file(b"");
         let trouble = Arc::new(Trouble::default());
-        let backend = FileBackend::new(open, Arc::clone(&trouble));
+        let backend = FileBackend::new(open, Arc::clone(&trouble), Arc::default());
         disk.fail_at(1, Fault::SyncError);
         assert!(backend.sync_data().is_err());
         let before = disk.operations();
@@ -270,7 +274,7 @@ mod tests {
     fn a_full_disk_is_noted_as_such_and_forgiven() {
         let (disk, open) = file(b"");
         let trouble = Arc::new(Trouble::default());
-        let backend = FileBackend::new(open, Arc::clone(&trouble));
+        let backend = FileBackend::new(open, Arc::clone(&trouble), Arc::default());
         disk.fail_at(1, Fault::NoSpace);
         assert!(backend.write(0, b"x").is_err());
         assert_eq!(trouble.take(), Some(Failure::Full));

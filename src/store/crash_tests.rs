@@ -342,6 +342,7 @@ fn a_row_moved_to_another_key_or_table_does_not_open() {
         name: STATE.name(),
         cache_bytes: 1 << 20,
         trouble: Arc::default(),
+        prerequisites: Arc::default(),
     };
     {
         let database = place.writable().unwrap();
@@ -429,6 +430,77 @@ fn waiting_writers_share_a_commit() {
         }
         assert_eq!(disk.syncs() - before, 2, "one commit is two syncs");
     });
+}
+
+/// A row handed in with a prerequisite, as far as it goes without: all it wrote is synced.
+fn up_to_the_prerequisite<'a>(
+    disk: &FaultyDisk,
+    store: &'a Store,
+    first: Prerequisite,
+) -> std::pin::Pin<Box<impl Future<Output = Result<(), StoreError>> + use<'a>>> {
+    let before = disk.syncs();
+    let mut waiting =
+        Box::pin(store.write_after::<_, StoreError>(first, |tx| tx.put(T, b"names bytes elsewhere", b"")));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    while disk.syncs() == before {
+        std::thread::yield_now();
+    }
+    waiting
+}
+
+#[test]
+fn a_commit_counts_only_once_what_it_waits_for_is_there() {
+    let (disk, _) = settled();
+    let store = store_on(&disk, &STATE, 2).unwrap();
+    let before = contents(&store).unwrap();
+    let (fulfilment, first) = prerequisite();
+    let waiting = up_to_the_prerequisite(&disk, &store, first);
+    for seed in 0..12 {
+        let left = store_on(&disk.crash(seed), &STATE, 3).unwrap();
+        assert_eq!(contents(&left).unwrap(), before, "{seed}");
+    }
+    assert_eq!(contents(&store).unwrap(), before);
+    fulfilment.done();
+    block_on(waiting).unwrap();
+    let left = store_on(&disk.crash(1), &STATE, 3).unwrap();
+    assert_eq!(contents(&left).unwrap().len(), before.len() + 1);
+}
+
+#[test]
+fn a_commit_whose_prerequisite_fails_has_not_happened_for_anybody_in_it_and_the_next_one_does() {
+    let (disk, _) = settled();
+    let store = store_on(&disk, &STATE, 2).unwrap();
+    let before = contents(&store).unwrap();
+    let (fulfilment, first) = prerequisite();
+    let waiting = up_to_the_prerequisite(&disk, &store, first);
+    drop(fulfilment);
+    assert!(matches!(block_on(waiting), Err(StoreError::Engine { .. })));
+    assert_eq!(contents(&store).unwrap(), before);
+    assert_eq!(block_on(store.health()), StoreHealth::Well);
+    write(&store, &vec![(T, b"later".to_vec(), Some(Vec::new()))]).unwrap();
+    for seed in 0..4 {
+        let left = store_on(&disk.crash(seed), &STATE, 3).unwrap();
+        assert_eq!(contents(&left).unwrap().len(), before.len() + 1, "{seed}");
+    }
+}
+
+#[test]
+fn a_transaction_that_changes_nothing_is_answered_by_its_prerequisite() {
+    let disk = FaultyDisk::new();
+    let store = store_on(&disk, &STATE, 1).unwrap();
+    let nothing = |_: &mut dyn WriteTx| Ok::<_, StoreError>(());
+    let (fulfilment, first) = prerequisite();
+    fulfilment.done();
+    block_on(store.write_after(first, nothing)).unwrap();
+    let (fulfilment, first) = prerequisite();
+    drop(fulfilment);
+    assert!(block_on(store.write_after(first, nothing)).is_err());
+    // One that fails by itself needs no prerequisite.
+    let (_kept, first) = prerequisite();
+    let closed = StoreError::Closed { file: "x" };
+    let refused = block_on(store.write_after::<(), StoreError>(first, move |_| Err(closed.clone())));
+    assert!(matches!(refused, Err(StoreError::Closed { .. })));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{ReadTx, StoreError, Table, WriteTx};
+use super::{Prerequisite, ReadTx, StoreError, Table, WriteTx};
 
 /// What a write closure wants done with its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,22 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// # Cancel safety
     /// Dropped before its end, the transaction may happen or not, as a whole.
     fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// As [`Engine::write`], but nothing counts before `first` is fulfilled, and nothing happens when it never is.
+    ///
+    /// # Errors
+    /// As [`Engine::write`].
+    ///
+    /// # Cancel safety
+    /// As [`Engine::write`].
+    fn write_after(&self, first: Prerequisite, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if first.fulfilled().await {
+                return self.write(op).await;
+            }
+            Err(StoreError::Engine { file: "the store", reason: "what a transaction waited for has failed".to_owned() })
+        })
+    }
 
     /// A view of the last commit that lasts.
     ///

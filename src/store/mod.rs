@@ -23,6 +23,7 @@ mod migrate;
 pub(crate) mod overlay;
 mod pace;
 mod place;
+mod prerequisite;
 pub mod record;
 pub mod recover;
 mod redb_engine;
@@ -39,6 +40,7 @@ use self::block_on::block_on;
 pub use self::engine::{Decision, Engine, Pause, Snapshot, StoreHealth, WriteOp};
 pub use self::error::StoreError;
 pub use self::migrate::{DataFile, ISSUES, OBJECTS, STATE};
+pub use self::prerequisite::{Fulfilment, Prerequisite, prerequisite};
 pub use self::record::{Record, RecordError};
 pub use self::redb_engine::{Opening, StoreConfig};
 pub use self::tx::{Direction, KEY_MAX, ReadTx, Row, Table, VALUE_MAX, WriteTx, after_prefix};
@@ -120,6 +122,28 @@ impl Store {
     {
         let (op, answer) = erase(op);
         self.engine.write(op).await?;
+        take(&answer).unwrap_or_else(|| Err(self.failed("the write closure did not run")))
+    }
+
+    /// As [`Store::write`], but no change counts before `first` is fulfilled: for rows that name bytes whose sync is under
+    /// way. Keep it short: everybody in the same commit waits.
+    ///
+    /// # Errors
+    /// As [`Store::write`]; when `first` fails, nothing has happened, also to others in the same commit.
+    ///
+    /// # Cancel safety
+    /// As [`Store::write`].
+    pub async fn write_after<T, E>(
+        &self,
+        first: Prerequisite,
+        op: impl Fn(&mut dyn WriteTx) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (op, answer) = erase(op);
+        self.engine.write_after(first, op).await?;
         take(&answer).unwrap_or_else(|| Err(self.failed("the write closure did not run")))
     }
 

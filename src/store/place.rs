@@ -25,10 +25,11 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, WriteTrans
 
 use super::StoreError;
 use super::backend::{Failure, FileBackend, ScratchBackend, Trouble};
+use super::prerequisite::Prerequisites;
 use super::redb_tx::{RedbFailure, definition, guarded};
 use super::seal::SALT;
 use crate::base::disk::parent;
-use crate::base::{Disk, OpenMode};
+use crate::base::{Disk, DiskFile, OpenMode};
 
 /// The file's own table.
 pub(super) const FILE_TABLE: &str = "store.file";
@@ -48,6 +49,8 @@ pub(super) struct Place {
     pub(super) cache_bytes: usize,
     /// What went wrong underneath, since it was last looked at.
     pub(super) trouble: Arc<Trouble>,
+    /// What the commit under way waits for.
+    pub(super) prerequisites: Arc<Prerequisites>,
 }
 
 impl Place {
@@ -73,7 +76,7 @@ impl Place {
         };
         let file = made().map_err(|error| self.failed("making it", &error))?;
         let database = self
-            .database(FileBackend::new(file, Arc::clone(&self.trouble)))
+            .database(self.backend(file))
             .and_then(|database| guarded(|| first_commit(&database)).map(|()| database))
             .map_err(|failure| self.explain(failure))?;
         drop(database);
@@ -89,7 +92,7 @@ impl Place {
     pub(super) fn writable(&self) -> Result<Database, RedbFailure> {
         let opened = || {
             let file = self.disk.open(&self.path, OpenMode::ReadWrite)?;
-            let backend = FileBackend::new(file, Arc::clone(&self.trouble));
+            let backend = self.backend(file);
             backend.sync_data()?;
             Ok(backend)
         };
@@ -102,6 +105,10 @@ impl Place {
         let opened = || ScratchBackend::new(self.disk.open(&self.path, OpenMode::Read)?);
         let backend = opened().map_err(|error: std::io::Error| RedbFailure::Io(error.to_string()))?;
         self.database(backend)
+    }
+
+    fn backend(&self, file: Box<dyn DiskFile>) -> FileBackend {
+        FileBackend::new(file, Arc::clone(&self.trouble), Arc::clone(&self.prerequisites))
     }
 
     fn database(&self, backend: impl StorageBackend) -> Result<Database, RedbFailure> {

@@ -13,7 +13,7 @@ use super::place::Place;
 use super::redb_file::RedbFile;
 use super::redb_snapshot::RedbSnapshot;
 use super::writer::{self, QUEUE, Request, Standstill, Waiting, WriterMetrics};
-use super::{Engine, Pause, ReadTx, Snapshot, Store, StoreError, StoreHealth, WriteOp};
+use super::{Engine, Pause, Prerequisite, ReadTx, Snapshot, Store, StoreError, StoreHealth, WriteOp};
 use crate::base::supervise::{Priority, Role};
 use crate::base::{ByteSize, Clock, Disk, Random, Supervisor};
 use crate::crypto::Key;
@@ -80,6 +80,7 @@ impl Store {
             name: file.name,
             cache_bytes: config.cache.as_usize(),
             trouble: Arc::default(),
+            prerequisites: Arc::default(),
         };
         // redb may panic on a damaged file, also while it drops one that it could not open.
         let opening = AssertUnwindSafe(|| RedbFile::open(place, key, clock, random, |tx| migrate::check(tx, file)));
@@ -114,6 +115,12 @@ impl RedbEngine {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(|| self.closed())
     }
 
+    async fn hand_in(&self, first: Option<Prerequisite>, op: WriteOp) -> Result<(), StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.writer()?.send(Request::Write(Waiting { op, first, done })).await.map_err(|_closed| self.closed())?;
+        answer.await.map_err(|_dropped| self.lost())?
+    }
+
     fn closed(&self) -> StoreError {
         StoreError::Closed { file: self.file.name() }
     }
@@ -130,11 +137,11 @@ impl Engine for RedbEngine {
     }
 
     fn write(&self, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let (done, answer) = oneshot::channel();
-            self.writer()?.send(Request::Write(Waiting { op, done })).await.map_err(|_closed| self.closed())?;
-            answer.await.map_err(|_dropped| self.lost())?
-        })
+        Box::pin(self.hand_in(None, op))
+    }
+
+    fn write_after(&self, first: Prerequisite, op: WriteOp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.hand_in(Some(first), op))
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {

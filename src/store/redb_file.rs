@@ -22,7 +22,7 @@ use super::backend::Failure;
 use super::place::{FILE_TABLE, Place, begin_write, count_commit, last_commit, read_salts, store_salt};
 use super::redb_tx::{Batch, Common, RedbFailure, Snapshot, guarded};
 use super::seal::{RowKeys, SALT, Sealer};
-use super::{ReadTx, StoreError, StoreHealth, Table};
+use super::{Prerequisite, ReadTx, StoreError, StoreHealth, Table};
 use crate::base::{Clock, Random, random};
 use crate::crypto::Key;
 
@@ -192,9 +192,12 @@ impl RedbFile {
         })
     }
 
-    /// Gives `fill` a batch to write to and commits what it wrote, if anything, durably. After an error nothing of the
-    /// batch is there, unless it is [`StoreError::Unknown`].
-    pub(super) fn commit(&self, fill: impl FnOnce(&Batch<'_, '_>)) -> Result<Committed, StoreError> {
+    /// Gives `fill` a batch to write to and commits what it wrote, if anything, durably, and not before the prerequisites
+    /// that `fill` gives back. After an error nothing of the batch is there, unless it is [`StoreError::Unknown`].
+    pub(super) fn commit(
+        &self,
+        fill: impl FnOnce(&Batch<'_, '_>) -> Vec<Prerequisite>,
+    ) -> Result<Committed, StoreError> {
         self.admit()?;
         let (count, failed) = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
@@ -240,12 +243,16 @@ impl RedbFile {
         if current.as_ref().is_some_and(|opened| opened.writable) { Ok(()) } else { Err(self.refusal()) }
     }
 
-    fn commit_on(&self, database: &Database, fill: impl FnOnce(&Batch<'_, '_>)) -> Result<Committed, Failed> {
+    fn commit_on(
+        &self,
+        database: &Database,
+        fill: impl FnOnce(&Batch<'_, '_>) -> Vec<Prerequisite>,
+    ) -> Result<Committed, Failed> {
         let early =
             |failure: RedbFailure| Failed { number: None, error: failure.into_error(FILE_TABLE, self.place.name) };
         let transaction = guarded(|| begin_write(database)).map_err(early)?;
         let batch = Batch::new(&transaction, &self.sealer, self.place.name);
-        fill(&batch);
+        let first = fill(&batch);
         let (failure, changed) = (batch.failure(), batch.changed());
         drop_quietly(batch);
         let counted = match failure {
@@ -265,7 +272,14 @@ impl RedbFile {
             }
         };
         let started = self.clock.monotonic();
-        match guarded(|| transaction.commit()) {
+        self.place.prerequisites.set(first);
+        let committed = guarded(|| transaction.commit());
+        let passed = self.place.prerequisites.take().is_empty();
+        match committed {
+            Ok(()) if !passed => {
+                let reason = "redb has committed without the first of its two syncs".to_owned();
+                Err(Failed { number: None, error: StoreError::Engine { file: self.place.name, reason } })
+            }
             Ok(()) => Ok(Committed::Durable(self.clock.monotonic().saturating_sub(started))),
             Err(failure) => Err(Failed { number: Some(number), ..early(failure) }),
         }

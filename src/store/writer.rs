@@ -18,7 +18,7 @@ use super::overlay::Overlay;
 use super::pace::{Pace, Round};
 use super::redb_file::{Committed, RedbFile};
 use super::redb_tx::Batch;
-use super::{Decision, Pause, StoreError, WriteOp};
+use super::{Decision, Pause, Prerequisite, StoreError, WriteOp};
 use crate::telemetry::metrics::LATENCY_SECONDS;
 use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
 
@@ -36,6 +36,8 @@ const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0
 /// A closure and who waits for its end.
 pub(super) struct Waiting {
     pub(super) op: WriteOp,
+    /// What must have happened before it counts.
+    pub(super) first: Option<Prerequisite>,
     pub(super) done: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -145,10 +147,21 @@ fn batch(
     let mut next = Some(first);
     let mut wait = Wait::default();
     let committed = file.commit(|batch| {
-        let mut bytes = 0;
+        let (mut bytes, mut prerequisites) = (0, Vec::new());
         while let Some(waiting) = next.take() {
-            let result = run_one(file, batch, &waiting.op);
-            bytes += *result.as_ref().unwrap_or(&0);
+            let mut result = run_one(file, batch, &waiting.op);
+            let changed = result.as_ref().ok().copied().flatten();
+            match (changed, waiting.first) {
+                // No change that could wait for it in the commit.
+                (Some(0), Some(first)) => {
+                    if !first.fulfilled_blocking() {
+                        result = Err(unfulfilled(file));
+                    }
+                }
+                (Some(_), Some(first)) => prerequisites.push(first),
+                _ => {}
+            }
+            bytes += changed.unwrap_or(0);
             ran.push((waiting.done, result.map(drop)));
             if ran.len() == BATCH_OPERATIONS || bytes >= BATCH_BYTES || batch.failure().is_some() {
                 break;
@@ -159,6 +172,7 @@ fn batch(
             }
         }
         wait.end(file);
+        prerequisites
     });
     // The file let nobody in.
     ran.extend(next.map(|waiting| (waiting.done, Ok(()))));
@@ -223,17 +237,21 @@ impl Wait {
     }
 }
 
-/// Runs one closure and, if it wants that, writes its changes to `batch`; returns their bytes.
-fn run_one(file: &RedbFile, batch: &Batch<'_, '_>, op: &WriteOp) -> Result<usize, StoreError> {
+/// Runs one closure and, if it wants that, writes its changes to `batch`; returns their bytes then.
+fn run_one(file: &RedbFile, batch: &Batch<'_, '_>, op: &WriteOp) -> Result<Option<usize>, StoreError> {
     let mut overlay = Overlay::new(batch);
     let decision = catch_unwind(AssertUnwindSafe(|| op(&mut overlay))).map_err(|_panic| StoreError::Engine {
         file: file.name(),
         reason: "the transaction's closure panicked".to_owned(),
     })?;
     match decision {
-        Decision::Keep => batch.apply(overlay.into_changes()),
-        Decision::Discard => Ok(0),
+        Decision::Keep => batch.apply(overlay.into_changes()).map(Some),
+        Decision::Discard => Ok(None),
     }
+}
+
+fn unfulfilled(file: &RedbFile) -> StoreError {
+    StoreError::Engine { file: file.name(), reason: "what a transaction waited for has failed".to_owned() }
 }
 
 fn answer(done: oneshot::Sender<Result<(), StoreError>>, result: Result<(), StoreError>) {

@@ -162,7 +162,7 @@ pub(in crate::objects) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::R
     }
 }
 
-/// A blob whole and synced, under its name.
+/// A blob with all its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::objects) struct Written {
     /// Plaintext bytes.
@@ -239,10 +239,15 @@ impl BlobWriter {
         self.sealer.md5()
     }
 
-    /// Writes the footer, makes the blob durable and gives it its name.
-    pub fn finish(mut self, finished: Timestamp, checksum: Option<Checksum>) -> io::Result<Written> {
+    /// Writes the footer: all bytes are there then, none of them for certain.
+    pub fn end(&mut self, finished: Timestamp, checksum: Option<Checksum>) -> io::Result<Written> {
         let (footer, md5) = self.sealer.footer(finished, checksum);
         self.append(&footer)?;
+        Ok(Written { size: self.sealer.size(), md5, stored: self.offset })
+    }
+
+    /// Makes the blob durable and gives it its name.
+    pub fn finish(mut self) -> io::Result<()> {
         let (folder, path) = (&self.folder, self.folder.path(self.id));
         if let Some(file) = &self.file {
             folder.synced("a blob", file.sync_data())?;
@@ -251,9 +256,10 @@ impl BlobWriter {
         folder.synced("a folder of blobs", folder.disk.sync_dir(disk::parent(&path)))?;
         // If another upload was told of a failure of this folder, this one was not.
         folder.usable()?;
-        folder.disk.rename(&folder.temporary(self.id), &path)?;
+        // A sweep may have named it already.
+        folder.give_name(self.id)?;
         self.file = None;
-        Ok(Written { size: self.sealer.size(), md5, stored: self.offset })
+        Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -62,7 +62,8 @@ fn a_blob_describes_itself_without_an_index() {
     batch.fill(&mut bytes::Bytes::from(vec![8; 200_000]));
     writer.write(&mut batch, true).unwrap();
     let checksum = Some(Checksum { algorithm: "CRC32".to_owned(), value: "x".to_owned() });
-    let written = writer.finish(Timestamp(77), checksum.clone()).unwrap();
+    let written = writer.end(Timestamp(77), checksum.clone()).unwrap();
+    writer.finish().unwrap();
     let (found, footer) = describe(&blobs, id, |bucket| (bucket == Id128::from_bytes([2; 16])).then(key)).unwrap();
     assert_eq!(found, record());
     assert_eq!(footer, Footer { size: 200_000, md5: written.md5, finished: 77, checksum });

@@ -6,8 +6,8 @@ use std::ops::Bound;
 use super::blob::BlobFile;
 use super::*;
 use crate::base::Id128;
-use crate::store::{Direction, StoreError};
-use crate::testing::{Act, Fault};
+use crate::store::{Direction, OBJECTS, StoreError};
+use crate::testing::{Act, Fault, store_on};
 
 /// What a client did and was told: the contents of each key it has an answer for.
 #[derive(Clone, Debug, Default)]
@@ -162,6 +162,51 @@ async fn whatever_was_acknowledged_survives_a_power_cut_and_a_kill_at_every_step
         }
         let after = world.restarted(world.disk.kill());
         check(&after, &told, &format!("killed at step {step} of {steps}")).await;
+    }
+}
+
+/// A service whose index lies on the same disk as its blobs.
+async fn all_on_one_disk(disk: &FaultyDisk, seed: u64) -> Result<World, StoreError> {
+    let store = store_on(disk, &OBJECTS, seed)?;
+    Ok(World::on(disk.clone(), store, Arc::default(), ObjectsConfig::default()))
+}
+
+#[tokio::test]
+async fn a_row_never_names_bytes_that_a_power_cut_has_taken_though_both_are_synced_at_once() {
+    let scenario = async |world: &World, told: &mut Told| {
+        for (key, len) in [("a", 20_000), ("b", 70_000), ("a", 9_000)] {
+            let sent = bytes(len as u8, len);
+            if world.put(key, &sent).await.is_err() {
+                told.open = Some((key, Some(sent)));
+                return;
+            }
+            told.contents.insert(key, Some(sent));
+        }
+    };
+    let steps = {
+        let disk = FaultyDisk::new();
+        let world = all_on_one_disk(&disk, 1).await.unwrap();
+        world.objects.create_bucket(&bucket()).await.unwrap();
+        let before = disk.operations();
+        let mut told = Told::default();
+        scenario(&world, &mut told).await;
+        assert_eq!(told.contents.len(), 2);
+        disk.operations() - before
+    };
+    for step in 1..=steps {
+        let disk = FaultyDisk::new();
+        let world = all_on_one_disk(&disk, 1).await.unwrap();
+        world.objects.create_bucket(&bucket()).await.unwrap();
+        disk.cut_power_at(step);
+        let mut told = Told::default();
+        scenario(&world, &mut told).await;
+        for seed in 0..2 {
+            let after = all_on_one_disk(&disk.crash(seed), 2).await.unwrap();
+            let what = format!("power cut at step {step} of {steps}, outcome {seed}");
+            check_contents(&after, &told, &what).await;
+            after.objects.sweep().unwrap();
+            check_contents(&after, &told, &what).await;
+        }
     }
 }
 
