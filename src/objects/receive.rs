@@ -21,7 +21,7 @@ use super::guards::Hold;
 use super::keys::OpenBucket;
 use super::service::{Objects, blocking};
 use super::types::{Checksum, Metadata, PutExpect};
-use crate::base::{Id128, Timestamp};
+use crate::base::{Id128, Random, Timestamp};
 use crate::store::{Prerequisite, WriteTx, prerequisite};
 
 /// Where a small body may go.
@@ -129,28 +129,23 @@ impl Objects {
         let checksum = expect.late_checksum.as_ref().and_then(|slot| slot.get().cloned());
         let finished = self.0.clock.now();
         let small = batch.only().filter(|plain| plain.len() <= INLINE_MAX && placing == Placing::SmallInline);
-        let (inline, md5, syncing) = match (&pipe, small) {
-            (Pipe::Empty(fresh), Some(plain)) => {
-                let random = self.0.random.as_ref();
-                let sealed = seal_inline(blob, &bucket.key, &fresh.record, random, plain, finished, checksum.clone());
-                if expect.md5.is_some_and(|md5| md5 != sealed.md5) {
-                    return Err(ObjectError::BadDigest);
-                }
-                (Some(sealed.bytes), sealed.md5, None)
+        let (id, inline, md5, syncing) = if let (Pipe::Empty(fresh), Some(plain)) = (&pipe, small) {
+            let random = self.0.random.as_ref();
+            let id = id_by_time(finished, random);
+            let sealed = seal_inline(id, &bucket.key, &fresh.record, random, plain, finished, checksum.clone());
+            if expect.md5.is_some_and(|md5| md5 != sealed.md5) {
+                return Err(ObjectError::BadDigest);
             }
-            _ => {
-                let end = End { md5: expect.md5, finished, checksum: checksum.clone(), hold: Arc::clone(&hold) };
-                let (written, syncing) = pipe.finish(batch, end).await?;
-                if placing == Placing::SmallInline && size <= TOGETHER_MAX {
-                    (None, written.md5, Some(syncing))
-                } else {
-                    Syncing::ended(syncing.task).await?;
-                    (None, written.md5, None)
-                }
-            }
+            (id, Some(sealed.bytes), sealed.md5, None)
+        } else {
+            let end = End { md5: expect.md5, finished, checksum: checksum.clone(), hold: Arc::clone(&hold) };
+            let (written, syncing) = pipe.finish(batch, end).await?;
+            let together = placing == Placing::SmallInline && size <= TOGETHER_MAX;
+            let syncing = if together { Some(syncing) } else { Syncing::ended(syncing.task).await.map(|()| None)? };
+            (blob, None, written.md5, syncing)
         };
         self.0.metrics.received.add(size);
-        Ok(Received { blob, inline, syncing, size, md5, finished, checksum, _hold: hold })
+        Ok(Received { blob: id, inline, syncing, size, md5, finished, checksum, _hold: hold })
     }
 
     /// Commits `op`, which names the blob `received`, so that it counts only once the blob is durable.
@@ -191,6 +186,15 @@ impl Objects {
         let this = self.clone();
         blocking(move || this.0.room.admit_now(bytes)).await
     }
+}
+
+/// An id for a body that lies in the index. It begins with the time, so that bodies stored one after the other lie side by
+/// side there: a commit changes few of the index's pages, and they are filled.
+fn id_by_time(now: Timestamp, random: &dyn Random) -> Id128 {
+    let mut bytes = *Id128::random(random).as_bytes();
+    let [_, _, millis @ ..] = now.millis().to_be_bytes();
+    bytes[..millis.len()].copy_from_slice(&millis);
+    Id128::from_bytes(bytes)
 }
 
 fn check_length(size: u64, announced: Option<u64>, most: u64) -> Result<(), ObjectError> {

@@ -79,7 +79,7 @@ mod tests {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         thread::scope(|scope| {
             scope.spawn(move || sender.send(8).unwrap());
-            assert_eq!(block_on_for(receiver, Duration::from_secs(60)).map(Result::ok), Some(Some(8)));
+            assert_eq!(block_on_for(receiver, Duration::from_mins(1)).map(Result::ok), Some(Some(8)));
         });
     }
 }

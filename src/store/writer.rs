@@ -154,9 +154,7 @@ fn batch(
             match (changed, waiting.first) {
                 // No change that could wait for it in the commit.
                 (Some(0), Some(first)) => {
-                    if !first.fulfilled_blocking() {
-                        result = Err(unfulfilled(file));
-                    }
+                    result = first.fulfilled_blocking().then_some(changed).ok_or_else(|| unfulfilled(file));
                 }
                 (Some(_), Some(first)) => prerequisites.push(first),
                 _ => {}

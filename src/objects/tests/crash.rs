@@ -166,9 +166,9 @@ async fn whatever_was_acknowledged_survives_a_power_cut_and_a_kill_at_every_step
 }
 
 /// A service whose index lies on the same disk as its blobs.
-async fn all_on_one_disk(disk: &FaultyDisk, seed: u64) -> Result<World, StoreError> {
-    let store = store_on(disk, &OBJECTS, seed)?;
-    Ok(World::on(disk.clone(), store, Arc::default(), ObjectsConfig::default()))
+fn all_on_one_disk(disk: &FaultyDisk, seed: u64) -> World {
+    let store = store_on(disk, &OBJECTS, seed).unwrap();
+    World::on(disk.clone(), store, Arc::default(), ObjectsConfig::default())
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn a_row_never_names_bytes_that_a_power_cut_has_taken_though_both_are_sync
     };
     let steps = {
         let disk = FaultyDisk::new();
-        let world = all_on_one_disk(&disk, 1).await.unwrap();
+        let world = all_on_one_disk(&disk, 1);
         world.objects.create_bucket(&bucket()).await.unwrap();
         let before = disk.operations();
         let mut told = Told::default();
@@ -195,13 +195,13 @@ async fn a_row_never_names_bytes_that_a_power_cut_has_taken_though_both_are_sync
     };
     for step in 1..=steps {
         let disk = FaultyDisk::new();
-        let world = all_on_one_disk(&disk, 1).await.unwrap();
+        let world = all_on_one_disk(&disk, 1);
         world.objects.create_bucket(&bucket()).await.unwrap();
         disk.cut_power_at(step);
         let mut told = Told::default();
         scenario(&world, &mut told).await;
         for seed in 0..2 {
-            let after = all_on_one_disk(&disk.crash(seed), 2).await.unwrap();
+            let after = all_on_one_disk(&disk.crash(seed), 2);
             let what = format!("power cut at step {step} of {steps}, outcome {seed}");
             check_contents(&after, &told, &what).await;
             after.objects.sweep().unwrap();
