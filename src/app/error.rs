@@ -118,6 +118,20 @@ pub enum StartError {
     /// A data file does not open.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The index of the object store does not open.
+    #[error(
+        "{0}; `mainstay objects rebuild-index` makes the object index anew from the stored files, and keeps the one there is"
+    )]
+    Index(#[source] StoreError),
+    /// There are buckets, and no index that names them.
+    #[error(
+        "{path} is missing, though there are buckets in `objects`: put it back, or run `mainstay objects rebuild-index`, which makes it anew from the stored files",
+        path = path.display()
+    )]
+    NoIndex {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The credentials do not read.
     #[error(transparent)]
     Accounts(#[from] AccountsError),

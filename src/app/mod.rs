@@ -30,6 +30,7 @@ pub mod master;
 pub mod notify;
 pub mod own_errors;
 pub mod pages;
+pub mod rebuild;
 pub mod redis;
 pub mod reload;
 pub mod run;

@@ -10,6 +10,7 @@ use super::console::Shown;
 use super::doors::{self, Doors};
 use super::inherited::Inherited;
 use super::notify::Notifier;
+use super::rebuild::refuse_without_index;
 use super::reload::{Reloader, Source};
 use super::status::Facts;
 use super::{Folder, StartError, admin, backups, console, control, mail, master, redis};
@@ -32,7 +33,7 @@ use crate::limits::Limits;
 use crate::monitor::{Certificates, Check, Checks, SettingViews, SitesSeen, Upstreams};
 use crate::objects::Objects;
 use crate::s3::S3Door;
-use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store};
+use crate::store::{ISSUES, OBJECTS, Opening, STATE, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::upstash::Upstash;
 
@@ -273,7 +274,12 @@ impl Services {
 /// [`StartError`].
 pub fn open_services(plan: &Plan, ground: &Ground) -> Result<Services, StartError> {
     let (clock, random) = (Arc::clone(&plan.clock), Arc::clone(&plan.random));
-    let index = Store::open(&OBJECTS, opening(plan, ground.folder.path(), &ground.keyring, "store/objects")?)?;
+    refuse_without_index(plan.disk.as_ref(), ground.folder.path())?;
+    let index = Store::open(&OBJECTS, opening(plan, ground.folder.path(), &ground.keyring, "store/objects")?);
+    let index = index.map_err(|error| match error {
+        StoreError::Corrupt { .. } | StoreError::Engine { .. } => StartError::Index(error),
+        other => other.into(),
+    })?;
     let jobs = Jobs::new(index.clone(), clock, random, plan.supervisor.clone(), &plan.metrics);
     let root = ground.folder.path().join("objects");
     let objects = Objects::open(
@@ -359,7 +365,12 @@ pub fn open_ground(plan: &Plan, folder: Folder) -> Result<Ground, StartError> {
     Ok(Ground { folder, keyring, state, keys, users })
 }
 
-fn opening<'a>(plan: &'a Plan, folder: &'a Path, keyring: &Keyring, key: &str) -> Result<Opening<'a>, StartError> {
+pub(super) fn opening<'a>(
+    plan: &'a Plan,
+    folder: &'a Path,
+    keyring: &Keyring,
+    key: &str,
+) -> Result<Opening<'a>, StartError> {
     Ok(Opening {
         folder,
         key: keyring.key(key)?,

@@ -21,6 +21,7 @@ mod issues;
 mod keys;
 mod mail;
 mod objects;
+mod objects_rebuild;
 mod people;
 mod reload;
 mod serve;
@@ -61,7 +62,7 @@ pub fn main() -> ExitCode {
         Command::Route(RouteCommand::Explain { url, with })
         | Command::Config(ConfigCommand::Check { url: Some(url), with }) => settings::explain(&shell, &url, &with),
         Command::Mail { command, json } => mail::mail(&shell, command.unwrap_or_default(), json),
-        Command::Objects(command) => objects::run(&shell, command),
+        Command::Objects(command) => objects::run(shell, command),
         Command::SetupLink => people::setup_link(shell),
         Command::User(command) => people::user(shell, command),
         Command::Token(TokenCommand::Create { label, scope }) => people::create_token(&shell, label, scope),

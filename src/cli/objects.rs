@@ -59,6 +59,19 @@ pub(super) enum ObjectsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make the index of the object store anew from the stored files, while no server runs
+    ///
+    /// For an `objects.redb` that is lost or damaged. The new one is made from the newest sealed export in `objects/index`, the
+    /// stored files and the master key; the old one stays beside it. Lost with the index are small objects (up to 8 KiB) that
+    /// were stored since that export (see `objects.export_every`), and deletions and changes of tags since may be undone.
+    RebuildIndex {
+        /// Only tell what a new index would hold, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// JSON instead
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What a check came to.
@@ -74,9 +87,10 @@ struct Report {
 }
 
 /// Runs the command.
-pub(super) fn run(shell: &Shell, command: ObjectsCommand) -> anyhow::Result<()> {
+pub(super) fn run(shell: Shell, command: ObjectsCommand) -> anyhow::Result<()> {
     let data = shell.existing_data();
     match command {
+        ObjectsCommand::RebuildIndex { dry_run, json } => super::objects_rebuild::run(shell, dry_run, json),
         ObjectsCommand::Check { read_data, json } => check(&data, read_data, json),
         ObjectsCommand::Scrub { wait, status, json } => scrub(&data, !status, wait, json),
         ObjectsCommand::Sweep { json } => sweep(&data, json),
@@ -140,7 +154,7 @@ fn sweep(data: &Path, as_json: bool) -> anyhow::Result<()> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
+pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
@@ -152,14 +166,14 @@ fn fail_with(damaged: u64) -> anyhow::Result<()> {
 }
 
 /// A line that tells how far something is; shown on a terminal alone, and gone in the end.
-struct Line(bool);
+pub(super) struct Line(bool);
 
 impl Line {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(std::io::stderr().is_terminal())
     }
 
-    fn show(&mut self, text: &str) {
+    pub fn show(&mut self, text: &str) {
         if self.0 {
             // Nobody watches when this fails.
             let _ = write!(std::io::stderr(), "\r\x1b[2K{text}");

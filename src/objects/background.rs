@@ -1,5 +1,5 @@
 //! Work behind the scenes: removing garbage when there is some, sweeping at the start and once a day, what lifecycles end,
-//! and scrubbing.
+//! scrubbing, and exports of the index.
 
 use std::sync::{Arc, Weak};
 
@@ -26,7 +26,7 @@ impl Objects {
         }
     }
 
-    /// Starts the first sweep and the scrub, on threads of low priority, and has the other sweeps come around.
+    /// Starts the first sweep, the scrub and the exports, on threads of low priority, and has the other sweeps come around.
     ///
     /// # Errors
     /// The operating system refuses another thread.
@@ -34,8 +34,12 @@ impl Objects {
         self.0.jobs.every(SWEEP, self.0.config.sweep_every);
         self.0.jobs.every(expire::KIND, self.0.config.lifecycle_every);
         self.start_scrubbing(supervisor)?;
+        self.start_exporting(supervisor)?;
         let this = self.clone();
         supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || {
+            if let Err(error) = this.note_buckets() {
+                tracing::error!(%error, "the files of buckets are not up to date; the next start tries again");
+            }
             if let Err(error) = this.count_usage() {
                 tracing::error!(%error, "what buckets hold could not be counted; the next sweep goes on");
             }

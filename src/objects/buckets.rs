@@ -10,7 +10,7 @@ use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
 use super::usage::UsageRow;
 use crate::base::{Id128, Timestamp};
-use crate::store::{Direction, WriteTx, after_prefix, record};
+use crate::store::{Direction, ReadTx, WriteTx, after_prefix, record};
 
 /// Rows read at once when buckets are listed.
 const PAGE: usize = 1000;
@@ -19,13 +19,17 @@ impl Objects {
     /// Creates a bucket with a key of its own; fine when it is there.
     ///
     /// # Errors
-    /// [`ObjectError::TooManyBuckets`].
+    /// [`ObjectError::TooManyBuckets`]. [`ObjectError::Disk`]: it may be there, but not beside the blobs yet; ask again.
     ///
     /// # Cancel safety
     /// Dropped before its end, the bucket may be there or not.
     pub async fn create_bucket(&self, name: &BucketName) -> Result<Created, ObjectError> {
         match self.bucket(name).await {
-            Ok(_) => return Ok(Created::Already),
+            Ok(_) => {
+                // An answer that was an error may have left the bucket without its file.
+                self.note_bucket_beside(name).await?;
+                return Ok(Created::Already);
+            }
             Err(ObjectError::NoSuchBucket) => {}
             Err(error) => return Err(error),
         }
@@ -61,7 +65,15 @@ impl Objects {
             let this = self.clone();
             blocking(move || Ok(this.0.keys.destroy(id)?)).await?;
         }
-        created
+        let created = created?;
+        self.note_bucket_beside(name).await?;
+        Ok(created)
+    }
+
+    /// As [`Objects::note_bucket`], off the async threads.
+    async fn note_bucket_beside(&self, name: &BucketName) -> Result<(), ObjectError> {
+        let (this, name) = (self.clone(), name.clone());
+        blocking(move || this.note_bucket(&name)).await
     }
 
     /// Looks a bucket up. Cancel safe.
@@ -83,7 +95,7 @@ impl Objects {
         let mut out: Vec<Bucket> = Vec::new();
         loop {
             let after = out.last().map(|bucket| bucket.name.as_str().as_bytes().to_vec());
-            let scan = move |tx: &dyn crate::store::ReadTx| {
+            let scan = move |tx: &dyn ReadTx| {
                 let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 tx.scan(BUCKETS, from, Bound::Unbounded, Direction::Forward, PAGE)
             };
@@ -114,7 +126,7 @@ impl Objects {
     /// Has a bucket keep versions from now on (`keep`), or no more: those it has stay.
     ///
     /// # Errors
-    /// [`ObjectError::NoSuchBucket`].
+    /// [`ObjectError::NoSuchBucket`]. [`ObjectError::Disk`]: it may be as asked, but not beside the blobs yet; ask again.
     ///
     /// # Cancel safety
     /// Dropped before its end, the bucket may be as it was or as asked.
@@ -125,7 +137,7 @@ impl Objects {
             bucket.versioning = if keep { Versioning::Enabled } else { Versioning::Suspended };
             Ok(tx.put(BUCKETS, &key, &record::encode(&bucket))?)
         };
-        self.0.store.write(change).await
+        self.write_and_forget(name, change).await
     }
 
     /// Deletes a bucket without objects and versions, and destroys its key. Uploads in progress go with it.
@@ -151,8 +163,18 @@ impl Objects {
             tx.delete(BUCKETS, &key)?;
             tx.delete(SETTINGS, bucket.id.as_bytes())?;
             tx.delete(USAGE, bucket.id.as_bytes())?;
-            this.discard(tx, &[Garbage::Bucket(bucket.id)])
+            this.discard(tx, &[Garbage::Bucket(bucket.id)])?;
+            Ok(bucket.id)
         };
-        self.write_and_forget(name, delete).await
+        let id = self.write_and_forget(name, delete).await?;
+        let this = self.clone();
+        blocking(move || this.note_gone(id)).await
     }
+}
+
+/// A page of the names of buckets behind `after`.
+pub(super) fn names_after(tx: &dyn ReadTx, after: &[u8]) -> Result<Vec<BucketName>, ObjectError> {
+    let rows = tx.scan(BUCKETS, Bound::Excluded(after), Bound::Unbounded, Direction::Forward, PAGE)?;
+    let name = |key: &[u8]| std::str::from_utf8(key).ok().and_then(|name| name.parse().ok());
+    rows.iter().map(|(key, _)| name(key).ok_or_else(|| malformed_key(BUCKETS))).collect()
 }

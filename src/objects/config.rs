@@ -26,6 +26,12 @@ crate::settings! {
         /// How long files that a sweep has put aside, since nothing refers to them, are kept in `objects/quarantine` before
         /// they are removed; `0s` keeps them until somebody takes them away.
         pub quarantine: Span = Span::secs(0),
+        /// How often the index is exported into `objects/index`, sealed; `0s` for never.
+        ///
+        /// What `mainstay objects rebuild-index` makes a lost index anew from, with the stored files: small objects (up to
+        /// 8 KiB) and deletions since the last export are what the loss costs. The two newest exports stay. An index so
+        /// large that this would keep the disk busy is exported less often.
+        pub export_every: Span = Span::hours(1),
         /// How often every stored byte is read and verified, from the beginning of one pass to that of the next; `0s` only
         /// when it is asked for (`mainstay objects scrub`).
         ///

@@ -5,12 +5,14 @@
 //! done again: a file that is gone is fine, a row that is gone too.
 
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::damage;
 use super::error::ObjectError;
 use super::index::{BLOBS, GARBAGE, MANIFESTS, ManifestRow, PARTS, UPLOADS, decode, parse_upload_key, part_key};
+use super::joined::forget_joined;
 use super::service::Objects;
 use super::uploads::scan_parts;
 use crate::base::{Id128, Timestamp};
@@ -51,7 +53,7 @@ impl Garbage {
     }
 
     /// Key of its row: what kind it is, and its id.
-    fn key(self) -> [u8; 17] {
+    pub(super) fn key(self) -> [u8; 17] {
         let (kind, id) = match self {
             Self::Blob(id) => (0, id),
             Self::Manifest(id) => (1, id),
@@ -77,6 +79,9 @@ pub(super) enum Collected {
 impl Objects {
     /// Has `garbage` removed once the transaction is committed.
     pub(super) fn discard(&self, tx: &mut dyn WriteTx, garbage: &[Garbage]) -> Result<(), ObjectError> {
+        if self.0.keep_files.load(Ordering::Relaxed) {
+            return garbage.iter().try_for_each(|garbage| forget(tx, *garbage));
+        }
         for garbage in garbage {
             if let Some(id) = garbage.bytes() {
                 damage::forget(tx, id)?;
@@ -130,13 +135,13 @@ impl Objects {
             Garbage::Upload(id) => while self.remove_parts(id, Blobs::Remove)? {},
             Garbage::Bucket(id) => {
                 while self.remove_uploads(id)? {}
-                self.0.keys.destroy(id)?;
+                self.destroy_bucket(id)?;
             }
         }
         Ok(Collected::Gone)
     }
 
-    fn remove_blob(&self, id: Id128) -> Result<(), ObjectError> {
+    pub(super) fn remove_blob(&self, id: Id128) -> Result<(), ObjectError> {
         let freed = self.0.blobs.remove(id)?;
         self.0.metrics.used.add(-(freed as i64));
         Ok(())
@@ -149,7 +154,9 @@ impl Objects {
                 let from = Bound::Included(content.as_bytes().as_slice());
                 tx.scan(MANIFESTS, from, end.as_ref().map(Vec::as_slice), Direction::Forward, 1)
             });
-            let Some((at, value)) = rows.map_err(ObjectError::Store)?.into_iter().next() else { return Ok(()) };
+            let Some((at, value)) = rows.map_err(ObjectError::Store)?.into_iter().next() else {
+                return self.remove_joined(content);
+            };
             let parts = decode::<ManifestRow>(MANIFESTS, &value)?.parts;
             for part in &parts {
                 self.remove_blob(part.blob)?;
@@ -203,6 +210,22 @@ impl Objects {
             Ok(!garbage.is_empty())
         })
     }
+}
+
+/// Removes the rows that lead to bytes, and leaves the bytes: for an index that is being made anew, whose judgement of what
+/// nobody needs any more is no more than the best guess.
+fn forget(tx: &mut dyn WriteTx, garbage: Garbage) -> Result<(), ObjectError> {
+    let Garbage::Manifest(content) = garbage else { return Ok(()) };
+    let end = after_prefix(content.as_bytes());
+    let (from, to) = (Bound::Included(content.as_bytes().as_slice()), end.as_ref().map(Vec::as_slice));
+    // An object has at most 10,000 parts, 256 in a row.
+    for (at, value) in tx.scan(MANIFESTS, from, to, Direction::Forward, usize::MAX)? {
+        for part in decode::<ManifestRow>(MANIFESTS, &value)?.parts {
+            tx.delete(BLOBS, part.blob.as_bytes())?;
+        }
+        tx.delete(MANIFESTS, &at)?;
+    }
+    forget_joined(tx, content)
 }
 
 /// Whether an upload's blobs go with their rows.

@@ -13,6 +13,7 @@
 //! | `objects.nulls` | bucket id ‖ object key | sequence (8) of the key's `null` version, while it is in `objects.versions` |
 //! | `objects.inline` | content id | a whole small blob (see [`super::blob`]), not a record |
 //! | `objects.manifests` | content id ‖ offset of the first part (8) | [`ManifestRow`]: parts of a multipart object |
+//! | `objects.joined` | content id | blob id (16) of the blob that tells which parts a multipart object has (`joined.rs`) |
 //! | `objects.blobs` | blob id | [`BlobRow`]: every blob file something refers to |
 //! | `objects.uploads` | bucket id ‖ object key, escaped ‖ 00 01 ‖ upload id | [`UploadRow`] |
 //! | `objects.parts` | upload id ‖ part number (2) | [`PartRow`] |
@@ -49,6 +50,7 @@ pub(super) const VERSIONS: Table = Table::new("objects.versions");
 pub(super) const NULLS: Table = Table::new("objects.nulls");
 pub(super) const INLINE: Table = Table::new("objects.inline");
 pub(super) const MANIFESTS: Table = Table::new("objects.manifests");
+pub(super) const JOINED: Table = Table::new("objects.joined");
 pub(super) const BLOBS: Table = Table::new("objects.blobs");
 pub(super) const UPLOADS: Table = Table::new("objects.uploads");
 pub(super) const PARTS: Table = Table::new("objects.parts");

@@ -1,12 +1,13 @@
 //! Keys of buckets: master key -> bucket key -> data key of each blob.
 //!
 //! A bucket's key is 32 random bytes, wrapped by the keyring for the context `objects/bucket/<id>`, and kept twice: in
-//! the bucket's row, and beside the blobs as `keys/<bucket id>`, so that blobs and the master key are enough to
-//! read everything without the index.
+//! the bucket's row (with a copy in the bucket's own file, `bucket_files.rs`), and beside the blobs as `keys/<bucket id>`, so
+//! that blobs and the master key are enough to read everything without the index. Exports of the index leave keys out.
 //!
-//! Deleting a bucket destroys both, and with them every blob of it that still lies anywhere, also in copies of the blob
+//! Deleting a bucket destroys all of them, and with them every blob of it that still lies anywhere, also in copies of the blob
 //! files. Deleting an object removes its row and its file, with the wrapped data key in its header. Honest limits: freed
-//! blocks of the disk and pages of the index keep bytes until they are used again, and a backup holds what it holds; its
+//! blocks of the disk and pages of the index keep bytes until they are used again; the bytes of a small object, which lie in the
+//! index, stay in its two newest exports until these are replaced; and a backup holds what it holds; its
 //! bucket keys are out of reach only with that backup's own expiry.
 
 use std::collections::HashMap;
@@ -91,8 +92,13 @@ impl BucketKeys {
 
     /// The key of the bucket `id` from beside the blobs; `None` when there is none. Blocks.
     pub fn beside_blobs(&self, id: Id128) -> Result<Option<BucketKey>, ObjectError> {
-        let Some(wrapped) = disk::read_file(self.disk.as_ref(), &self.path(id), FILE_MAX)? else { return Ok(None) };
+        let Some(wrapped) = self.wrapped(id)? else { return Ok(None) };
         Ok(Some(unwrap(&self.keyring, id, &wrapped)?))
+    }
+
+    /// The key of the bucket `id` from beside the blobs, wrapped; `None` when there is none. Blocks.
+    pub fn wrapped(&self, id: Id128) -> std::io::Result<Option<Vec<u8>>> {
+        disk::read_file(self.disk.as_ref(), &self.path(id), FILE_MAX)
     }
 
     /// Every key beside the blobs, wrapped, in the order of the buckets' ids. Blocks.

@@ -29,6 +29,8 @@ pub(super) struct ObjectMetrics {
     pub orphans: Gauge,
     /// Blob files a sweep has put aside since the start.
     pub quarantined: Counter,
+    /// When the last export of the index was made, seconds since the Unix epoch; 0 without one.
+    pub exported: Gauge,
 }
 
 impl ObjectMetrics {
@@ -58,6 +60,11 @@ impl ObjectMetrics {
                 &[],
             ),
             quarantined: counter("mainstay_objects_quarantined_total", "Blob files a sweep has put aside."),
+            exported: metrics.gauge(
+                "mainstay_objects_export_timestamp_seconds",
+                "When the last sealed export of the object index was made.",
+                &[],
+            ),
         }
     }
 }

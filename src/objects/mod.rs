@@ -11,6 +11,8 @@
 //! In its folder:
 //! - `blobs/ab/<id>`: bodies, sealed, under random names ([`blob`] has the format); `<id>.tmp` while they grow;
 //! - `keys/<bucket id>`: the buckets' keys, wrapped by the keyring;
+//! - `buckets/<bucket id>`: what each bucket is and has set, sealed (`bucket_files.rs`);
+//! - `index/export-<number>`: the index, sealed, as of an hour ago or less ([`export`]);
 //! - `quarantine/<id>`: blobs that nothing refers to any more, put aside by a sweep for the operator to look at.
 //!
 //! Names, metadata and bodies of up to 8 KiB are in the index ([`index`] has tables, keys and rows).
@@ -21,7 +23,8 @@
 //! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
 //! looking whether all is there `check.rs` and, behind the scenes, `scrub.rs` and `damage.rs`, what is set for a bucket `settings.rs`,
 //! what files it takes `file_rules.rs` and `sniff.rs`,
-//! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`.
+//! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`. An index that is lost is made
+//! anew by [`rebuild`].
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
@@ -29,6 +32,7 @@ mod background;
 pub mod backup;
 mod blob;
 pub mod body;
+mod bucket_files;
 mod buckets;
 pub mod check;
 pub mod config;
@@ -37,6 +41,7 @@ pub mod damage;
 pub mod details;
 pub mod error;
 mod expire;
+mod export;
 pub mod file_rules;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
@@ -44,6 +49,7 @@ mod garbage;
 mod get;
 mod guards;
 mod index;
+mod joined;
 mod keys;
 pub mod lifecycle;
 mod list;
@@ -56,6 +62,7 @@ pub mod policy;
 pub mod public;
 mod put;
 mod reader;
+pub mod rebuild;
 mod receive;
 pub mod scrub;
 pub mod service;

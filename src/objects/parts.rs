@@ -1,8 +1,9 @@
 //! Multipart uploads: storing parts and joining them.
 //!
-//! Each part is a blob of its own. Completing commits an index row and a list of parts; no byte is copied.
+//! Each part is a blob of its own. Completing writes down which of them there are (`joined.rs`), then commits an index row and
+//! a list of parts; no byte is copied.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -16,6 +17,7 @@ use super::index::{
     BLOBS, BlobRow, CURRENT, Content, MANIFEST_PARTS, MANIFESTS, ManifestRow, ObjectRow, PARTS, PartRef, PartRow,
     UPLOADS, UploadRow, VersionTag, manifest_key, object_key, part_key, row, upload_key,
 };
+use super::joined::put_joined;
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, PART_NUMBER_MAX, PartNumber, UploadId};
 use super::receive::Placing;
@@ -61,6 +63,9 @@ impl Objects {
             part: Some((upload.0, number.value())),
             metadata,
         };
+        // Into the blob's end it goes as one that came in the trailer.
+        let late = expect.late_checksum.clone().or_else(|| checksum.clone().map(|sum| Arc::new(OnceLock::from(sum))));
+        let expect = PutExpect { late_checksum: late, ..expect };
         let received = self.receive(&bucket, record, &expect, Placing::File, body).await?;
         let part = PartRow {
             blob: received.blob,
@@ -214,13 +219,15 @@ impl Objects {
             metadata,
             version: VersionTag::UNVERSIONED,
         };
+        let noted = self.note_joined(bucket, key, upload, &object, &joined.manifest).await?;
         let upload_at = upload_key(bucket.id, key.as_str(), upload);
-        let (this, open, key) = (self.clone(), Arc::clone(bucket), key.clone());
+        let (this, open, key, blob) = (self.clone(), Arc::clone(bucket), key.clone(), noted.blob);
         let committed = self.0.store.write(move |tx| {
             let bucket = open.check(tx)?;
             if upload_row(tx, &open, &upload_at)?.revision != row.revision {
                 return Ok(None);
             }
+            put_joined(tx, upload, blob, bucket.id)?;
             let object = this.install(tx, &bucket, &key, object.clone(), condition)?;
             for (key, value) in &joined.manifest {
                 tx.put(MANIFESTS, key, value)?;
@@ -233,7 +240,12 @@ impl Objects {
             this.discard(tx, &garbage.chain([Garbage::PartRows(upload)]).collect::<Vec<_>>())?;
             Ok::<_, ObjectError>(Some(object.info()))
         });
-        committed.await
+        let committed = committed.await;
+        // After an unknown outcome the object may be there, and needs its list of parts.
+        if !matches!(committed, Ok(Some(_)) | Err(ObjectError::Store(StoreError::Unknown { .. }))) {
+            self.take_back_joined(noted).await;
+        }
+        committed
     }
 }
 

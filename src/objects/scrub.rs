@@ -132,13 +132,13 @@ pub(super) struct Bell {
 
 impl Bell {
     /// Ends the wait under way, or the next one.
-    fn ring(&self) {
+    pub fn ring(&self) {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.heard.notify_all();
     }
 
     /// Waits until it rings. Blocks.
-    fn wait(&self, at_most: Duration) {
+    pub fn wait(&self, at_most: Duration) {
         let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.heard.wait_timeout_while(rung, at_most, |rung| !*rung);
         *waited.unwrap_or_else(PoisonError::into_inner).0 = false;

@@ -1,11 +1,14 @@
 //! The service: what it is made of, and how its parts are opened.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use super::blob::{BlobFolder, Fault, OpenFault};
+use super::bucket_files::BucketFiles;
 use super::config::ObjectsConfig;
 use super::error::ObjectError;
+use super::export::{Exports, Kept};
 use super::guards::InUse;
 use super::index::{BUCKETS, BucketRow, row};
 use super::keys::{BucketKeys, OpenBucket};
@@ -35,6 +38,13 @@ pub(super) struct Inner {
     pub metrics: ObjectMetrics,
     pub blobs: BlobFolder,
     pub keys: BucketKeys,
+    pub bucket_files: BucketFiles,
+    /// Sealed exports of the index.
+    pub exports: Exports,
+    /// What is known of the last export, and what wakes the thread that makes them.
+    pub export_kept: Kept,
+    /// Set while an index is made anew: what is let go of stays on disk, for a sweep to put aside.
+    pub keep_files: AtomicBool,
     pub room: Room,
     /// Blobs being written, until their index row is committed.
     pub writing: InUse,
@@ -73,7 +83,10 @@ impl Objects {
         let quarantine = root.join("quarantine");
         disk.create_dir(&quarantine)?;
         let blobs = BlobFolder::open(Arc::clone(&disk), root.join("blobs"))?;
-        let keys = BucketKeys::open(Arc::clone(&disk), root.join("keys"), keyring)?;
+        let keys = BucketKeys::open(Arc::clone(&disk), root.join("keys"), Arc::clone(&keyring))?;
+        let beside = (Arc::clone(&disk), Arc::clone(&keyring), Arc::clone(&random));
+        let bucket_files = BucketFiles::open(beside.0, root.join("buckets"), beside.1, beside.2)?;
+        let exports = Exports::open(Arc::clone(&disk), root.join("index"), keyring, Arc::clone(&random))?;
         disk.sync_dir(&root)?;
         disk.sync_dir(crate::base::disk::parent(&root))?;
         let room = Room::new(disk, root, Arc::clone(&clock), &config);
@@ -87,6 +100,10 @@ impl Objects {
             metrics: ObjectMetrics::new(metrics),
             blobs,
             keys,
+            bucket_files,
+            exports,
+            export_kept: Kept::default(),
+            keep_files: AtomicBool::new(false),
             room,
             writing: InUse::default(),
             reading: InUse::default(),
@@ -126,8 +143,8 @@ impl Objects {
         Ok(self.0.keys.learn(name, &found, settings, moment)?)
     }
 
-    /// Commits `op` and lets go of the open bucket called `name`, both also when the caller goes away in between: what is
-    /// in memory would not be what is stored.
+    /// Commits `op`, lets go of the open bucket called `name`, and has its file say what is committed, all also when the
+    /// caller goes away in between: what is in memory would not be what is stored.
     pub(super) async fn write_and_forget<T: Send + 'static>(
         &self,
         name: &BucketName,
@@ -137,7 +154,9 @@ impl Objects {
         blocking(move || {
             let written = this.0.store.write_blocking(op);
             this.0.keys.forget(&name);
-            written
+            let answer = written?;
+            this.note_bucket(&name)?;
+            Ok(answer)
         })
         .await
     }

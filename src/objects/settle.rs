@@ -13,8 +13,8 @@ use std::ops::Bound;
 use super::blob::{BlobFolder, describe_head};
 use super::error::ObjectError;
 use super::index::{
-    BLOBS, BUCKETS, BlobRow, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, NULLS, ObjectRow, PARTS,
-    PartRow, SETTINGS, UPLOADS, USAGE, VERSIONS, VersionRow, decode, number_after_id, parse_upload_key,
+    BLOBS, BUCKETS, BlobRow, BucketRow, CURRENT, Content, INLINE, JOINED, MANIFESTS, ManifestRow, NULLS, ObjectRow,
+    PARTS, PartRow, SETTINGS, UPLOADS, USAGE, VERSIONS, VersionRow, decode, number_after_id, parse_upload_key,
     parse_version_key,
 };
 use super::keys::BucketKeys;
@@ -74,6 +74,7 @@ pub(super) fn settle(
     job.objects(VERSIONS)?;
     job.nulls()?;
     job.uploads()?;
+    job.joined()?;
     job.bodies()?;
     job.blobs(blobs, keys)?;
     Ok(job.settled)
@@ -239,6 +240,16 @@ impl Job<'_> {
             Ok(Change::Keep)
         })?;
         refer_to(self.store, &found)
+    }
+
+    /// Keeps the blobs that tell which parts an object has.
+    fn joined(&mut self) -> Result<(), ObjectError> {
+        let used = &mut self.used;
+        walk(self.store, JOINED, &mut |_, (key, value)| {
+            let there = id_in(&key).is_some_and(|id| used.contains(&id));
+            used.extend(id_in(&value).filter(|_| there));
+            Ok(if there { Change::Keep } else { Change::Remove })
+        })
     }
 
     /// Removes bodies and lists of parts that no object has any more.

@@ -66,6 +66,14 @@ pub const STATE: DataFile =
 pub const OBJECTS: DataFile =
     DataFile { name: "objects.redb", thread: "store-objects", format: "mainstay objects", steps: steps::OBJECTS };
 
+/// The same file while it is made anew beside the old one.
+pub const OBJECTS_REBUILT: DataFile = DataFile {
+    name: "objects.redb.rebuilt",
+    thread: "store-objects",
+    format: "mainstay objects",
+    steps: steps::OBJECTS,
+};
+
 /// Captured errors, their issues, and the jobs that digest them.
 pub const ISSUES: DataFile =
     DataFile { name: "issues.redb", thread: "store-issues", format: "mainstay issues", steps: steps::ISSUES };

@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::block_on::block_on;
 pub use self::engine::{Decision, Engine, Pause, Snapshot, StoreHealth, WriteOp};
 pub use self::error::StoreError;
-pub use self::migrate::{DataFile, ISSUES, OBJECTS, STATE};
+pub use self::migrate::{DataFile, ISSUES, OBJECTS, OBJECTS_REBUILT, STATE};
 pub use self::prerequisite::{Fulfilment, Prerequisite, prerequisite};
 pub use self::record::{Record, RecordError};
 pub use self::redb_engine::{Opening, StoreConfig};

@@ -19,7 +19,7 @@ fn streams(world: &World) -> Vec<(crate::base::Id128, Vec<u8>)> {
     ids.into_iter().map(stream).collect()
 }
 
-fn same_keyring(disk: &FaultyDisk) -> Arc<Keyring> {
+pub(super) fn same_keyring(disk: &FaultyDisk) -> Arc<Keyring> {
     let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "test" };
     let random = Arc::new(crate::base::SystemRandom);
     Arc::new(Keyring::open(Arc::new(disk.clone()), random, Path::new("/data"), master, false).unwrap())

@@ -10,6 +10,7 @@ mod memory;
 mod multipart;
 mod objects;
 mod quota;
+mod rebuilding;
 mod scrubbing;
 mod sweeping;
 mod versions;

@@ -42,7 +42,7 @@ async fn parts_join_into_one_object_with_a_tag_of_tags() {
     assert_eq!(complete(&world, upload, &[&first, &second]).await.unwrap(), info, "asked again");
 
     world.collect_garbage().await;
-    assert_eq!(world.files().len(), 2);
+    assert_eq!(world.files().len(), 3, "two parts, and which they are");
     let whole = [one, two.clone()].concat();
     assert!(world.read("k").await.unwrap() == whole);
     let seam = RangeSpec::FromTo(PART as u64 - 5, PART as u64 + 4);

@@ -1,0 +1,179 @@
+//! What blobs say that the export does not name.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Job, NAMED, why};
+use crate::base::Id128;
+use crate::objects::blob::{BlobFolder, Footer, Named, OpenFault, Record, describe};
+use crate::objects::error::ObjectError;
+use crate::objects::garbage::Garbage;
+use crate::objects::index::{BLOBS, GARBAGE, ORPHANS, part_key, versions_of};
+use crate::objects::joined;
+use crate::objects::types::{Checksum, Metadata};
+use crate::store::{Row, StoreError, Table, WriteTx, record};
+
+/// Objects found, by bucket and key, then by time. Empty but during a rebuild.
+pub(super) const FOUND: Table = Table::new("objects.found");
+
+/// Parts found, by upload and number, then by time. Empty but during a rebuild.
+pub(super) const FOUND_PARTS: Table = Table::new("objects.found_parts");
+
+/// Blobs looked at in one step.
+const PAGE: usize = 256;
+
+/// How long before its commit an upload may have been whole, at most: what is not in the export and older than this was not
+/// on its way when the export was made.
+const ON_ITS_WAY: u64 = 10 * 60 * 1000;
+
+/// A blob that is an object, or tells the parts of one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FoundRow {
+    pub bucket: Id128,
+    pub key: String,
+    pub blob: Id128,
+    /// The upload whose parts it tells.
+    pub joined: Option<Id128>,
+    pub size: u64,
+    pub md5: [u8; 16],
+    pub finished: u64,
+    pub metadata: Metadata,
+}
+
+/// A blob that is a part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FoundPart {
+    pub bucket: Id128,
+    pub key: String,
+    pub blob: Id128,
+    pub upload: Id128,
+    pub number: u16,
+    pub size: u64,
+    pub md5: [u8; 16],
+    pub finished: u64,
+    pub checksum: Option<Checksum>,
+    pub metadata: Metadata,
+}
+
+impl record::Record for FoundRow {
+    const VERSION: u8 = 1;
+}
+
+impl record::Record for FoundPart {
+    const VERSION: u8 = 1;
+}
+
+impl Job<'_> {
+    /// Looks through all blob files: notes what the index names and is not there, and what is there and not in the index.
+    pub(super) fn scan(&mut self) -> Result<(), ObjectError> {
+        let folder = self.objects.0.blobs.clone();
+        let mut seen = 0;
+        for (first, inner) in (0..=u8::MAX).zip(folder.inner()) {
+            let mut there = HashSet::new();
+            for entry in folder.disk().list(&inner)? {
+                if let Named::Blob(id) = BlobFolder::identify(&entry) {
+                    there.insert(id);
+                }
+            }
+            seen += there.len() as u64;
+            let mut after = Vec::new();
+            loop {
+                let rows = self.page(BLOBS, &[first], &after)?;
+                let Some((last, _)) = rows.last() else { break };
+                after.clone_from(last);
+                for id in rows.iter().filter_map(|(key, _)| key.first_chunk::<16>()) {
+                    let id = Id128::from_bytes(*id);
+                    if !there.remove(&id) {
+                        self.missing.insert(id);
+                    }
+                }
+            }
+            let mut unknown: Vec<Id128> = there.into_iter().collect();
+            unknown.sort_unstable();
+            for page in unknown.chunks(PAGE) {
+                self.look_at(page)?;
+            }
+            (self.show)("stored files", seen);
+        }
+        Ok(())
+    }
+
+    /// Notes what the blobs `ids` say, which no row names.
+    fn look_at(&mut self, ids: &[Id128]) -> Result<(), ObjectError> {
+        let let_go: Vec<[u8; 17]> = ids.iter().map(|id| Garbage::Blob(*id).key()).collect();
+        let let_go: Vec<&[u8]> = let_go.iter().map(<[u8; 17]>::as_slice).collect();
+        let keys: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
+        let (let_go, orphans) = self
+            .store
+            .read_blocking(|tx| Ok::<_, StoreError>((tx.get_many(GARBAGE, &let_go)?, tx.get_many(ORPHANS, &keys)?)))
+            .map_err(ObjectError::Store)?;
+        let (mut found, mut parts) = (Vec::new(), Vec::new());
+        for ((id, let_go), orphan) in ids.iter().zip(let_go).zip(orphans) {
+            if let_go.is_some() || orphan.is_some() {
+                self.rebuilt.left += 1;
+                continue;
+            }
+            let (mut bucket, known) = (None, &self.known);
+            let described = describe(&self.objects.0.blobs, *id, |named| {
+                bucket = Some(named);
+                known.get(&named).map(|known| known.key.clone())
+            });
+            match (described, bucket) {
+                (Ok((record, footer)), Some(bucket)) => self.take(*id, bucket, record, footer, &mut found, &mut parts),
+                (Err(OpenFault::Corrupt(_)), Some(bucket)) if !self.known.contains_key(&bucket) => {
+                    self.rebuilt.without_key += 1;
+                }
+                (Err(fault), _) if self.rebuilt.unreadable.len() < NAMED => {
+                    self.rebuilt.unreadable.push(format!("{id}: {}", why(&fault)));
+                }
+                _ => self.rebuilt.unreadable_more += 1,
+            }
+        }
+        let put = move |tx: &mut dyn WriteTx| {
+            found.iter().try_for_each(|(key, value)| tx.put(FOUND, key, value))?;
+            parts.iter().try_for_each(|(key, value)| tx.put(FOUND_PARTS, key, value))
+        };
+        self.store.write_blocking(put).map_err(ObjectError::Store)
+    }
+
+    fn take(
+        &mut self,
+        blob: Id128,
+        bucket: Id128,
+        record: Record,
+        footer: Footer,
+        found: &mut Vec<Row>,
+        parts: &mut Vec<Row>,
+    ) {
+        let Footer { size, md5, finished, checksum } = footer;
+        if self.since.is_some_and(|since| finished.saturating_add(ON_ITS_WAY) < since.millis()) {
+            self.rebuilt.left += 1;
+            return;
+        }
+        let Record { bucket: name, key, part, mut metadata } = record;
+        if self.known.get(&bucket).is_some_and(|known| known.name.is_none()) {
+            let named = self.unnamed.entry(bucket).or_insert((name, finished));
+            named.1 = named.1.min(finished);
+        }
+        match part {
+            Some((upload, number)) if number != joined::NUMBER => {
+                metadata.checksum = None;
+                let mut at = part_key(upload, number);
+                at.extend_from_slice(&finished.to_be_bytes());
+                at.extend_from_slice(blob.as_bytes());
+                let row = FoundPart { bucket, key, blob, upload, number, size, md5, finished, checksum, metadata };
+                parts.push((at, record::encode(&row)));
+            }
+            part => {
+                metadata.checksum = checksum.or(metadata.checksum);
+                let mut at = versions_of(bucket, &key);
+                at.extend_from_slice(&finished.to_be_bytes());
+                at.extend_from_slice(blob.as_bytes());
+                let joined = part.map(|(upload, _)| upload);
+                found
+                    .push((at, record::encode(&FoundRow { bucket, key, blob, joined, size, md5, finished, metadata })));
+            }
+        }
+    }
+}
