@@ -25,6 +25,7 @@ const ELSEWHERE = [
   [/^mainstay certs renew/m, 'certificates.test.mjs'],
   [/^mainstay ca /m, 'internal-ca.test.mjs'],
   [/^mainstay analytics \S/m, 'analytics.test.mjs'],
+  [/^mainstay objects rebuild-index/m, 'rebuild.test.mjs'],
 ];
 
 /** The blocks of `chapter` in these languages. */

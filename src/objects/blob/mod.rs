@@ -31,8 +31,9 @@
 //! object needs neither record nor footer, since the index has it all; rebuilding the index from blobs needs both: the
 //! newest footer wins a key, and a file whose footer does not open is an upload that never ended.
 //!
-//! What rebuilding cannot know from blobs alone, and takes from the newest export of the index: objects within the index
-//! itself, deletions, which parts a completed upload chose.
+//! Which parts a completed upload chose, a blob of their own tells: a part with the number 0 ([`super::joined`]). What
+//! rebuilding cannot know from blobs alone, and takes from the newest export of the index: objects within the index itself,
+//! deletions, tags set later, the ids of versions where some were deleted.
 //!
 //! Start reading at `seal.rs`, then `open.rs`; `file.rs` puts both on disk.
 
