@@ -287,7 +287,7 @@ async fn a_bucket_acknowledged_has_its_key_after_a_power_cut() {
         let other: BucketName = "other".parse().unwrap();
         let made = world.objects.create_bucket(&other).await;
         let after = world.restarted(world.disk.crash(step));
-        match (made, after.objects.bucket(&other).await) {
+        match (&made, after.objects.bucket(&other).await) {
             // Without an answer it may be there, or not.
             (_, Ok(_)) => {
                 let id = after.objects.open_bucket(&other).await.unwrap().id;

@@ -16,7 +16,7 @@ const LARGE: usize = 9_000;
 fn rebuilt(world: &World) -> (World, Rebuilt) {
     let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
     let (store, random) = (memory_store(), Arc::new(SystemRandom));
-    let keyring = super::backups::same_keyring(&world.disk);
+    let keyring = backups::same_keyring(&world.disk);
     let loaded = load(&disk, Path::new(ROOT), keyring, random, (&OBJECTS_REBUILT, &store)).unwrap();
     let after = World::on(world.disk.clone(), store, world.clock.clone(), ObjectsConfig::default());
     let rebuilt = finish(&after.objects, loaded, Beside::Mend, &mut |_, _| {}).unwrap();
@@ -44,7 +44,7 @@ impl World {
             user: vec![("seen".to_owned(), name.to_owned())],
             ..Metadata::default()
         };
-        let bucket = super::rebuilding::name(bucket);
+        let bucket = rebuilding::name(bucket);
         let stored = self.objects.put(&bucket, &key(name), metadata, PutExpect::default(), body(bytes)).await.unwrap();
         self.later().await;
         stored
@@ -52,11 +52,11 @@ impl World {
 
     async fn begin_in(&self, bucket: &str, name: &str) -> UploadId {
         let metadata = Metadata { content_type: Some("video/mp4".to_owned()), ..Metadata::default() };
-        self.objects.create_upload(&super::rebuilding::name(bucket), &key(name), metadata).await.unwrap()
+        self.objects.create_upload(&rebuilding::name(bucket), &key(name), metadata).await.unwrap()
     }
 
     async fn part_in(&self, bucket: &str, name: &str, upload: UploadId, at: u64, bytes: &[u8]) -> PartInfo {
-        let (bucket, key, body) = (super::rebuilding::name(bucket), key(name), body(bytes));
+        let (bucket, key, body) = (rebuilding::name(bucket), key(name), body(bytes));
         let checksum = Checksum { algorithm: "CRC32".to_owned(), value: format!("{at}") };
         let put = self.objects.put_part(&bucket, &key, upload, number(at), PutExpect::default(), Some(checksum), body);
         let part = put.await.unwrap();
@@ -73,13 +73,13 @@ impl World {
         let first = self.part_in(bucket, name, upload, 1, &bytes(seed, large)).await;
         let second = self.part_in(bucket, name, upload, 2, &bytes(seed, 70_000)).await;
         let chosen = [first, second].map(|part| PartChoice { number: part.number, etag: part.etag }).to_vec();
-        let (bucket, key) = (super::rebuilding::name(bucket), key(name));
+        let (bucket, key) = (rebuilding::name(bucket), key(name));
         self.objects.complete_upload(&bucket, &key, upload, chosen, None, Condition::Any).await.unwrap();
         self.later().await;
     }
 
     async fn delete_in(&self, bucket: &str, name: &str) {
-        self.objects.delete(&super::rebuilding::name(bucket), &key(name), Condition::Any).await.unwrap();
+        self.objects.delete(&rebuilding::name(bucket), &key(name), Condition::Any).await.unwrap();
         self.later().await;
     }
 
