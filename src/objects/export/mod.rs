@@ -35,6 +35,8 @@
 //!
 //! Start reading at `write.rs`, then `read.rs`; `keep.rs` says when.
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) mod fuzz;
 mod keep;
 mod read;
 mod rows;

@@ -4,6 +4,7 @@ mod backups;
 mod checking;
 mod crash;
 mod expiring;
+mod exporting;
 mod files;
 mod integrity;
 mod memory;
