@@ -26,7 +26,7 @@ pub(in crate::objects) fn export(bytes: &[u8]) {
     let Ok(exports) = Exports::open(shared, folder, Arc::new(keyring), random) else { return };
     let foreign = Export { number: 9, path: exports.path(9), bytes: bytes.len() as u64 };
     if disk::replace_file(&disk, &foreign.path, bytes).is_ok() {
-        drop(exports.read(&foreign).map(ExportReader::is_whole));
+        drop(exports.read(&foreign).map(ExportReader::reads_whole));
         drop(disk.remove_file(&foreign.path));
     }
 
@@ -45,7 +45,7 @@ pub(in crate::objects) fn export(bytes: &[u8]) {
     let place = u64::from(u32::from_be_bytes(*place)) % export.bytes;
     let mask = mask.first().copied().unwrap_or_default();
     if disk.flip(&export.path, place, mask).is_ok() {
-        let whole = exports.read(&export).is_ok_and(ExportReader::is_whole);
+        let whole = exports.read(&export).is_ok_and(ExportReader::reads_whole);
         assert_eq!(whole, mask == 0, "an export changed at {place} by {mask}");
     }
 }

@@ -46,6 +46,7 @@ impl ExportReader {
     }
 
     /// The next piece of the index, `Some(None)` for one that is damaged; `None` behind the last.
+    #[expect(clippy::option_option, reason = "as `store::recover` takes pieces")]
     pub fn next_piece(&mut self) -> Option<Option<Vec<u8>>> {
         if self.at >= self.end {
             return None;
@@ -71,7 +72,7 @@ impl ExportReader {
     }
 
     /// Whether all of it is there. Reads it to its end.
-    pub fn is_whole(mut self) -> bool {
+    pub fn reads_whole(mut self) -> bool {
         let mut any = false;
         while let Some(piece) = self.next_piece() {
             if piece.is_none() {

@@ -68,7 +68,8 @@ impl Exports {
         out.file.sync_data()?;
         let bytes = out.at;
         drop(out);
-        let whole = ExportReader::open(self.disk.as_ref(), temporary, &self.keyring).is_ok_and(ExportReader::is_whole);
+        let whole =
+            ExportReader::open(self.disk.as_ref(), temporary, &self.keyring).is_ok_and(ExportReader::reads_whole);
         if !whole {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the export just written does not read back").into());
         }

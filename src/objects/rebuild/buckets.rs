@@ -33,6 +33,16 @@ struct Filed {
     settings: Option<Vec<u8>>,
 }
 
+/// What becomes of a bucket's settings.
+enum Set {
+    /// They are those of the export.
+    AsIs,
+    /// Nothing is set.
+    Nothing,
+    /// This row.
+    To(Vec<u8>),
+}
+
 impl Job<'_> {
     /// Has the rows of buckets be those of the buckets there are.
     pub(super) fn buckets(&mut self) -> Result<(), ObjectError> {
@@ -63,10 +73,10 @@ impl Job<'_> {
                 self.forget_bucket(&name, row.id)?;
                 continue;
             };
-            self.add(&text, BucketRow { wrapped_key: wrapped, ..row }, None)?;
+            self.add(&text, &BucketRow { wrapped_key: wrapped, ..row }, Set::AsIs)?;
         }
         for (_, Filed { name, row, settings }) in filed {
-            self.add(&name, row, Some(settings))?;
+            self.add(&name, &row, settings.map_or(Set::Nothing, Set::To))?;
         }
         self.keys_alone(&gone)
     }
@@ -91,33 +101,26 @@ impl Job<'_> {
         Ok((filed, gone))
     }
 
-    /// Puts a bucket in, if its key opens and no other has its name; `settings` are what its file says.
-    fn add(&mut self, text: &str, row: BucketRow, settings: Option<Option<Vec<u8>>>) -> Result<(), ObjectError> {
+    /// Puts a bucket in, if its key opens and no other has its name.
+    fn add(&mut self, text: &str, row: &BucketRow, settings: Set) -> Result<(), ObjectError> {
         let id = row.id;
         let keys = &self.objects.0.keys;
         let beside = keys.wrapped(id)?;
         let opens = |wrapped: &[u8]| unwrap(keys.keyring(), id, wrapped).ok();
-        let (key, wrapped_key) = match (opens(&row.wrapped_key), beside) {
-            (Some(key), Some(_)) => (key, row.wrapped_key),
-            (Some(key), None) => {
-                if self.beside == Beside::Mend {
-                    keys.put_back(id, &row.wrapped_key)?;
-                }
-                (key, row.wrapped_key)
-            }
-            (None, beside) => match beside.and_then(|wrapped| Some((opens(&wrapped)?, wrapped))) {
-                Some(opened) => opened,
-                None => {
-                    self.note(format!("the key of bucket {text} does not open: nothing of it can be read"));
-                    return self.forget_bucket(text.as_bytes(), id);
-                }
-            },
+        let own = opens(&row.wrapped_key).map(|key| (key, row.wrapped_key.clone()));
+        if own.is_some() && beside.is_none() && self.beside == Beside::Mend {
+            keys.put_back(id, &row.wrapped_key)?;
+        }
+        let opened = own.or_else(|| beside.and_then(|wrapped| Some((opens(&wrapped)?, wrapped))));
+        let Some((key, wrapped_key)) = opened else {
+            self.note(format!("the key of bucket {text} does not open: nothing of it can be read"));
+            return self.forget_bucket(text.as_bytes(), id);
         };
         let Ok(name) = text.parse::<BucketName>() else {
             self.note(format!("{text:?} is no name of a bucket"));
             return self.forget_bucket(text.as_bytes(), id);
         };
-        let value = record::encode(&BucketRow { wrapped_key, ..row });
+        let value = record::encode(&BucketRow { wrapped_key, ..row.clone() });
         let at = text.as_bytes().to_vec();
         let put = move |tx: &mut dyn WriteTx| {
             if let Some(other) = tx.get(BUCKETS, &at)?
@@ -127,9 +130,9 @@ impl Job<'_> {
             }
             tx.put(BUCKETS, &at, &value)?;
             match &settings {
-                Some(Some(settings)) => tx.put(SETTINGS, id.as_bytes(), settings)?,
-                Some(None) => drop(tx.delete(SETTINGS, id.as_bytes())?),
-                None => {}
+                Set::To(settings) => tx.put(SETTINGS, id.as_bytes(), settings)?,
+                Set::Nothing => drop(tx.delete(SETTINGS, id.as_bytes())?),
+                Set::AsIs => {}
             }
             Ok::<_, ObjectError>(true)
         };
@@ -162,7 +165,7 @@ impl Job<'_> {
         for (id, (text, created)) in std::mem::take(&mut self.unnamed) {
             let Some(wrapped_key) = self.objects.0.keys.wrapped(id)? else { continue };
             self.note(format!("bucket {text}: what was set for it is lost, versions too"));
-            self.add(&text, BucketRow { id, created, wrapped_key, versioning: Versioning::Off }, None)?;
+            self.add(&text, &BucketRow { id, created, wrapped_key, versioning: Versioning::Off }, Set::AsIs)?;
         }
         let nameless = self.known.values().filter(|known| known.name.is_none()).count();
         if nameless > 0 {

@@ -132,7 +132,7 @@ pub fn load(
     let mut halves: Option<Export> = None;
     for export in exports.list()? {
         let name = |what: &str| format!("export {}: {what}", export.number);
-        match exports.read(&export).map(ExportReader::is_whole) {
+        match exports.read(&export).map(ExportReader::reads_whole) {
             Ok(true) => {
                 take(&exports, &export, true, (file, store), &mut loaded)?;
                 return Ok(loaded);

@@ -105,7 +105,8 @@ impl Job<'_> {
         };
         let blobs = &self.objects.0.blobs;
         for part in &parts {
-            if blobs.disk().entry(&blobs.path(part.blob))?.is_none() {
+            let named = blobs.disk().entry(&blobs.path(part.blob))?;
+            if named.is_none() && blobs.disk().entry(&blobs.temporary(part.blob))?.is_none() {
                 self.lose(format!("{name}/{}", found.key));
                 return Ok(None);
             }

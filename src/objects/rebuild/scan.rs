@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Job, NAMED, why};
 use crate::base::Id128;
-use crate::objects::blob::{BlobFolder, Footer, Named, OpenFault, Record, describe};
+use crate::objects::blob::{BlobFile, BlobFolder, Footer, Named, OpenFault, Record, describe};
 use crate::objects::error::ObjectError;
 use crate::objects::garbage::Garbage;
 use crate::objects::index::{BLOBS, GARBAGE, ORPHANS, part_key, versions_of};
@@ -70,10 +70,13 @@ impl Job<'_> {
         let folder = self.objects.0.blobs.clone();
         let mut seen = 0;
         for (first, inner) in (0..=u8::MAX).zip(folder.inner()) {
-            let mut there = HashSet::new();
+            // What has no final name may be whole all the same: giving it is the last step, and a power cut may undo that.
+            let (mut there, mut unnamed) = (HashSet::new(), HashSet::new());
             for entry in folder.disk().list(&inner)? {
-                if let Named::Blob(id) = BlobFolder::identify(&entry) {
-                    there.insert(id);
+                match BlobFolder::identify(&entry) {
+                    Named::Blob(id) => drop(there.insert(id)),
+                    Named::Temporary(id) => drop(unnamed.insert(id)),
+                    Named::Foreign => {}
                 }
             }
             seen += there.len() as u64;
@@ -84,12 +87,14 @@ impl Job<'_> {
                 after.clone_from(last);
                 for id in rows.iter().filter_map(|(key, _)| key.first_chunk::<16>()) {
                     let id = Id128::from_bytes(*id);
-                    if !there.remove(&id) {
+                    if !there.remove(&id) && !unnamed.remove(&id) {
                         self.missing.insert(id);
                     }
                 }
             }
-            let mut unknown: Vec<Id128> = there.into_iter().collect();
+            let whole = unnamed.into_iter().filter(|id| !there.contains(id) && self.is_whole(*id));
+            let whole: Vec<Id128> = whole.collect();
+            let mut unknown: Vec<Id128> = there.into_iter().chain(whole).collect();
             unknown.sort_unstable();
             for page in unknown.chunks(PAGE) {
                 self.look_at(page)?;
@@ -97,6 +102,13 @@ impl Job<'_> {
             (self.show)("stored files", seen);
         }
         Ok(())
+    }
+
+    /// Whether every byte of a blob is there. Reads all of it.
+    fn is_whole(&self, id: Id128) -> bool {
+        let key = |bucket| self.known.get(&bucket).map(|known| known.key.clone());
+        let opened = BlobFile::open_whole(&self.objects.0.blobs, id, key);
+        opened.is_ok_and(|(file, _, _)| (0..file.segments()).all(|index| file.segment(index).is_ok()))
     }
 
     /// Notes what the blobs `ids` say, which no row names.
