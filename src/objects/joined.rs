@@ -103,7 +103,8 @@ impl Objects {
                     break;
                 }
             }
-            let written = writer.finish(inner.clock.now(), None).map_err(explain)?;
+            let written = writer.end(inner.clock.now(), None).map_err(explain)?;
+            writer.finish().map_err(explain)?;
             inner.metrics.used.add(written.stored as i64);
             Ok(noted)
         })
