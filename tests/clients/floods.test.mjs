@@ -43,8 +43,7 @@ before(async () => {
   });
   const here = folder(file);
   const config = join(here, 'mainstay.toml');
-  const waits = ['tls_handshake', 'head', 'body', 'write'].map((name) => `${name} = "2s"\n`).join('');
-  writeFileSync(config, `[edge]\nredirect_https = false\napp = "127.0.0.1:${app.address().port}"\n[edge.timeouts]\n${waits}`);
+  writeFileSync(config, `[edge]\nredirect_https = false\napp = "127.0.0.1:${app.address().port}"\n[edge.timeouts]\nwrite = "3s"\n`);
   server = await startMainstay({ data: join(here, 'data'), flags: ['--config', config] });
   undo(file, () => server.stop());
   tls = { ca: server.certificate, servername: 'localhost' };
