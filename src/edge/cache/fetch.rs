@@ -1,10 +1,11 @@
 //! Asking the app for what belongs at a place: a task of its own, so that it goes on when the client that wanted it is gone.
 //!
 //! What may be kept is gathered while it goes to the client, and stored when it is whole; what is too large for memory goes to
-//! disk meanwhile, at the client's pace and never holding it up; what may not be kept goes to the client as it comes, as if
-//! there were no cache. A body counts as whole by its length or its last chunk, never because the
+//! disk meanwhile, at the client's pace and never holding it up: when the disk does not keep up, it is fetched once more for
+//! the disk alone. What may not be kept goes to the client as it comes, as if there were no cache. A body counts as whole by its length or its last chunk, never because the
 //! connection ended.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use super::room::Room;
 use super::storable::Why;
 use super::teed::{Piece, Teed};
 use super::{Cache, Caching};
+use crate::base::supervise::Role;
 use crate::http::Body;
 
 /// How long an answer is read on that nobody reads any more but the cache.
@@ -281,17 +283,27 @@ impl Fetch {
         loop {
             let frame = tokio::select! {
                 frame = body.frame() => frame,
-                () = &mut abandoned => return,
+                () = &mut abandoned => {
+                    if matches!(promising.keeping, Keeping::Disk(_)) {
+                        self.leave_alone(cache);
+                    }
+                    return;
+                }
             };
             match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     total = total.saturating_add(data.len() as u64);
                     let is_left = pieces.is_closed();
                     let Some(piece) = self.keep(cache, &mut promising, &data, total, is_left).await else {
-                        self.leave_alone(cache);
-                        self.land(Outcome::Apart);
+                        let is_behind = matches!(&promising.keeping, Keeping::Disk(spill) if spill.is_behind());
+                        drop(promising);
                         let _client_left =
                             pieces.send(Piece::Data(data)).and_then(|()| pieces.send(Piece::Rest(Box::new(body))));
+                        if is_behind && self.lead.is_some() {
+                            return self.fetch_again(cache);
+                        }
+                        self.leave_alone(cache);
+                        self.land(Outcome::Apart);
                         return;
                     };
                     let is_last = body.is_end_stream();
@@ -358,11 +370,23 @@ impl Fetch {
             }
             promising.keeping = Keeping::Disk(spill);
         }
-        let Keeping::Disk(spill) = &promising.keeping else { return None };
+        let Keeping::Disk(spill) = &mut promising.keeping else { return None };
         let leave = spill.leave(data.len(), is_left).await?;
         let piece = hold()?;
         spill.put(piece.clone(), Some(leave));
         Some(piece)
+    }
+
+    /// Fetches the same once more for those who wait, at the disk's pace: no client reads it.
+    fn fetch_again(mut self, cache: &Cache) {
+        self.known = None;
+        let (tell, _) = oneshot::channel();
+        cache.supervisor.task("edge cache fetch", Role::Ordinary, self.boxed(tell));
+    }
+
+    /// [`Self::run`], which may come to this itself.
+    fn boxed(self, tell: oneshot::Sender<Fetched>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.run(tell))
     }
 
     /// Stores a whole answer, and lets those who wait for it have it.

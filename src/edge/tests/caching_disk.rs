@@ -53,6 +53,18 @@ async fn a_large_answer_goes_to_disk_while_it_is_sent_and_comes_from_there() {
 }
 
 #[tokio::test]
+async fn what_the_disk_does_not_take_in_time_is_fetched_for_it_alone() {
+    // No more than 256 KiB may be on their way.
+    let kept = kept_by(&on_disk().replace("16 MiB", "2 MiB"), large).await;
+    for path in ["length", "chunks"] {
+        let address = format!("a.example/{path}");
+        assert_eq!(kept.ask(&address).await.body.matches('x').count(), SIZE - 8, "{path}");
+        assert_eq!(kept.until_on_disk(&address).await.body.len(), SIZE, "{path}");
+    }
+    assert!(kept.count() <= 4, "{:?}", kept.count());
+}
+
+#[tokio::test]
 async fn what_is_too_old_is_validated_on_disk_too() {
     let kept = kept_by(&on_disk(), large).await;
     kept.ask("a.example/x").await;

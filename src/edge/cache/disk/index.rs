@@ -182,7 +182,8 @@ impl Index {
     /// The right to write an answer for `key`. With `alone` nobody else may be writing one for it.
     pub fn begin(self: &Arc<Self>, key: &Arc<Key>, alone: bool) -> Option<Ticket> {
         let mut state = self.lock();
-        if state.writing.len() >= MOST_WRITING || (alone && state.writing.values().any(|other| other.key == *key)) {
+        let in_the_way = |other: &Writing| other.key == *key && !other.void.load(Ordering::Relaxed);
+        if state.writing.len() >= MOST_WRITING || (alone && state.writing.values().any(in_the_way)) {
             return None;
         }
         state.tickets = state.tickets.saturating_add(1);

@@ -1,7 +1,7 @@
 //! Kept answers on disk: what no longer fits into memory, and what is too large for it.
 //!
 //! Promises: an answer comes back as it was, for the requests it was kept for, or not at all ([`format`]); storing never
-//! holds up a client, what the disk does not take in time is not stored ([`Spill`]); a large answer is in memory piece by
+//! holds up a client, what the disk does not take in time is not stored from there ([`Spill`]); a large answer is in memory piece by
 //! piece only, on its way in ([`store`]) and out ([`body`]); a disk that is nearly full makes the folder smaller, never the
 //! other way round; what is purged is gone from the disk when the purge returns.
 //!

@@ -17,19 +17,21 @@ pub struct Spill {
     tier: Arc<Tier>,
     ticket: Arc<Ticket>,
     ended: bool,
+    /// Whether the disk did not keep up.
+    is_behind: bool,
 }
 
 impl Spill {
     /// One that `ticket` allows.
     pub const fn new(tier: Arc<Tier>, ticket: Arc<Ticket>) -> Self {
-        Self { tier, ticket, ended: false }
+        Self { tier, ticket, ended: false, is_behind: false }
     }
 
     /// Leave to hand in `bytes` more. `None`: nothing comes of it, or the disk does not keep up; with `wait` it is waited for.
     ///
     /// # Cancel safety
     /// Nothing is left behind.
-    pub async fn leave(&self, bytes: usize, wait: bool) -> Option<OwnedSemaphorePermit> {
+    pub async fn leave(&mut self, bytes: usize, wait: bool) -> Option<OwnedSemaphorePermit> {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.tier.queue_bytes);
         let queue = Arc::clone(&self.tier.queue);
         let permit = if wait {
@@ -37,10 +39,17 @@ impl Spill {
         } else {
             queue.try_acquire_many_owned(permits).ok()
         };
-        if permit.is_none() {
+        let is_void = self.ticket.is_void();
+        if permit.is_none() && !is_void {
+            self.is_behind = true;
             self.tier.counts.passed.inc();
         }
-        permit.filter(|_| !self.ticket.is_void())
+        permit.filter(|_| !is_void)
+    }
+
+    /// Whether nothing comes of it only because the disk did not keep up.
+    pub const fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Hands in the next bytes; those that are in memory already need no leave.

@@ -90,7 +90,7 @@ impl Bench {
 
     async fn store_for(&self, target: &str, head: Head, body: &[u8]) -> bool {
         let key = key(target);
-        let Some(spill) = self.tier.begin(&key, &head, self.shelves.tick()) else { return false };
+        let Some(mut spill) = self.tier.begin(&key, &head, self.shelves.tick()) else { return false };
         for piece in body.chunks(100_000) {
             let Some(leave) = spill.leave(piece.len(), true).await else { return false };
             spill.put(Bytes::copy_from_slice(piece), Some(leave));
@@ -421,9 +421,14 @@ async fn a_head_is_written_anew_when_the_app_says_that_it_is_good() {
 async fn a_disk_that_does_not_keep_up_holds_nobody_up() {
     let bench = bench().await;
     let head = bench.head(&HeaderMap::new(), &[]);
-    let spill = bench.tier.begin(&key("/x"), &head, bench.shelves.tick()).unwrap();
-    let _all = spill.leave(bench.tier.queue_bytes as usize, false).await.unwrap();
-    assert!(spill.leave(1, false).await.is_none());
+    let mut spill = bench.tier.begin(&key("/x"), &head, bench.shelves.tick()).unwrap();
+    let all = spill.leave(bench.tier.queue_bytes as usize, false).await.unwrap();
+    assert!(spill.leave(1, false).await.is_none() && spill.is_behind());
     drop(spill);
+    // Another may begin at once, and wait.
+    let mut again = bench.tier.begin(&key("/x"), &head, bench.shelves.tick()).unwrap();
+    drop(all);
+    assert!(again.leave(1, true).await.is_some() && !again.is_behind());
+    drop(again);
     bench.until(|bench| bench.files().is_empty()).await;
 }
