@@ -57,22 +57,28 @@ async function start(t, security = 'standard') {
   const server = await startMainstay({ data, flags });
   undo(t, () => server.stop());
   port = server.ports.https;
-  const browse = (options = {}) => startChromium(t, server, { userAgent: PERSON, ...options });
+  const browse = (options = {}) => startChromium(t, server, { agent: PERSON, ...options });
   return { server, data, flags, browse, shop: `https://${SHOP}:${port}`, news: `https://news.localhost:${port}/news` };
 }
 
 /** What is told of the shop, once it is as `wanted`. */
 async function report({ env }, wanted = () => true) {
-  for (;;) {
+  let found;
+  for (let tries = 0; tries < 500; tries += 1) {
     const response = await fetch(`${env.MAINSTAY_URL}/v1/sites/${SHOP}/analytics`, {
       headers: { authorization: `Bearer ${env.MAINSTAY_API_TOKEN}` },
     });
     assert.equal(response.status, 200);
-    const found = await response.json();
+    found = await response.json();
     if (wanted(found)) return found;
     await new Promise((done) => setTimeout(done, 20));
   }
+  assert.fail(JSON.stringify({ ...found, days: undefined }));
 }
+
+/** Returns once the browser has measured what it shows. */
+const painted = (page) =>
+  page.evaluate(() => new Promise((done) => new PerformanceObserver(() => done()).observe({ type: 'largest-contentful-paint', buffered: true })));
 
 const named = ({ items }) => Object.fromEntries(items.map(({ name, count }) => [name, count]));
 const metric = ({ vitals }, name) => vitals.find((one) => one.metric === name);
@@ -86,8 +92,10 @@ test('a browser that comes from elsewhere and reads two pages is one visitor wit
   await page.goto(news);
   await page.click('a');
   await page.waitForURL(`${shop}/?*`);
+  await painted(page);
   await page.click('a');
   await page.waitForURL(`${shop}/second`);
+  await painted(page);
   await page.click('button');
   await page.evaluate(() => history.pushState({}, '', '/third?x=secret'));
   await page.goto(`${shop}/gone`);
@@ -123,7 +131,7 @@ test('who asks not to be tracked is no visitor, and programs are not counted', {
   const { server, browse, shop } = await start(t);
   const quiet = await browse({ extraHTTPHeaders: { 'sec-gpc': '1' } });
   await (await quiet.newPage()).goto(`${shop}/`);
-  const program = await browse({ userAgent: undefined });
+  const program = await browse({ agent: undefined });
   await (await program.newPage()).goto(`${shop}/second`);
   const person = await browse();
   const page = await person.newPage();
@@ -144,6 +152,7 @@ test('a page of another site cannot send, and what is not understood is refused'
   assert.equal(await send('{"page":"/x"}'), 400);
   assert.equal(await send('x'.repeat(3000)), 413);
   assert.equal(await send(undefined, 'GET'), 405);
+  await painted(page);
   await page.goto(news);
   await page.evaluate((to) => fetch(to, { method: 'POST', mode: 'no-cors', body: '{"page":"/y","lcp":9000}' }), `${shop}/.mainstay/vitals`);
   const found = await report(server, (now) => metric(now, 'LCP').poor >= 1);
@@ -175,6 +184,7 @@ test('the console shows pages, visitors and vitals', { skip }, async (t) => {
   const { server, data, browse, shop } = await start(t);
   const visitor = await (await browse()).newPage();
   await visitor.goto(`${shop}/`);
+  await painted(visitor);
   await visitor.goto(`${shop}/second`);
   await report(server, (now) => now.views === 2 && metric(now, 'FCP').p75 !== null);
 

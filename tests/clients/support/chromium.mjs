@@ -9,9 +9,10 @@ import { undo } from './scope.mjs';
 
 /**
  * A fresh browser profile, gone with `t`; it trusts exactly the edge's `certificate`. `options` are the context's, such as
- * `javaScriptEnabled`, `viewport`, `colorScheme`.
+ * `javaScriptEnabled`, `viewport`, `colorScheme`; with `agent` the whole browser names itself so, also in what it sends when a
+ * page is left.
  */
-export async function startChromium(t, { certificate }, options = {}) {
+export async function startChromium(t, { certificate }, { agent, ...options } = {}) {
   const key = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' });
   const pin = createHash('sha256').update(key).digest('base64');
   const context = await chromium.launchPersistentContext(folder(t), {
@@ -28,6 +29,7 @@ export async function startChromium(t, { certificate }, options = {}) {
       '--disable-sync',
       '--host-resolver-rules=MAP * 127.0.0.1',
       `--ignore-certificate-errors-spki-list=${pin}`,
+      ...(agent ? [`--user-agent=${agent}`] : []),
     ],
   });
   undo(t, () => context.close());
