@@ -14,7 +14,7 @@ use crate::base::{Clock as _, Shutdown};
 use crate::store::record::{decode, encode};
 use crate::store::{STATE, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::testing::{FaultyDisk, TestClock, TestRandom, memory_store, store_on};
+use crate::testing::{Fault, FaultyDisk, TestClock, TestRandom, memory_store, store_on, store_with_clock};
 
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0";
 
@@ -254,13 +254,15 @@ fn a_power_cut_at_any_step_leaves_each_day_as_it_was_at_one_writing_or_the_next(
 #[tokio::test]
 async fn what_cannot_be_written_is_tried_again() {
     let disk = FaultyDisk::new();
-    let store = store_on(&disk, &STATE, 1).unwrap();
     let clock = Arc::new(TestClock::default());
+    let store = store_with_clock(&disk, &STATE, 1, clock.clone()).unwrap();
     let analytics = opened(&store, &clock, 1);
     analytics.note(shown("/", "192.0.2.1", ""));
-    disk.limit_space(Some(0));
+    disk.fail_from(1, Fault::NoSpace);
     assert!(matches!(analytics.finish().await, Err(StoreError::Full { .. })));
-    disk.limit_space(None);
+    disk.heal();
+    // The store looks for room once in a while only.
+    clock.advance(Duration::from_secs(2));
     analytics.finish().await.unwrap();
     assert_eq!(report(&opened(&store, &clock, 2)).await.views, 1);
 }
