@@ -222,7 +222,12 @@ mod tests {
         let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "test" };
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let keyring = Keyring::open(shared.clone(), random.clone(), Path::new("/data"), master, false).unwrap();
-        BucketFiles::open(shared, PathBuf::from("/data/objects/buckets"), Arc::new(keyring), random).unwrap()
+        let files =
+            BucketFiles::open(shared, PathBuf::from("/data/objects/buckets"), Arc::new(keyring), random).unwrap();
+        // The data folder itself is not this room's to make durable.
+        disk.sync_dir(Path::new("/data")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        files
     }
 
     fn live(text: &[u8]) -> BucketState {
