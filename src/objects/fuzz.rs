@@ -1,4 +1,4 @@
-//! Blobs and exports for the fuzzer, which sees nothing private. Compiled for tests and, behind the feature `testing`, for the fuzzer.
+//! Blobs for the fuzzer, which sees nothing private. Compiled for tests and, behind the feature `testing`, for the fuzzer.
 
 use super::blob::{BucketKey, Record, open_inline, seal_inline};
 use super::sniff;
@@ -42,25 +42,8 @@ pub fn sniffed(bytes: &[u8]) {
     }
 }
 
-/// Opens `bytes` as an export of the index, and exports that were changed.
-///
-/// # Panics
-/// An export that was changed is taken for whole.
-pub fn export(bytes: &[u8]) {
-    super::export::fuzz::export(bytes);
-}
-
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn changed_exports_are_not_whole() {
-        for place in (0..255u8).step_by(5) {
-            super::export(&[&[0, 0, 0, place, 1][..], &[place; 200]].concat());
-        }
-        super::export(b"\0\0\0\0\0whole");
-        super::export(b"MSTYINDX");
-    }
-
     #[test]
     fn guesses_hold_what_the_fuzzer_asks_of_them() {
         for bytes in [&b"<!--<?xml"[..], b"\0\0\0\xffftypmif1", b"<?xml ?><!doctype", b"RIFF\0\0\0\0WEBP"] {

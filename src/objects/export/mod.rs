@@ -35,8 +35,6 @@
 //!
 //! Start reading at `write.rs`, then `read.rs`; `keep.rs` says when.
 
-#[cfg(any(test, feature = "testing"))]
-pub(super) mod fuzz;
 mod keep;
 mod read;
 mod rows;
