@@ -16,8 +16,11 @@ const LOOK: Duration = Duration::from_mins(10);
 /// The wait after an error.
 const TROUBLE: Duration = Duration::from_mins(5);
 
-/// How many times as long as an export took has passed before the next.
+/// How many times as long as an export took, beyond [`SHORT`], has passed before the next.
 const REST: u32 = 100;
+
+/// What an export may take at any rate.
+const SHORT: Duration = Duration::from_secs(5);
 
 /// What is known of the last export, and what wakes the thread that makes them.
 #[derive(Debug, Default)]
@@ -63,7 +66,7 @@ impl Objects {
         }
         let now = self.0.clock.now();
         if let Some(last) = self.last_export()? {
-            let due = last.taken.after(every.max(last.took.saturating_mul(REST)));
+            let due = last.taken.after(every.max(last.took.saturating_sub(SHORT).saturating_mul(REST)));
             // One of a later day is of a clock that was set back since.
             if now < due && now >= last.taken {
                 return Ok(due.since(now).clamp(Duration::from_millis(1), LOOK));

@@ -30,8 +30,8 @@
 //! **Keys.** What opens an export is the master key and nothing else, whatever the keyring's file has been through. The
 //! wrapped key stands in the head, so that a new master key means new heads and nothing else.
 //!
-//! **What it costs.** An export is made every `objects.export_every`, but never before a hundred times as long has passed as the
-//! last one took, so that exports take a hundredth of a disk at most. Memory: a piece.
+//! **What it costs.** An export is made every `objects.export_every`; one that takes longer than some seconds never before a
+//! hundred times as long has passed, so that exports take a hundredth of a disk at most. Memory: a piece.
 //!
 //! Start reading at `write.rs`, then `read.rs`; `keep.rs` says when.
 
