@@ -13,13 +13,18 @@ use crate::store::OBJECTS_REBUILT;
 const LARGE: usize = 9_000;
 
 /// The index of `world` made anew, by a server that has no other; then the server that is started on it.
-fn rebuilt(world: &World) -> (World, Rebuilt) {
-    let disk: Arc<dyn Disk> = Arc::new(world.disk.clone());
-    let (store, random) = (memory_store(), Arc::new(SystemRandom));
-    let keyring = backups::same_keyring(&world.disk);
-    let loaded = load(&disk, Path::new(ROOT), keyring, random, (&OBJECTS_REBUILT, &store)).unwrap();
-    let after = World::on(world.disk.clone(), store, world.clock.clone(), ObjectsConfig::default());
-    let rebuilt = finish(&after.objects, loaded, Beside::Mend, &mut |_, _| {}).unwrap();
+async fn rebuilt(world: &World) -> (World, Rebuilt) {
+    let (disk, clock) = (world.disk.clone(), world.clock.clone());
+    // On a thread of its own, as the command does it.
+    let made = tokio::task::spawn_blocking(move || {
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (store, random, keyring) = (memory_store(), Arc::new(SystemRandom), backups::same_keyring(&disk));
+        let loaded = load(&shared, Path::new(ROOT), keyring, random, (&OBJECTS_REBUILT, &store)).unwrap();
+        let after = World::on(disk, store, clock, ObjectsConfig::default());
+        let rebuilt = finish(&after.objects, loaded, Beside::Mend, &mut |_, _| {}).unwrap();
+        (after, rebuilt)
+    });
+    let (after, rebuilt) = made.await.unwrap();
     (after.restarted(world.disk.clone()), rebuilt)
 }
 
@@ -159,7 +164,7 @@ async fn what_the_export_has_comes_back_as_it_was() {
     world.part_in("kept", "unfinished", upload, 3, &bytes(3, 100)).await;
     world.export();
     let before = world.state().await;
-    let (after, rebuilt) = rebuilt(&world);
+    let (after, rebuilt) = rebuilt(&world).await;
     same(&before, &after.state().await);
     assert_eq!((rebuilt.buckets, rebuilt.objects, rebuilt.uploads, rebuilt.from_blobs), (2, 9, 1, 0));
     assert_eq!((rebuilt.lost.len(), rebuilt.unreadable.len(), rebuilt.left, rebuilt.notes.len()), (0, 0, 0, 0));
@@ -201,7 +206,7 @@ async fn what_was_stored_since_comes_back_from_blobs_with_its_version() {
     let tag = |settings: &mut BucketSettings| settings.tags = vec![("x".to_owned(), "y".to_owned())];
     world.objects.change_bucket_settings(&name("photos"), tag).await.unwrap();
     let before = world.state().await;
-    let (after, rebuilt) = rebuilt(&world);
+    let (after, rebuilt) = rebuilt(&world).await;
     let mut there = after.state().await;
     // Stored before the bucket kept versions: nothing tells that.
     let null = before.keys().find(|at| at.starts_with("younger/k")).unwrap();
@@ -230,7 +235,7 @@ async fn without_an_export_blobs_are_there_and_small_objects_are_not() {
     let upload = world.begin_in("photos", "unfinished").await;
     world.part_in("photos", "unfinished", upload, 3, &bytes(3, 100)).await;
     let mut before = world.state().await;
-    let (after, rebuilt) = rebuilt(&world);
+    let (after, rebuilt) = rebuilt(&world).await;
     assert_eq!(rebuilt.export, None);
     let there = after.state().await;
     assert!(before.remove("photos/small null").is_some());
@@ -266,7 +271,7 @@ async fn what_was_deleted_stays_deleted() {
     world.objects.delete_bucket(&name("gone")).await.unwrap();
     world.later().await;
     let before = world.state().await;
-    let (after, rebuilt) = rebuilt(&world);
+    let (after, rebuilt) = rebuilt(&world).await;
     same(&before, &after.state().await);
     assert_eq!(rebuilt.lost, ["photos/after", "photos/joined"]);
     assert_eq!((rebuilt.buckets, rebuilt.without_key), (2, 1));
@@ -284,7 +289,7 @@ async fn a_deletion_of_a_small_object_since_the_export_is_undone_and_a_destroyed
     world.delete_in("gone", "k").await;
     world.objects.delete_bucket(&name("gone")).await.unwrap();
     world.collect_garbage().await;
-    let (after, rebuilt) = rebuilt(&world);
+    let (after, rebuilt) = rebuilt(&world).await;
     assert_eq!(after.read("small").await.unwrap(), b"inlined");
     assert!(matches!(after.objects.bucket(&name("gone")).await, Err(ObjectError::NoSuchBucket)));
     assert_eq!(rebuilt.buckets, 2);
@@ -304,7 +309,7 @@ async fn blobs_that_were_let_go_of_before_the_export_are_no_objects_and_stay_on_
             world.clock.advance(Duration::from_hours(1));
         }
         world.export();
-        let (after, rebuilt) = rebuilt(&world);
+        let (after, rebuilt) = rebuilt(&world).await;
         assert!(matches!(after.read("k").await, Err(ObjectError::NoSuchKey)));
         assert_eq!((rebuilt.left, rebuilt.objects), (1, 0), "{known}");
         assert_eq!(after.files().len(), 1);
@@ -321,7 +326,7 @@ async fn nothing_is_removed_from_disk_for_what_a_rebuild_takes_for_newer() {
     world.put_in("photos", "k", &bytes(2, LARGE)).await;
     assert_eq!(world.files().len(), 2);
     drop(kept);
-    let (after, _) = rebuilt(&world);
+    let (after, _) = rebuilt(&world).await;
     assert_eq!(after.read("k").await.unwrap(), bytes(2, LARGE));
     after.collect_garbage().await;
     assert_eq!(after.files().len(), 2, "the older one waits for the operator");
@@ -341,13 +346,13 @@ async fn a_damaged_export_gives_way_to_the_one_before_and_two_damaged_ones_to_wh
     world.export();
     let exports = world.objects.0.exports.list().unwrap();
     world.disk.flip(&exports[0].path, exports[0].bytes / 2, 1).unwrap();
-    let (after, told) = rebuilt(&world);
+    let (after, told) = rebuilt(&world).await;
     assert_eq!((told.export.unwrap().number, told.damaged_exports.len(), told.objects), (1, 1, 151));
     assert!(matches!(after.read("later").await, Err(ObjectError::NoSuchKey)));
     assert_eq!(after.read("later-large").await.unwrap(), bytes(9, LARGE));
 
     world.disk.flip(&exports[1].path, exports[1].bytes / 2, 1).unwrap();
-    let (after, told) = rebuilt(&world);
+    let (after, told) = rebuilt(&world).await;
     let export = told.export.unwrap();
     assert_eq!((export.number, export.whole, told.damaged_exports.len()), (2, false, 2));
     assert!((1..152).contains(&told.objects), "{}", told.objects);
@@ -369,7 +374,7 @@ async fn a_bucket_file_that_is_damaged_or_missing_is_made_up_for() {
             world.disk.remove_file(&path).unwrap();
         }
         // Nothing but the key and the blob tell of it.
-        let (after, told) = rebuilt(&world);
+        let (after, told) = rebuilt(&world).await;
         assert_eq!((told.buckets, told.objects), (2, 2), "{:?}", told.notes);
         assert!(
             told.notes.iter().any(|note| note.contains("bucket kept: what was set for it is lost")),
@@ -381,7 +386,7 @@ async fn a_bucket_file_that_is_damaged_or_missing_is_made_up_for() {
         // With an export it is as it was then.
         world.export();
         let before = world.state().await;
-        same(&before, &rebuilt(&world).0.state().await);
+        same(&before, &rebuilt(&world).await.0.state().await);
     }
 }
 
@@ -391,7 +396,7 @@ async fn a_key_that_is_lost_beside_the_blobs_comes_back_from_the_buckets_file() 
     world.put_in("photos", "k", &bytes(1, LARGE)).await;
     let id = world.objects.open_bucket(&bucket()).await.unwrap().id;
     world.objects.0.keys.destroy(id).unwrap();
-    let (after, _) = rebuilt(&world);
+    let (after, _) = rebuilt(&world).await;
     assert_eq!(after.read("k").await.unwrap(), bytes(1, LARGE));
     assert!(after.objects.0.keys.beside_blobs(id).unwrap().is_some());
 }
@@ -403,7 +408,7 @@ async fn blobs_that_do_not_read_are_named() {
     let file = world.files().pop().unwrap();
     let id: Id128 = file.file_name().unwrap().to_str().unwrap().parse().unwrap();
     world.disk.flip(&file, 100, 1).unwrap();
-    let (_, told) = rebuilt(&world);
+    let (_, told) = rebuilt(&world).await;
     assert_eq!(told.unreadable, [format!("{id}: its data key does not open with the bucket's key")]);
     assert_eq!(told.objects, 0);
 }
@@ -454,7 +459,7 @@ async fn after_any_history_the_index_made_anew_is_the_one_of_the_last_export() {
         world.later().await;
         world.export();
         let before = world.state().await;
-        let (after, told) = rebuilt(&world);
+        let (after, told) = rebuilt(&world).await;
         same(&before, &after.state().await);
         assert_eq!((told.from_blobs, told.left, told.lost.len()), (0, 0, 0), "history {history}");
         // And it goes on from there.
