@@ -31,6 +31,8 @@ use super::control_keys::{self, KeysAsk};
 use super::control_mail::{self, MailAsk};
 use super::control_objects::{self, ObjectsAsk};
 use super::control_people::{self, LinkWanted};
+use super::handover::request::{Teller, Wanted};
+use super::inherited::Kept;
 use super::status::{Facts, Status, VERSION};
 use super::{StartError, control_backup, control_cache, control_certificates};
 use crate::base::supervise::Role;
@@ -52,6 +54,9 @@ pub const MOST_LONG: usize = 4;
 
 /// Most issues of one answer: each has at most a few hundred bytes, so that they fit [`ANSWER_LIMIT`].
 const ISSUES_SHOWN: usize = 100;
+
+/// What the socket is called when it is handed to the next process.
+pub const KEY: &str = "control.sock";
 
 /// Version of this protocol.
 const PROTOCOL: u32 = 1;
@@ -151,6 +156,11 @@ pub enum Ask {
     Buckets(BucketsAsk),
     /// Takes kept answers of apps away.
     PurgeCache(WhichKept),
+    /// Another program in the place of this one; see [`handover`](super::handover).
+    Upgrade {
+        /// Its file; what is at the server's own path by now when none is named.
+        program: Option<PathBuf>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -194,7 +204,15 @@ impl Reply {
 
     /// The answer in it.
     pub fn taken<T: DeserializeOwned>(self) -> Result<T, ControlError> {
-        if self.version != PROTOCOL || self.release != VERSION {
+        if self.release != VERSION {
+            return Err(ControlError::Release { server: self.release });
+        }
+        self.taken_of_any_release()
+    }
+
+    /// The answer in it, which may be of another release.
+    pub fn taken_of_any_release<T: DeserializeOwned>(self) -> Result<T, ControlError> {
+        if self.version != PROTOCOL {
             return Err(ControlError::Release { server: self.release });
         }
         match (self.answer, self.error) {
@@ -223,7 +241,7 @@ pub enum ControlError {
     },
     /// Server and command are of different releases.
     #[error(
-        "the server is Mainstay {server}, this command is Mainstay {VERSION}; use the same release for both (restart the server after an upgrade)"
+        "the server is Mainstay {server}, this command is Mainstay {VERSION}; use the same release for both (`mainstay upgrade` has the server run the new one)"
     )]
     Release {
         /// The server's release.
@@ -242,12 +260,19 @@ pub fn socket(folder: &Path) -> PathBuf {
     folder.join("control.sock")
 }
 
-/// Listens in `folder`, whose lock this process holds, and answers from `facts` until the server drains. Must run
-/// inside a runtime.
+/// Listens in `folder`, whose lock this process holds, and answers from `facts` until the server drains; `before` is the
+/// socket of the process before, whose commands wait in it. Must run inside a runtime. The socket is also put into `kept`.
 ///
 /// # Errors
 /// [`StartError::Socket`].
-pub fn start(disk: &dyn Disk, folder: &Path, facts: Arc<Facts>, supervisor: &Supervisor) -> Result<(), StartError> {
+pub fn start(
+    disk: &dyn Disk,
+    folder: &Path,
+    facts: Arc<Facts>,
+    supervisor: &Supervisor,
+    before: Option<std::os::unix::net::UnixListener>,
+    kept: &Kept,
+) -> Result<(), StartError> {
     let path = socket(folder);
     let unusable = |instead| {
         let path = path.clone();
@@ -257,21 +282,37 @@ pub fn start(disk: &dyn Disk, folder: &Path, facts: Arc<Facts>, supervisor: &Sup
         let source = io::Error::new(io::ErrorKind::InvalidFilename, "a Unix socket's path has at most 107 bytes");
         return Err(unusable("choose a data folder with a shorter path")(source));
     }
-    // Whoever left it is gone: the lock is ours.
-    match disk.remove_file(&path) {
+    let listener = match before {
+        Some(listener) => listener,
+        None => private_socket(disk, &path)?,
+    };
+    let shared = kept.keep(KEY, true, Some(String::new()), &listener).and_then(|()| {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    });
+    let listener = shared.map_err(unusable("let the server have more open files"))?;
+    let accepting = serve(listener, facts, supervisor.clone());
+    supervisor.task("control", Role::Critical, accepting);
+    Ok(())
+}
+
+/// Listens at `path`, for the folder's owner alone; what has that name goes: who left it is gone, as the folder's lock is ours.
+///
+/// # Errors
+/// [`StartError::Socket`].
+pub(super) fn private_socket(disk: &dyn Disk, path: &Path) -> Result<std::os::unix::net::UnixListener, StartError> {
+    let unusable = |instead| move |source| StartError::Socket { path: path.to_owned(), source, instead };
+    match disk.remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(unusable("remove what has that name")(error));
         }
         _ => {}
     }
-    let bound = UnixListener::bind(&path).and_then(|listener| {
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let bound = std::os::unix::net::UnixListener::bind(path).and_then(|listener| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     });
-    let listener = bound.map_err(unusable("choose a data folder on a file system that has sockets"))?;
-    let accepting = serve(listener, facts, supervisor.clone());
-    supervisor.task("control", Role::Critical, accepting);
-    Ok(())
+    bound.map_err(unusable("choose a data folder on a file system that has sockets"))
 }
 
 async fn serve(listener: UnixListener, facts: Arc<Facts>, supervisor: Supervisor) {
@@ -314,6 +355,10 @@ async fn exchange(
     let late = |_elapsed| io::Error::from(io::ErrorKind::TimedOut);
     let asked = tokio::time::timeout(PATIENCE, question(&mut stream)).await.map_err(late)??;
     let asked = match asked {
+        Ok(Ask::Upgrade { program }) => {
+            facts.upgrades.ask(Wanted { program, told: Teller::new(stream) }).await;
+            return Ok(());
+        }
         Ok(ask @ (Ask::BackupNow { .. } | Ask::BackupAdd { .. })) => {
             // It takes its time, in which others want to ask.
             drop(place);
@@ -357,7 +402,9 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         Ok(Ask::Event { id, number }) => told(facts.issues.event(id, number).await),
         Ok(Ask::SetIssue { id, status }) => told(facts.issues.set_status(id, status).await),
         Ok(Ask::Backups) => (serde_json::to_value(facts.backups.status()).ok(), None),
-        Ok(Ask::BackupNow { .. } | Ask::BackupAdd { .. }) => (None, Some("it is answered elsewhere".to_owned())),
+        Ok(Ask::BackupNow { .. } | Ask::BackupAdd { .. } | Ask::Upgrade { .. }) => {
+            (None, Some("it is answered elsewhere".to_owned()))
+        }
         Ok(Ask::Certificates) => told(control_certificates::list(facts)),
         Ok(Ask::RenewCertificate { name }) => told(control_certificates::renew(facts, &name)),
         Ok(Ask::CheckObjects { from, depth }) => told(facts.objects.check(from, depth).await),

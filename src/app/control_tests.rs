@@ -45,6 +45,7 @@ fn facts(shutdown: &Shutdown) -> Arc<Facts> {
         ),
         edge: None,
         reloader: Arc::default(),
+        upgrades: super::super::handover::request::Upgrades::new().0,
         outbox: crate::mail::Outbox::new(
             memory_store(),
             Arc::new(TestClock::default()),
@@ -61,7 +62,8 @@ fn facts(shutdown: &Shutdown) -> Arc<Facts> {
 async fn with_server<T: Send + 'static>(op: impl FnOnce(&Path) -> T + Send + 'static) -> T {
     let folder = tempfile::tempdir().unwrap();
     let supervisor = Supervisor::new(Shutdown::new());
-    start(&LocalDisk, folder.path(), facts(supervisor.shutdown()), &supervisor).unwrap();
+    let facts = facts(supervisor.shutdown());
+    start(&LocalDisk, folder.path(), facts, &supervisor, None, &Kept::default()).unwrap();
     let path = folder.path().to_owned();
     let answer = tokio::task::spawn_blocking(move || op(&path)).await.unwrap();
     supervisor.shutdown().drain();

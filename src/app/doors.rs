@@ -1,5 +1,8 @@
 //! The doors: bound first of all, opened once what is behind them stands.
 
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,12 +10,13 @@ use tokio::runtime::Handle;
 
 use super::StartError;
 use super::connect::Connect;
-use super::inherited::Inherited;
+use super::inherited::{Inherited, Kept};
 use super::sockets::Sockets;
 use super::start::{Ground, Plan};
 use super::status::DoorStatus;
 use crate::analytics::Analytics;
 use crate::bans::Bans;
+use crate::base::Listen;
 use crate::base::supervise::Role;
 use crate::config::Config;
 use crate::edge::{self, Edge, OnPlainHttp};
@@ -51,6 +55,11 @@ pub struct Seen {
     /// Who visits pages.
     pub analytics: Analytics,
 }
+/// The edge's listeners and the Redis door's Unix socket, by their settings.
+const EDGE_HTTP: &str = "edge.http";
+const EDGE_HTTPS: &str = "edge.https";
+/// See [`EDGE_HTTP`].
+pub const REDIS_SOCKET: &str = "redis.socket";
 
 /// The bound listeners of all doors.
 #[derive(Debug)]
@@ -58,19 +67,33 @@ pub struct Doors {
     sockets: Sockets,
     edge: Option<edge::Listeners>,
     redis_socket: Option<UnixDoor>,
+    /// For the process after this one.
+    kept: Kept,
     connect: Connect,
 }
 
 impl Doors {
-    /// Binds every door that is on, or takes it over from the service manager.
+    /// Binds every door that is on, or takes it over from the service manager or the process before.
     ///
     /// # Errors
     /// The first address that cannot be had.
     pub fn bind(config: &Config, folder: &Path, inherited: &mut Inherited) -> Result<Self, StartError> {
-        let edge = match (inherited.tcp("edge.http"), inherited.tcp("edge.https")) {
-            (None, None) => edge::Listeners::bind(&config.edge)?,
-            (http, https) => edge::Listeners::adopt(&config.edge, http, https)?,
+        let given = inherited.is_given(EDGE_HTTP) || inherited.is_given(EDGE_HTTPS);
+        let http = inherited.tcp(EDGE_HTTP, &config.edge.http.to_string());
+        let https = inherited.tcp(EDGE_HTTPS, &config.edge.https.to_string());
+        let edge = if given {
+            edge::Listeners::adopt(&config.edge, http, https)?
+        } else {
+            edge::Listeners::complete(&config.edge, http, https)?
         };
+        let kept = Kept::default();
+        let keep = |key: &'static str, listen: Listen, given: bool, sockets: &[TcpListener]| {
+            let bound = (!given).then(|| listen.to_string());
+            let kept = sockets.iter().try_for_each(|socket| kept.keep(key, false, bound.clone(), socket));
+            kept.map_err(|source| StartError::Thread { what: key, source })
+        };
+        keep(EDGE_HTTP, config.edge.http, given, edge.sockets().0)?;
+        keep(EDGE_HTTPS, config.edge.https, given, edge.sockets().1)?;
         let wanted = [
             (CONSOLE.key, config.console.listen),
             (S3.key, config.s3.listen),
@@ -78,16 +101,15 @@ impl Doors {
             (REDIS_TLS.key, config.redis.tls_listen),
             (SMTP.key, config.smtp.listen),
         ];
+        let given: Vec<&str> = wanted.iter().map(|(key, _)| *key).filter(|key| inherited.is_given(key)).collect();
         let sockets = Sockets::bind(&wanted, inherited)?;
+        for (key, listener) in sockets.all() {
+            let listen = wanted.iter().find(|(other, _)| *other == key).map_or(Listen::OFF, |(_, listen)| *listen);
+            keep(key, listen, given.contains(&key), std::slice::from_ref(listener))?;
+        }
         let mut connect = Connect::unbound(config, folder);
-        let redis_socket = match inherited.unix("redis.socket") {
-            Some(listener) => {
-                let address = listener.local_addr().map_err(|source| StartError::Thread { what: "redis", source })?;
-                connect.redis_socket = address.as_pathname().map(Path::to_owned);
-                Some(UnixDoor::Adopt(listener))
-            }
-            None => connect.redis_socket.clone().map(UnixDoor::Make),
-        };
+        let redis_socket = redis_socket(config, &mut connect, inherited, &kept)
+            .map_err(|source| StartError::Thread { what: "redis", source })?;
         for name in inherited.left_over() {
             tracing::warn!(name, "a socket was passed on for a door that does not exist");
         }
@@ -101,7 +123,12 @@ impl Doors {
             smtp: sockets.address(SMTP.key),
             ..connect
         };
-        Ok(Self { sockets, edge: Some(edge), redis_socket, connect })
+        Ok(Self { sockets, edge: Some(edge), redis_socket, kept, connect })
+    }
+
+    /// The sockets, for the process after this one.
+    pub fn kept(&self) -> Kept {
+        self.kept.clone()
     }
 
     /// Where the doors listen.
@@ -110,7 +137,7 @@ impl Doors {
     }
 
     /// Hands over the listener of `door`; `None` when it is off.
-    pub fn take(&mut self, door: Door) -> Option<std::net::TcpListener> {
+    pub fn take(&mut self, door: Door) -> Option<TcpListener> {
         self.sockets.take(door.key)
     }
 
@@ -160,6 +187,30 @@ impl Doors {
     }
 }
 
+/// The Redis door's Unix socket: passed on, or to be made, unless it is off.
+fn redis_socket(
+    config: &Config,
+    connect: &mut Connect,
+    inherited: &mut Inherited,
+    kept: &Kept,
+) -> io::Result<Option<UnixDoor>> {
+    let setting = connect.redis_socket.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+    let given = inherited.is_given(REDIS_SOCKET);
+    let Some(listener) = inherited.unix(REDIS_SOCKET, &setting) else {
+        return Ok(connect.redis_socket.clone().map(UnixDoor::Make));
+    };
+    if given {
+        connect.redis_socket = listener.local_addr()?.as_pathname().map(Path::to_owned);
+    } else if let Some((path, mode)) =
+        connect.redis_socket.as_deref().zip(u32::from_str_radix(&config.redis.socket_mode, 8).ok())
+    {
+        // The setting of the mode may be another by now.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    kept.keep(REDIS_SOCKET, true, (!given).then_some(setting), &listener)?;
+    Ok(Some(UnixDoor::Adopt(listener, connect.redis_socket.clone().unwrap_or_default())))
+}
+
 /// Keeps certificates while the edge is off. Blocks.
 ///
 /// # Errors
@@ -188,6 +239,7 @@ fn edge_world(plan: &Plan, ground: &Ground, seen: Seen, runtime: &Handle) -> Res
         analytics: seen.analytics,
         metrics: plan.metrics.clone(),
         supervisor: plan.supervisor.clone(),
+        connections: plan.connections.clone(),
         runtime: runtime.clone(),
     })
 }

@@ -171,6 +171,12 @@ pub enum StartError {
         /// What is wrong.
         reason: String,
     },
+    /// This process was to take over from another one.
+    #[error("cannot take over: {reason}")]
+    Handover {
+        /// Why not.
+        reason: String,
+    },
     /// A thread does not start.
     #[error("cannot start {what}: {source}")]
     Thread {

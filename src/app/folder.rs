@@ -69,14 +69,21 @@ impl Folder {
         Self::locked(disk, path, absolute, lock)
     }
 
+    /// Where the folder at `path` is, as [`Self::path`] of it will say.
+    ///
+    /// # Errors
+    /// [`StartError::Folder`].
+    pub fn place(path: &Path) -> Result<PathBuf, StartError> {
+        std::path::absolute(path).map_err(|source| unusable(path, "cannot tell its absolute path", source))
+    }
+
     /// Where it is, as an absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     fn take(disk: &dyn Disk, path: &Path) -> Result<Self, StartError> {
-        let absolute =
-            std::path::absolute(path).map_err(|source| unusable(path, "cannot tell its absolute path", source))?;
+        let absolute = Self::place(path)?;
         let lock = lock(&absolute)?;
         Self::locked(disk, path, absolute, lock)
     }

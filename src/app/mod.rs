@@ -2,7 +2,7 @@
 //!
 //! [`start::start`] goes top to bottom: data folder and lock, sockets, keyring, stores, services, doors, control socket;
 //! [`doors`] knows the listeners. Whatever is wrong is a [`StartError`] that says what to do; nothing answers before what is behind it is open. [`run`]
-//! then waits for the stop, drains, and closes what holds data last. [`status`] and [`connect`] are what the commands ask
+//! then waits for the stop, drains, and closes what holds data last; or hands all over to another program ([`handover`]). [`status`] and [`connect`] are what the commands ask
 //! a running server for over [`control`].
 
 mod admin;
@@ -23,6 +23,7 @@ pub mod control_people;
 pub mod doors;
 pub mod error;
 pub mod folder;
+pub mod handover;
 mod history;
 pub mod inherited;
 pub mod mail;

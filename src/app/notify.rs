@@ -12,13 +12,16 @@ pub enum News {
     Ready,
     /// What is under way is being finished.
     Stopping,
+    /// Another process has taken over; this one only finishes what it has.
+    Moved(u32),
 }
 
 impl News {
-    const fn text(self) -> &'static str {
+    fn text(self) -> String {
         match self {
-            Self::Ready => "READY=1\nSTATUS=serving",
-            Self::Stopping => "STOPPING=1\nSTATUS=finishing what is under way",
+            Self::Ready => "READY=1\nSTATUS=serving".to_owned(),
+            Self::Stopping => "STOPPING=1\nSTATUS=finishing what is under way".to_owned(),
+            Self::Moved(pid) => format!("MAINPID={pid}\nSTATUS=serving, upgraded without a stop"),
         }
     }
 }
@@ -38,7 +41,7 @@ impl Notifier {
     /// Tells `news`. Failing is worth a warning and nothing more: the service manager gives up on its own terms.
     pub fn tell(&self, news: News) {
         let Some(name) = &self.socket else { return };
-        if let Err(error) = send(name, news.text()) {
+        if let Err(error) = send(name, &news.text()) {
             tracing::warn!(%error, "the service manager's socket (NOTIFY_SOCKET) takes no news");
         }
     }
@@ -66,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_hears_of_ready_and_stopping() {
+    fn the_manager_hears_of_ready_stopping_and_a_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
@@ -75,6 +78,8 @@ mod tests {
         assert!(heard(&manager).starts_with("READY=1\n"));
         notifier.tell(News::Stopping);
         assert!(heard(&manager).starts_with("STOPPING=1\n"));
+        notifier.tell(News::Moved(42));
+        assert!(heard(&manager).starts_with("MAINPID=42\n"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The keyspace and its door.
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub struct Served {
     pub live: Live,
     /// Its listener for TLS, which waits for certificates.
     pub tls: Option<resp::TlsGate>,
+    /// Another descriptor of its Unix socket, if that was made now.
+    pub made: Option<UnixListener>,
 }
 
 /// Where the keyspace's files are.
@@ -89,8 +92,8 @@ pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<
         shutdown: plan.supervisor.shutdown().clone(),
         loaded: report,
     };
-    let resp::Opened { handle, tls } = resp::start(doors, parts, &plan.supervisor, &plan.metrics)?;
-    Ok(Some(Served { handle, live, tls }))
+    let resp::Opened { handle, tls, made } = resp::start(doors, parts, &plan.supervisor, &plan.metrics)?;
+    Ok(Some(Served { handle, live, tls, made }))
 }
 
 /// Whether the keyspace's thread answers.

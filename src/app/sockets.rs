@@ -23,7 +23,7 @@ impl Sockets {
     pub fn bind(doors: &[(&'static str, Listen)], inherited: &mut Inherited) -> Result<Self, StartError> {
         let mut out = BTreeMap::new();
         for (key, listen) in doors {
-            if let Some(listener) = inherited.tcp(key) {
+            if let Some(listener) = inherited.tcp(key, &listen.to_string()).pop() {
                 out.insert(*key, listener);
             } else if let Some(address) = listen.address() {
                 let bound = bind(address).map_err(|source| {
@@ -39,6 +39,11 @@ impl Sockets {
     /// Where the door of `key` listens; `None` when it is off. With port 0, the port that was found.
     pub fn address(&self, key: &str) -> Option<SocketAddr> {
         self.0.get(key).and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// The listeners by their setting's key.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &TcpListener)> {
+        self.0.iter().map(|(key, listener)| (*key, listener))
     }
 
     /// Hands over the listener of `key`; `None` when the door is off.

@@ -5,9 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Handle as Runtime;
+use tokio::sync::mpsc;
 
 use super::console::Shown;
 use super::doors::{self, Doors};
+use super::handover::arrivals;
+use super::handover::launch::Program;
+use super::handover::predecessor::{BACK_DOOR, Predecessor};
+use super::handover::request::{Counts, Upgrades, Wanted};
+use super::handover::successor::Successor;
 use super::inherited::Inherited;
 use super::notify::Notifier;
 use super::rebuild::refuse_without_index;
@@ -60,6 +66,11 @@ pub struct Plan {
     pub metrics: Metrics,
     /// Starts tasks and threads; its stop signal is the server's.
     pub supervisor: Supervisor,
+    /// Starts the edge's workers and connections, which need no store: they outlive a change of the process that has the
+    /// data folder.
+    pub connections: Supervisor,
+    /// What this process runs, for starting it or another in its place.
+    pub program: Program,
 }
 
 /// A server that serves.
@@ -72,6 +83,13 @@ pub struct Running {
     pub(super) folder: Folder,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) supervisor: Supervisor,
+    pub(super) connections: Supervisor,
+    /// Whether another process served before this one.
+    pub(super) took_over: bool,
+    /// What it takes to hand over.
+    pub(super) predecessor: Predecessor,
+    /// Who wants it to.
+    pub(super) wanted: mpsc::Receiver<Wanted>,
     /// Closed in this order, after everything that uses them has ended.
     pub(super) stores: Vec<Store>,
     /// Written for the last time before they are.
@@ -97,21 +115,41 @@ pub struct Ground {
     pub users: Users,
 }
 
-/// Starts everything. Blocks; call it on a thread that may, inside the general runtime. When it returns, every door
-/// that is on answers.
+/// Starts everything, as `successor` of another process if there is one. Blocks; call it on a thread that may, inside the
+/// general runtime. When it returns, every door that is on answers.
 ///
 /// # Errors
 /// [`StartError`]: nothing answers then.
-pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartError> {
+pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor>) -> Result<Running, StartError> {
     let started = plan.clock.monotonic();
-    let folder = Folder::create(plan.disk.as_ref(), &plan.data)?;
-    let mut doors = Doors::bind(&plan.config, folder.path(), &mut inherited)?;
+    let control_before = inherited.unix(control::KEY, "");
+    let back_door = inherited.unix(BACK_DOOR, "");
+    let (folder, mut doors) = match successor {
+        None => {
+            let folder = Folder::create(plan.disk.as_ref(), &plan.data)?;
+            let doors = Doors::bind(&plan.config, folder.path(), &mut inherited)?;
+            (folder, doors)
+        }
+        // The other way round: what is wrong with the sockets is told while the process before has the folder.
+        Some(successor) => {
+            let doors = Doors::bind(&plan.config, &Folder::place(&plan.data)?, &mut inherited)?;
+            successor.wait_for_turn()?;
+            (Folder::create(plan.disk.as_ref(), &plan.data)?, doors)
+        }
+    };
+    let kept = doors.kept();
     let first_start = !folder.has_data;
     let ground = open_ground(plan, folder)?;
     admin::claim(plan, &ground.users)?;
     let services = open_services(plan, &ground)?;
     let (keyspace, live, redis_tls) = match redis::start(plan, &ground, doors.take_redis())? {
-        Some(served) => (Some(served.handle), Some(served.live), served.tls),
+        Some(served) => {
+            if let Some((made, path)) = served.made.zip(doors.connect().redis_socket) {
+                let kept = kept.keep(doors::REDIS_SOCKET, true, Some(path.display().to_string()), &made);
+                kept.map_err(|source| StartError::Thread { what: doors::REDIS_SOCKET, source })?;
+            }
+            (Some(served.handle), Some(served.live), served.tls)
+        }
         None => (None, None, None),
     };
     let backups = backups::new(plan, &ground, &services, live, Runtime::current())?;
@@ -173,6 +211,10 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
     doors.serve(plan, doors::S3, &s3, limits)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
+    if let Some(listener) = back_door {
+        arrivals::serve(listener, on_edge.clone(), plan, &kept)
+            .map_err(|source| StartError::Thread { what: BACK_DOOR, source })?;
+    }
     let seen = doors::Seen { bans: bans.clone(), analytics: analytics.clone() };
     let edge = doors.start_edge(plan, &ground, on_edge, seen.clone(), &Runtime::current())?;
     let keeper = match &edge {
@@ -200,6 +242,16 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
     }
     let reloader = Arc::new(Reloader::new(plan.source.clone(), edge.clone(), plan.settings.clone()));
 
+    let (upgrades, wanted) = Upgrades::new();
+    let past = successor.map(|successor| successor.past).unwrap_or_default();
+    let predecessor = Predecessor {
+        program: plan.program.clone(),
+        kept: kept.clone(),
+        counts: Counts::new(&plan.metrics, past),
+        data: ground.folder.path().to_owned(),
+        disk: Arc::clone(&plan.disk),
+        clock: Arc::clone(&plan.clock),
+    };
     let facts = Arc::new(Facts {
         data: ground.folder.path().to_owned(),
         doors: doors::table(&connect),
@@ -214,16 +266,26 @@ pub fn start(plan: &Plan, mut inherited: Inherited) -> Result<Running, StartErro
         analytics: analytics.clone(),
         edge,
         reloader,
+        upgrades,
         outbox,
         clock: Arc::clone(&plan.clock),
         started,
     });
     services.start(plan)?;
     backups.start().map_err(|source| StartError::Thread { what: "backup", source })?;
-    control::start(plan.disk.as_ref(), ground.folder.path(), Arc::clone(&facts), &plan.supervisor)?;
+    let (disk, supervisor) = (plan.disk.as_ref(), &plan.supervisor);
+    control::start(disk, ground.folder.path(), Arc::clone(&facts), supervisor, control_before, &kept)?;
+    let mut socket_files = vec![control::socket(ground.folder.path()), predecessor.back_door()];
+    if kept.all().iter().any(|kept| kept.key == doors::REDIS_SOCKET && kept.bound.is_some()) {
+        socket_files.extend(facts.connect.redis_socket.clone());
+    }
     Ok(Running {
         first_start,
-        socket_files: vec![control::socket(ground.folder.path())],
+        socket_files,
+        took_over: successor.is_some(),
+        predecessor,
+        wanted,
+        connections: plan.connections.clone(),
         notifier: Notifier::new(plan.environment.notify_socket.clone()),
         folder: ground.folder,
         disk: Arc::clone(&plan.disk),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connect::Connect;
+use super::handover::request::Upgrades;
 use super::reload::Reloader;
 use crate::accounts::{AccessKeys, Users};
 use crate::analytics::Analytics;
@@ -90,6 +91,8 @@ pub struct Facts {
     pub edge: Option<Arc<Edge>>,
     /// Reads the settings again.
     pub reloader: Arc<Reloader>,
+    /// Replaces the server.
+    pub upgrades: Upgrades,
     /// Outbound mail.
     pub outbox: Outbox,
     /// The clock.

@@ -1,6 +1,7 @@
 //! How a running server is told to stop: drain first, force later.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -10,6 +11,8 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Serving.
     Running,
+    /// Another process has taken over: nothing new is accepted, and what is open is served on to its own end.
+    Leaving,
     /// Not ready, not accepting; work under way is finished.
     Draining,
     /// The drain's time is over: drop what is left, keep only what is durable.
@@ -22,6 +25,8 @@ pub struct Shutdown(Arc<Inner>);
 
 struct Inner {
     phase: watch::Sender<Phase>,
+    /// Whether the phase is past [`Phase::Running`], to be read at every answer without a lock.
+    leaving: AtomicBool,
     failure: Mutex<Option<String>>,
     wakers: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
@@ -31,6 +36,7 @@ impl Shutdown {
     pub fn new() -> Self {
         Self(Arc::new(Inner {
             phase: watch::channel(Phase::Running).0,
+            leaving: AtomicBool::new(false),
             failure: Mutex::new(None),
             wakers: Mutex::new(Vec::new()),
         }))
@@ -44,6 +50,16 @@ impl Shutdown {
     /// Whether the server has begun to stop.
     pub fn is_draining(&self) -> bool {
         self.phase() >= Phase::Draining
+    }
+
+    /// Whether nothing new is accepted any more: another process has taken over, or the server has begun to stop.
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Leaves what is new to another process.
+    pub fn leave(&self) {
+        self.advance(Phase::Leaving);
     }
 
     /// Begins to stop.
@@ -65,6 +81,11 @@ impl Shutdown {
     /// Why the server had to stop, if it was no ordinary stop.
     pub fn failure(&self) -> Option<String> {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns once nothing new is to be accepted. Cancel safe.
+    pub async fn leaving(&self) {
+        self.reached(Phase::Leaving).await;
     }
 
     /// Returns once the server begins to stop. Cancel safe.
@@ -97,6 +118,7 @@ impl Shutdown {
             forward
         });
         if moved {
+            self.0.leaving.store(true, Ordering::Relaxed);
             for wake in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 wake();
             }
@@ -118,7 +140,7 @@ impl fmt::Debug for Shutdown {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
@@ -136,6 +158,17 @@ mod tests {
         shutdown.forced().await;
         assert_eq!(shutdown.phase(), Phase::Forced);
         assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn who_leaves_does_not_stop_yet() {
+        let shutdown = Shutdown::new();
+        shutdown.leave();
+        shutdown.leaving().await;
+        assert!(shutdown.is_leaving() && !shutdown.is_draining());
+        shutdown.drain();
+        shutdown.draining().await;
+        assert!(shutdown.is_leaving());
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let stopping = self.inner.shutdown.is_draining();
+        let stopping = self.inner.shutdown.is_leaving();
         if !self.finished && (std::thread::panicking() || !stopping) {
             self.inner.panics.fetch_add(1, Ordering::Relaxed);
             // The panic itself was reported, with its stack.

@@ -77,6 +77,18 @@ pub(super) enum Command {
     ///
     /// What can change without a restart is in force at once; the rest is named. Settings with a mistake change nothing.
     Reload,
+    /// Put the program that is installed now in the place of the running server, without a pause
+    ///
+    /// The listening sockets are handed over, so no connection is refused; WebSockets and answers under way go on in the
+    /// process before (setting server.linger). A program that does not start, or cannot use the settings, changes nothing.
+    Upgrade {
+        /// The program to run from now on [default: what is at the running server's own path]
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// One JSON object instead
+        #[arg(long)]
+        json: bool,
+    },
     /// Tell which certificate is in use for each name, until when, and what the last attempt came to
     Certs {
         #[command(subcommand)]

@@ -26,6 +26,7 @@ mod people;
 mod reload;
 mod serve;
 mod settings;
+mod upgrade;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Issues { command, json } => issues::issues(&shell, command.unwrap_or_default(), json),
         Command::Backup(command) => backup::backup(shell, command),
         Command::Reload => reload::run(&shell),
+        Command::Upgrade { program, json } => upgrade::run(&shell, program, json),
         Command::Buckets { command, json } => {
             buckets::run(&shell, command.unwrap_or(buckets::BucketsCommand::List), json)
         }

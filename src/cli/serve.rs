@@ -1,5 +1,6 @@
 //! `mainstay serve`.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -12,9 +13,11 @@ use super::arguments::ServeFlags;
 use super::settings::Shell;
 use crate::accounts::By;
 use crate::app::control_people::{LinkWanted, make_link};
+use crate::app::handover::launch::{Program, Stage, relaunch};
+use crate::app::handover::successor::{Successor, standard_input};
 use crate::app::inherited::Inherited;
 use crate::app::reload::Source;
-use crate::app::run::{Signals, run};
+use crate::app::run::{Limits, Signals, run};
 use crate::app::{Plan, Running, own_errors, start};
 use crate::base::{LocalDisk, Shutdown, Supervisor, SystemClock, SystemRandom};
 use crate::config::{self, Config, Environment};
@@ -31,8 +34,36 @@ const BLOCKING: usize = 32;
 /// How long the runtime's last blocking calls may take when everything else is closed.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// Runs the server until it is told to stop.
+/// Runs the server until it is told to stop, in the place of another process if one has started it for that.
 pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let stage = shell.environment.handover.as_deref().map(Stage::of).transpose().map_err(anyhow::Error::msg)?;
+    let no_channel = "the process before left no way to it on the standard input";
+    match stage {
+        None => serve_as(shell, flags, arguments, None, None),
+        Some(Stage::Launch) => relaunch(&arguments, standard_input().context(no_channel)?)
+            .context("the program cannot be started in the place of the process before"),
+        Some(Stage::Serve) => {
+            let (successor, sockets) = Successor::begin(standard_input().context(no_channel)?)?;
+            // What it was started by may have had no name.
+            let _ = rustix::thread::set_name(c"mainstay");
+            let outcome = serve_as(shell, flags, arguments, Some(&successor), Some(sockets));
+            if let Err(error) = &outcome {
+                successor.failed(&format!("{error:#}"));
+            }
+            outcome
+        }
+    }
+}
+
+/// Runs the server: on the sockets of a process before, as its successor, or by itself.
+fn serve_as(
+    shell: Shell,
+    flags: &ServeFlags,
+    arguments: Vec<OsString>,
+    successor: Option<&Successor>,
+    sockets: Option<Inherited>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -48,7 +79,9 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let settings = config::view(&loaded.config, &loaded.origins);
     let source = source(&shell, flags.settings());
-    let plan = Plan { settings: SettingViews::new(settings), source, ..plan(data, loaded.config, shell.environment) };
+    let program = Program::of_this_process(arguments, shell.config.clone());
+    let settings = SettingViews::new(settings);
+    let plan = Plan { settings, source, program, ..plan(data, loaded.config, shell.environment) };
     let coloured = terminal && !plan.environment.no_colour;
     let (own, captured) = own_errors::capture(&plan).unzip();
     let log = logs::start(&plan.config.log, coloured, Arc::clone(&plan.clock), &plan.metrics, own.clone())?;
@@ -56,15 +89,21 @@ pub(super) fn serve(shell: Shell, flags: &ServeFlags) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let inherited = Inherited::take(&plan.environment.socket_names);
-    let outcome = start(&plan, inherited).map_err(anyhow::Error::from).and_then(|running| {
+    let inherited = sockets.unwrap_or_else(|| Inherited::take(&plan.environment.socket_names));
+    let outcome = start(&plan, inherited, successor).map_err(anyhow::Error::from).and_then(|running| {
         if let Some(captured) = captured {
             own_errors::start(&plan, running.facts.issues.clone(), captured)?;
+        }
+        if let Some(successor) = successor {
+            successor.ready();
+            tracing::info!(upgrades = successor.past.done, "this process has taken over from the one before");
         }
         log.flush();
         let link = if terminal { setup_link(&runtime, &running)? } else { None };
         greet(&running, terminal, link.as_deref());
-        runtime.block_on(run(running, signals, plan.config.server.drain.duration())).map_err(anyhow::Error::msg)
+        let limits =
+            Limits { drain: plan.config.server.drain.duration(), linger: plan.config.server.linger.duration() };
+        runtime.block_on(run(running, signals, limits)).map_err(anyhow::Error::msg)
     });
     drop(entered);
     runtime.shutdown_timeout(LAST_CALLS);
@@ -91,6 +130,7 @@ fn source(shell: &Shell, flags: Vec<(&'static str, &'static str, String)>) -> So
 pub(super) fn plan(data: PathBuf, config: Config, environment: Environment) -> Plan {
     let metrics = Metrics::new();
     let supervisor = Supervisor::new(Shutdown::new());
+    let connections = Supervisor::new(Shutdown::new());
     Plan {
         data,
         config,
@@ -102,6 +142,8 @@ pub(super) fn plan(data: PathBuf, config: Config, environment: Environment) -> P
         disk: Arc::new(LocalDisk),
         metrics,
         supervisor,
+        connections,
+        program: Program::default(),
     }
 }
 

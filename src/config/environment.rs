@@ -32,6 +32,8 @@ pub struct Environment {
     pub admin_password_file: Option<PathBuf>,
     /// `LISTEN_FDNAMES`: names of the sockets a service manager passed on, in their order.
     pub socket_names: Vec<String>,
+    /// `MAINSTAY_HANDOVER`: this process is to take over from the one that started it (see `app::handover`).
+    pub handover: Option<String>,
     /// `NOTIFY_SOCKET`: where a service manager waits to hear that the server is ready.
     pub notify_socket: Option<String>,
     /// `REDISCLI_AUTH`: the password of the Redis that is imported from, as redis-cli takes it.
@@ -74,6 +76,7 @@ impl Environment {
                 "MAINSTAY_ADMIN_PASSWORD" => out.admin_password = given.cloned().map(Secret::new),
                 "MAINSTAY_ADMIN_PASSWORD_FILE" => out.admin_password_file = given.map(PathBuf::from),
                 "LISTEN_FDNAMES" => out.socket_names = text.split(':').map(str::to_owned).collect(),
+                "MAINSTAY_HANDOVER" => out.handover = given.cloned(),
                 "NOTIFY_SOCKET" => out.notify_socket = given.cloned(),
                 "REDISCLI_AUTH" => out.redis_password = given.cloned().map(Secret::new),
                 "AWS_ACCESS_KEY_ID" => out.aws_access_key_id = given.cloned(),

@@ -33,5 +33,8 @@ crate::settings! {
     pub struct ServerConfig {
         /// How long a stop (SIGTERM, Ctrl-C) waits for requests under way before it cuts them off.
         pub drain: crate::base::Span = crate::base::Span::secs(20),
+        /// How long the process before an upgrade (`mainstay upgrade`) goes on carrying what is open on the edge: WebSockets,
+        /// and answers under way. What is left then is cut off. Other connections end with their next answer.
+        pub linger: crate::base::Span = crate::base::Span::hours(24),
     }
 }

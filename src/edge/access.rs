@@ -406,32 +406,33 @@ impl Target {
     }
 }
 
-/// A file that moves aside when it is full.
+/// A file that moves aside when it is full. During an upgrade two processes write to it: each looks where it ends before it
+/// writes, and whether the other has moved it aside.
 struct LogFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     limit: u64,
     file: Box<dyn DiskFile>,
-    end: u64,
 }
 
 impl LogFile {
     fn open(disk: Arc<dyn Disk>, path: PathBuf, limit: u64) -> std::io::Result<Self> {
         let file = disk.open(&path, OpenMode::OpenOrCreate)?;
-        let end = file.len()?;
-        Ok(Self { disk, path, limit, file, end })
+        Ok(Self { disk, path, limit, file })
     }
 
     fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
-        if self.end > 0 && self.end.saturating_add(lines.len() as u64) > self.limit {
-            self.disk.rename(&self.path, &older(&self.path))?;
+        let mut end = self.file.len()?;
+        if end > 0 && end.saturating_add(lines.len() as u64) > self.limit {
+            let there = self.disk.entry(&self.path)?.map(|entry| entry.len);
+            if there == Some(end) {
+                self.disk.rename(&self.path, &older(&self.path))?;
+            }
             self.file = self.disk.open(&self.path, OpenMode::OpenOrCreate)?;
-            self.end = 0;
             self.disk.sync_dir(parent(&self.path))?;
+            end = self.file.len()?;
         }
-        self.file.write_at(self.end, lines)?;
-        self.end = self.end.saturating_add(lines.len() as u64);
-        Ok(())
+        self.file.write_at(end, lines)
     }
 }
 

@@ -4,10 +4,12 @@
 //! runtime, so that its disk and its ciphers never hold up a worker; bodies are streamed across.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
@@ -15,6 +17,7 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use super::elsewhere;
 use super::host::Host;
 use crate::base::Supervisor;
 use crate::base::supervise::Role;
@@ -57,14 +60,31 @@ pub struct Doors {
     doors: Vec<(String, Door)>,
     runtime: Handle,
     supervisor: Supervisor,
+    /// Carries requests to another process.
+    connections: Supervisor,
+    /// Where another process answers in the place of this one.
+    elsewhere: ArcSwapOption<PathBuf>,
 }
 
 impl Doors {
-    /// `doors` below `domain`, run on `runtime`.
-    pub fn new(doors: Vec<Door>, domain: &str, runtime: Handle, supervisor: Supervisor) -> Self {
+    /// `doors` below `domain`, run on `runtime` as tasks of `supervisor`; what goes to another process is a task of
+    /// `connections`.
+    pub fn new(
+        doors: Vec<Door>,
+        domain: &str,
+        runtime: Handle,
+        supervisor: Supervisor,
+        connections: Supervisor,
+    ) -> Self {
         let domain = domain.to_ascii_lowercase();
         let named = |door: Door| (format!("{}.{domain}", door.label), door);
-        Self { doors: doors.into_iter().map(named).collect(), runtime, supervisor }
+        let doors = doors.into_iter().map(named).collect();
+        Self { doors, runtime, supervisor, connections, elsewhere: ArcSwapOption::empty() }
+    }
+
+    /// From now on requests go to the process that answers at the Unix socket `path`.
+    pub fn leave_to(&self, path: PathBuf) {
+        self.elsewhere.store(Some(Arc::new(path)));
     }
 
     /// The door that answers `host`.
@@ -83,6 +103,10 @@ impl Doors {
     /// Dropping it drops the door's own future soon after.
     pub async fn answer(&self, door: &Door, request: Request<Body>, peer: Peer) -> Option<Response<Body>> {
         let peer = Peer { door: door.label, ..peer };
+        if let Some(path) = self.elsewhere.load_full() {
+            // Boxed, so that other requests do not carry its state.
+            return Some(Box::pin(elsewhere::ask(&path, request, peer, &self.connections)).await);
+        }
         let handler = Arc::clone(&door.handler);
         let (mut reply, answered) = oneshot::channel();
         let work = async move {
@@ -173,7 +197,8 @@ mod tests {
     fn doors() -> Doors {
         let door = |label, below| Door { label, below, plain: OnPlainHttp::Serve, handler: Arc::new(Echo) };
         let doors = vec![door("s3", true), door("console", false)];
-        Doors::new(doors, "Example.com", Handle::current(), Supervisor::new(Shutdown::new()))
+        let supervisor = Supervisor::new(Shutdown::new());
+        Doors::new(doors, "Example.com", Handle::current(), supervisor.clone(), supervisor)
     }
 
     #[tokio::test]

@@ -263,7 +263,7 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Works until the server drains.
+    /// Works until nothing new is accepted any more.
     pub async fn run(self) {
         let shutdown = self.supervisor.shutdown().clone();
         let mut shown: Arc<Watched> = Arc::default();
@@ -293,7 +293,7 @@ impl Checker {
             }
             tokio::select! {
                 () = sleep(wake.saturating_duration_since(Instant::now())) => {}
-                () = shutdown.draining() => return,
+                () = shutdown.leaving() => return,
             }
         }
     }

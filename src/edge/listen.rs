@@ -1,4 +1,4 @@
-//! Listening sockets: one per worker on the same port (SO_REUSEPORT), or one from outside shared by all.
+//! Listening sockets: one per worker on the same port (SO_REUSEPORT), or some from outside shared by all.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -26,13 +26,14 @@ struct Shared {
     sockets: Vec<TcpListener>,
 }
 
-/// One worker's sockets.
+/// One worker's sockets. There are several of a kind when a process before had more workers: each socket has its own queue
+/// of connections, and none may stay without somebody who accepts.
 #[derive(Debug)]
 pub struct WorkerListeners {
     /// Plain HTTP.
-    pub http: Option<TcpListener>,
+    pub http: Vec<TcpListener>,
     /// HTTPS.
-    pub https: Option<TcpListener>,
+    pub https: Vec<TcpListener>,
 }
 
 impl Listeners {
@@ -46,26 +47,34 @@ impl Listeners {
         Ok(Self { workers, http: bound(config.http, "edge.http")?, https: bound(config.https, "edge.https")? })
     }
 
-    /// Takes over sockets bound outside (systemd's `LISTEN_FDS`), in place of what `config` names.
+    /// Takes over sockets bound outside (systemd's `LISTEN_FDS`), in place of what `config` names. A kind of which there
+    /// are none is off.
     ///
     /// # Errors
     /// [`EdgeError::System`]: a socket cannot be shared or is none.
-    pub fn adopt(
-        config: &EdgeConfig,
-        http: Option<TcpListener>,
-        https: Option<TcpListener>,
-    ) -> Result<Self, EdgeError> {
+    pub fn adopt(config: &EdgeConfig, http: Vec<TcpListener>, https: Vec<TcpListener>) -> Result<Self, EdgeError> {
         let workers = workers(config);
-        let share = |socket: TcpListener| -> io::Result<Shared> {
-            let address = socket.local_addr()?;
-            let sockets = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
-            Ok(Shared { address, sockets })
+        Ok(Self { workers, http: share(http, workers)?, https: share(https, workers)? })
+    }
+
+    /// Takes over sockets that a process before has bound by the same settings, and binds what it has not.
+    ///
+    /// # Errors
+    /// As [`Self::adopt`] and [`Self::bind`].
+    pub fn complete(config: &EdgeConfig, http: Vec<TcpListener>, https: Vec<TcpListener>) -> Result<Self, EdgeError> {
+        let workers = workers(config);
+        let had = |sockets: Vec<TcpListener>, listen: crate::base::Listen, key| match share(sockets, workers)? {
+            None => listen.address().map(|at| bind(at, key, workers)).transpose(),
+            shared => Ok(shared),
         };
-        let shared = |socket: Option<TcpListener>| {
-            let failed = |source| EdgeError::System { what: "cannot use the sockets handed in", source };
-            socket.map(share).transpose().map_err(failed)
-        };
-        Ok(Self { workers, http: shared(http)?, https: shared(https)? })
+        Ok(Self { workers, http: had(http, config.http, "edge.http")?, https: had(https, config.https, "edge.https")? })
+    }
+
+    /// The sockets of plain HTTP and of HTTPS.
+    pub fn sockets(&self) -> (&[TcpListener], &[TcpListener]) {
+        const NONE: &[TcpListener] = &[];
+        let http = self.http.as_ref().map_or(NONE, |shared| &shared.sockets);
+        (http, self.https.as_ref().map_or(NONE, |shared| &shared.sockets))
     }
 
     /// Where plain HTTP really listens.
@@ -80,10 +89,33 @@ impl Listeners {
 
     /// The sockets, worker by worker.
     pub fn split(self) -> Vec<WorkerListeners> {
-        let sockets = |shared: Option<Shared>| shared.map(|shared| shared.sockets).unwrap_or_default().into_iter();
-        let (mut http, mut https) = (sockets(self.http), sockets(self.https));
-        (0..self.workers).map(|_| WorkerListeners { http: http.next(), https: https.next() }).collect()
+        let mut all: Vec<_> =
+            (0..self.workers).map(|_| WorkerListeners { http: Vec::new(), https: Vec::new() }).collect();
+        let sockets = |shared: Option<Shared>| shared.map(|shared| shared.sockets).unwrap_or_default();
+        for (index, socket) in sockets(self.http).into_iter().enumerate() {
+            if let Some(worker) = all.get_mut(index % self.workers) {
+                worker.http.push(socket);
+            }
+        }
+        for (index, socket) in sockets(self.https).into_iter().enumerate() {
+            if let Some(worker) = all.get_mut(index % self.workers) {
+                worker.https.push(socket);
+            }
+        }
+        all
     }
+}
+
+/// At least one socket for each of `workers`; `None` when there are none.
+fn share(sockets: Vec<TcpListener>, workers: usize) -> Result<Option<Shared>, EdgeError> {
+    let failed = |source| EdgeError::System { what: "cannot use the sockets handed in", source };
+    let Some(first) = sockets.first() else { return Ok(None) };
+    let address = first.local_addr().map_err(failed)?;
+    let more = workers.saturating_sub(sockets.len());
+    let shared: Vec<_> =
+        sockets.iter().cycle().take(more).map(TcpListener::try_clone).collect::<io::Result<_>>().map_err(failed)?;
+    let sockets = sockets.into_iter().chain(shared).collect();
+    Ok(Some(Shared { address, sockets }))
 }
 
 /// Workers to start: as configured, else one for each core.
@@ -155,7 +187,7 @@ mod tests {
         let workers = listeners.split();
         assert_eq!(workers.len(), 3);
         for worker in workers {
-            assert_eq!(worker.https.unwrap().local_addr().unwrap(), address);
+            assert_eq!(worker.https[0].local_addr().unwrap(), address);
         }
     }
 
@@ -171,8 +203,21 @@ mod tests {
     fn sockets_from_outside_are_shared_by_all_workers() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let listeners = Listeners::adopt(&config(Listen::OFF), Some(socket), None).unwrap();
+        let listeners = Listeners::adopt(&config(Listen::OFF), vec![socket], Vec::new()).unwrap();
         assert_eq!((listeners.http(), listeners.https()), (Some(address), None));
-        assert!(listeners.split().iter().all(|worker| worker.http.is_some()));
+        assert!(listeners.split().iter().all(|worker| worker.http.len() == 1));
+    }
+
+    #[test]
+    fn fewer_workers_accept_from_all_sockets_of_more() {
+        let before = Listeners::bind(&config(Listen::OFF)).unwrap();
+        let address = before.https();
+        let sockets = before.sockets().1.iter().map(|socket| socket.try_clone().unwrap()).collect();
+        let one = EdgeConfig { workers: 2, ..config(Listen::loopback(0)) };
+        let after = Listeners::complete(&one, Vec::new(), sockets).unwrap();
+        assert_eq!(after.https(), address);
+        assert_ne!(after.http(), None, "what the process before did not have is bound");
+        let counts: Vec<usize> = after.split().iter().map(|worker| worker.https.len()).collect();
+        assert_eq!(counts, [2, 1]);
     }
 }

@@ -3,13 +3,14 @@
 //! One worker a core, each a thread with its own runtime, sockets (SO_REUSEPORT), connections and upstream pools.
 //! Promises: an app never sees framing, forwarding or connection headers a client made up (`head.rs`); bodies are
 //! streamed, never collected; every wait for a client or an app ends; a stopping server finishes the requests it has
-//! (GOAWAY, `Connection: close`) and cuts WebSockets when its time is over.
+//! (GOAWAY, `Connection: close`) and cuts WebSockets when its time is over; one whose place another process has taken
+//! serves what is open on to its end.
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
 //! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
 //! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `mutual.rs` (clients' certificates), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
 //! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `cache/` (answers of apps kept for everybody), `audience.rs` (pages that are counted), `doors.rs`
-//! (own doors), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
+//! (own doors), `elsewhere.rs` (the same while another process has the data folder), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
 //! extended CONNECT is not announced, browsers then open an HTTP/1.1 connection for them.
 
 mod access;
@@ -25,6 +26,7 @@ mod compress;
 pub mod config;
 mod connect;
 mod doors;
+pub mod elsewhere;
 pub mod error;
 mod explain;
 mod files;
@@ -102,6 +104,7 @@ use crate::bans::Bans;
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::crypto::Key;
+use crate::monitor::WhichKept;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -138,8 +141,11 @@ pub struct World {
     pub cache_key: Key,
     /// Free bytes that uploads leave on the disk, and the same in percent of it; the larger counts. A cache leaves more.
     pub reserve: (u64, u64),
-    /// Starts threads and tasks, and tells when to stop.
+    /// Starts what uses the store, and tells it when to stop.
     pub supervisor: Supervisor,
+    /// Starts what needs no store: workers, connections, WebSockets. They go on for a while when another process has taken
+    /// over the data folder.
+    pub connections: Supervisor,
     /// Where doors run.
     pub runtime: Handle,
 }
@@ -196,7 +202,8 @@ impl Edge {
         config.validate()?;
         let started = config.clone();
         let config = &config.in_force();
-        let World { clock, disk, data_dir, metrics, supervisor, runtime, bans, analytics, .. } = world.clone();
+        let World { clock, disk, data_dir, metrics, connections: supervisor, runtime, bans, analytics, .. } = world.clone();
+        let services = world.supervisor.clone();
         bans.set_rules(jails::rules(config));
         let counts = EdgeMetrics::new(&metrics);
         let labels: Vec<&'static str> = doors.iter().map(|door| door.label).collect();
@@ -215,7 +222,7 @@ impl Edge {
             https: listeners.https(),
             certificate: certificate::exported_path(&data_dir),
             places: Places::new(config.limits.connections, config.limits.connections_per_ip, trusted),
-            doors: Arc::new(Doors::new(doors, &config.domain, runtime, supervisor.clone())),
+            doors: Arc::new(Doors::new(doors, &config.domain, runtime, services.clone(), supervisor.clone())),
             keeper: Arc::clone(&keeper),
             started,
             labels,
@@ -269,7 +276,7 @@ impl Edge {
                 .thread(name, Role::Critical, Priority::Normal, move || runtime.block_on(worker.run()))
                 .map_err(|source| EdgeError::System { what: "cannot start an edge thread", source })?;
         }
-        supervisor.task("edge certificates", Role::Critical, keeper.run());
+        services.task("edge certificates", Role::Critical, keeper.run());
         let checker = Checker {
             watched: Arc::clone(&edge.watched),
             supervisor: supervisor.clone(),
@@ -289,6 +296,13 @@ impl Edge {
     /// Where HTTPS listens; `None` when it is off.
     pub const fn https(&self) -> Option<SocketAddr> {
         self.https
+    }
+
+    /// From now on requests for Mainstay's own doors go to the process that answers at the Unix socket `path`, and kept
+    /// answers are let go of: this process is about to give up the data folder.
+    pub fn leave_doors_to(&self, path: PathBuf) {
+        self.doors.leave_to(path);
+        self.cache.purge(&WhichKept::All);
     }
 
     /// Every certificate and how it stands.

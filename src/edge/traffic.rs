@@ -208,12 +208,12 @@ fn sample(before: &Reading, now: &Reading) -> SiteSample {
     }
 }
 
-/// Takes samples of what is `current`, until the server stops.
+/// Takes samples of what is `current`, until nothing new is accepted any more.
 pub async fn follow(current: Arc<ArcSwap<Traffic>>, supervisor: Supervisor) {
     let shutdown = supervisor.shutdown().clone();
     loop {
         tokio::select! {
-            () = shutdown.draining() => return,
+            () = shutdown.leaving() => return,
             () = tokio::time::sleep(EVERY) => current.load().sample(),
         }
     }

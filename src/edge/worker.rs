@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -170,33 +171,39 @@ impl Drop for Place {
 }
 
 impl Worker {
-    /// Accepts until the server drains, then waits for the connections, which end by themselves or by force.
+    /// Accepts until the server drains or another process has taken over, then waits for the connections, which end by
+    /// themselves or by force.
     pub async fn run(mut self) {
-        let (http, https) = match (adopt(self.listeners.http.take()), adopt(self.listeners.https.take())) {
+        let (http, https) = (std::mem::take(&mut self.listeners.http), std::mem::take(&mut self.listeners.https));
+        let (http, https) = match (adopt(http), adopt(https)) {
             (Ok(http), Ok(https)) => (http, https),
             (Err(error), _) | (_, Err(error)) => {
                 return tracing::error!(%error, "an edge worker cannot use its sockets");
             }
         };
         let shutdown = self.supervisor.shutdown().clone();
+        let mut purge = interval(PURGE);
+        purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         {
-            let mut draining = std::pin::pin!(shutdown.draining());
-            let mut purge = interval(PURGE);
-            purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut leaving = std::pin::pin!(shutdown.leaving());
             loop {
                 tokio::select! {
-                    () = draining.as_mut() => break,
-                    accepted = accept(http.as_ref()) => self.welcome(accepted, false).await,
-                    accepted = accept(https.as_ref()) => self.welcome(accepted, true).await,
+                    () = leaving.as_mut() => break,
+                    accepted = accept(&http) => self.welcome(accepted, false).await,
+                    accepted = accept(&https) => self.welcome(accepted, true).await,
                     _ = purge.tick() => self.proxy.purge(),
                 }
             }
         }
         drop((http, https));
         self.tracker.close();
-        tokio::select! {
-            () = self.tracker.wait() => {}
-            () = shutdown.forced() => {}
+        let (mut ended, mut forced) = (std::pin::pin!(self.tracker.wait()), std::pin::pin!(shutdown.forced()));
+        loop {
+            tokio::select! {
+                () = ended.as_mut() => return,
+                () = forced.as_mut() => return,
+                _ = purge.tick() => self.proxy.purge(),
+            }
         }
     }
 
@@ -254,17 +261,24 @@ impl Worker {
     }
 }
 
-fn adopt(socket: Option<std::net::TcpListener>) -> io::Result<Option<TcpListener>> {
-    let Some(socket) = socket else { return Ok(None) };
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket).map(Some)
+fn adopt(sockets: Vec<std::net::TcpListener>) -> io::Result<Vec<TcpListener>> {
+    let adopted = |socket: std::net::TcpListener| {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket)
+    };
+    sockets.into_iter().map(adopted).collect()
 }
 
-async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
-    match listener {
-        Some(listener) => listener.accept().await,
-        None => std::future::pending().await,
-    }
+/// The next connection of any of `listeners`; never without one. Cancel safe.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    std::future::poll_fn(|context| {
+        let accepted = |listener: &TcpListener| match listener.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        };
+        listeners.iter().find_map(accepted).map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 /// Errors of `accept` that belong to the connection that was to come, not to the listener (accept(2)).

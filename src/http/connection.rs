@@ -170,6 +170,9 @@ impl Server {
                 if let Some(known) = &known {
                     request.extensions_mut().insert(Arc::clone(known));
                 }
+                if request.version() == Version::HTTP_2 {
+                    load.has_streams();
+                }
                 Arc::clone(&server).answer(request, peer, load.begin())
             })
         };
@@ -179,13 +182,26 @@ impl Server {
         let rest = self.config.head_timeout.duration();
         let farewell = FAREWELL.min(rest / FAREWELL_PART);
         let idle = pin!(load.idle(rest.saturating_sub(farewell)));
+        // Another process answers new connections. HTTP/2 has a way to send a client there that loses no request (RFC 9113
+        // section 6.8); in HTTP/1 only the next answer can say it, since a client may ask at any moment.
+        let sent_away = pin!(async {
+            shutdown.leaving().await;
+            load.streamed().await;
+        });
         // A request wakes this task several times, and none of these.
-        let (mut stop, mut idle) = (Drowsy::new(stop), Drowsy::new(idle));
-        let drain_limit = tokio::select! {
-            biased;
-            outcome = connection.as_mut() => return self.ended(outcome),
-            () = &mut stop => None,
-            () = &mut idle => Some(farewell),
+        let (mut stop, mut idle, mut sent_away) = (Drowsy::new(stop), Drowsy::new(idle), Drowsy::new(sent_away));
+        let mut is_sent_away = false;
+        let drain_limit = loop {
+            tokio::select! {
+                biased;
+                outcome = connection.as_mut() => return self.ended(outcome),
+                () = &mut stop => break None,
+                () = &mut idle => break Some(farewell),
+                () = &mut sent_away, if !is_sent_away => {
+                    is_sent_away = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
         };
         if drain_limit.is_none() {
             tokio::select! {
@@ -237,13 +253,19 @@ impl Server {
             })
         });
         async move {
-            let response = match asked {
+            let mut response = match asked {
                 Ok(request) => {
                     let answer = AssertUnwindSafe(self.handler.call(request, peer)).catch_unwind().await;
                     answer.unwrap_or_else(|_panic| self.panicked(peer))
                 }
                 Err(problem) => self.malformed(problem, version),
             };
+            if version < Version::HTTP_2
+                && self.supervisor.shutdown().is_leaving()
+                && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             self.counts.response(response.status());
             let streamed = version == Version::HTTP_2;
             Ok(response.map(|inner| Tracked {

@@ -1,7 +1,7 @@
 //! Whether a connection has requests under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +17,9 @@ pub struct Load {
     next: AtomicU64,
     /// Told of the first request.
     asked: Notify,
+    /// Whether requests come as streams of HTTP/2, and who waits to hear of it.
+    streams: AtomicBool,
+    streamed: Notify,
 }
 
 impl Load {
@@ -27,6 +30,8 @@ impl Load {
             rested_ms: AtomicU64::new(0),
             next: AtomicU64::new(0),
             asked: Notify::new(),
+            streams: AtomicBool::new(false),
+            streamed: Notify::new(),
         }
     }
 
@@ -45,6 +50,20 @@ impl Load {
                 () = self.asked.notified() => {}
                 () = sleep_until(self.start + age) => {}
             }
+        }
+    }
+
+    /// Notes that a request came as a stream of HTTP/2.
+    pub fn has_streams(&self) {
+        if !self.streams.swap(true, Ordering::SeqCst) {
+            self.streamed.notify_one();
+        }
+    }
+
+    /// Returns once a request has come as a stream of HTTP/2; never on a connection that speaks HTTP/1.
+    pub async fn streamed(&self) {
+        if !self.streams.load(Ordering::SeqCst) {
+            self.streamed.notified().await;
         }
     }
 

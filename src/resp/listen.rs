@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,10 +29,8 @@ pub enum Listener {
     Unix {
         /// The socket.
         listener: UnixListener,
-        /// Where it is.
+        /// Where it is. The file stays: whoever takes over serves it on.
         path: PathBuf,
-        /// Whether its file is removed at the end.
-        ours: bool,
     },
 }
 
@@ -83,17 +82,16 @@ impl Listener {
         let listener = UnixListener::bind(&temporary).map_err(failed)?;
         std::fs::set_permissions(&temporary, PermissionsExt::from_mode(bits)).map_err(failed)?;
         disk.rename(&temporary, path).map_err(failed)?;
-        Ok(Self::Unix { listener, path: path.to_owned(), ours: true })
+        Ok(Self::Unix { listener, path: path.to_owned() })
     }
 
-    /// Takes over a bound Unix listener.
+    /// Takes over a bound Unix listener, which clients reach at `path`.
     ///
     /// # Errors
-    /// It cannot be made non-blocking, or has no address.
-    pub fn adopted(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+    /// It cannot be made non-blocking.
+    pub fn adopted(listener: std::os::unix::net::UnixListener, path: PathBuf) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
-        Ok(Self::Unix { listener: UnixListener::from_std(listener), path, ours: false })
+        Ok(Self::Unix { listener: UnixListener::from_std(listener), path })
     }
 
     /// The next waiting connection, with the peer and the local address as `CLIENT LIST` shows them.
@@ -110,7 +108,7 @@ impl Listener {
                 let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
                 Ok((Stream::Tcp(stream), peer.to_string(), local))
             }
-            Self::Unix { listener, path, .. } => {
+            Self::Unix { listener, path } => {
                 let (stream, _) = listener.accept()?;
                 let name = format!("{}:0", path.display());
                 Ok((Stream::Unix(stream), name.clone(), name))
@@ -141,13 +139,21 @@ impl Listener {
         }
     }
 
-    /// Stops listening; the file of a Unix socket made here goes.
-    pub fn close(mut self, registry: &Registry, disk: &dyn Disk) {
-        // Nothing is lost by failures here: the listener is closed right after.
-        let _ = self.source().deregister(registry);
-        if let Self::Unix { path, ours: true, .. } = &self {
-            let _ = disk.remove_file(path);
+    /// Another descriptor of the same Unix socket; `None` of a TCP listener.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn same_unix(&self) -> io::Result<Option<std::os::unix::net::UnixListener>> {
+        match self {
+            Self::Tcp(_) => Ok(None),
+            Self::Unix { listener, .. } => listener.as_fd().try_clone_to_owned().map(|same| Some(same.into())),
         }
+    }
+
+    /// Stops listening.
+    pub fn close(mut self, registry: &Registry) {
+        // Nothing is lost by a failure here: the listener is closed right after.
+        let _ = self.source().deregister(registry);
     }
 }
 

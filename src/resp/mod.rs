@@ -74,15 +74,18 @@ pub struct Opened {
     pub handle: Handle,
     /// Its listener for TLS, to be opened when there are certificates.
     pub tls: Option<TlsGate>,
+    /// Another descriptor of the Unix socket that was made here.
+    pub made: Option<std::os::unix::net::UnixListener>,
 }
 
-/// The Unix socket: ours to make, or made by a service manager.
+/// The Unix socket: ours to make, or made by a service manager or a process before. Its file stays when the door closes, as
+/// the socket may outlive the process.
 #[derive(Debug)]
 pub enum UnixDoor {
-    /// To be made at this path, with the mode of the settings; its file goes when the door closes.
+    /// To be made at this path, with the mode of the settings.
     Make(PathBuf),
-    /// Made outside, permissions and all; its file stays, as the socket outlives the process.
-    Adopt(std::os::unix::net::UnixListener),
+    /// Made outside, permissions and all, and reached at this path.
+    Adopt(std::os::unix::net::UnixListener, PathBuf),
 }
 
 /// Opens the door: starts the thread `keyspace`, which ends when the supervisor's stop signal comes.
@@ -98,9 +101,16 @@ pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metr
     if let Some(listener) = &doors.tls {
         refuse_open("redis.tls_listen", listener, &parts)?;
     }
+    let mut made = None;
     match doors.unix {
-        Some(UnixDoor::Make(path)) => listeners.push(Listener::unix(&parts.disk, &path, &parts.config.socket_mode)?),
-        Some(UnixDoor::Adopt(listener)) => listeners.push(Listener::adopted(listener).map_err(RespError::Loop)?),
+        Some(UnixDoor::Make(path)) => {
+            let listener = Listener::unix(&parts.disk, &path, &parts.config.socket_mode)?;
+            made = listener.same_unix().map_err(RespError::Loop)?;
+            listeners.push(listener);
+        }
+        Some(UnixDoor::Adopt(listener, path)) => {
+            listeners.push(Listener::adopted(listener, path).map_err(RespError::Loop)?);
+        }
         None => {}
     }
     let poll = Poll::new().map_err(RespError::Loop)?;
@@ -122,7 +132,7 @@ pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metr
     let arrivals = server.arrivals();
     let tls = doors.tls.map(|listener| TlsGate { listener, arrivals, wake: Arc::new(wake), limit });
     supervisor.thread("keyspace", Role::Critical, Priority::Normal, move || server.run()).map_err(RespError::Loop)?;
-    Ok(Opened { handle, tls })
+    Ok(Opened { handle, tls, made })
 }
 
 /// Refuses a listener that others reach while nobody is asked for a password.

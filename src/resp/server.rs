@@ -87,7 +87,6 @@ pub struct Server {
     /// Clients in `MONITOR`.
     pub(super) watchers: Vec<ClientId>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) disk: Arc<dyn Disk>,
     pub(super) shutdown: Shutdown,
     pub(super) mailbox: Mailbox,
     /// Clients from the TLS listener.
@@ -182,7 +181,6 @@ impl Server {
             began: now,
             watchers: Vec::new(),
             clock: parts.clock,
-            disk: parts.disk,
             shutdown: parts.shutdown,
             mailbox,
             arrivals: Arc::default(),
@@ -552,7 +550,7 @@ impl Server {
     /// Stops accepting, serves what has arrived, sends what is ready, and makes everything durable.
     fn drain(mut self, events: &mut Events) {
         for listener in self.listeners.drain(..).flatten() {
-            listener.close(self.poll.registry(), self.disk.as_ref());
+            listener.close(self.poll.registry());
         }
         let until = self.clock.monotonic() + DRAIN;
         self.pause = None;

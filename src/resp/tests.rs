@@ -384,7 +384,8 @@ fn a_transaction_with_door_commands_is_one_change() {
 fn a_unix_socket_that_was_handed_over_is_served_and_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("redis.sock");
-    let unix = Some(UnixDoor::Adopt(std::os::unix::net::UnixListener::bind(&path).unwrap()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let unix = Some(UnixDoor::Adopt(listener, path.clone()));
     let server = Setup { unix, ..Setup::default() }.start().unwrap();
     let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
     stream.write_all(b"PING\r\nQUIT\r\n").unwrap();

@@ -165,6 +165,7 @@ fn world(folder: &std::path::Path, supervisor: &Supervisor, metrics: &Metrics) -
         reserve: (0, 0),
         metrics: metrics.clone(),
         supervisor: supervisor.clone(),
+        connections: supervisor.clone(),
         runtime: Handle::current(),
     }
 }

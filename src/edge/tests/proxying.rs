@@ -285,7 +285,8 @@ async fn an_app_that_is_the_edge_itself_is_told_by_a_508() {
     let folder = tempfile::tempdir().unwrap();
     let config = EdgeConfig { app: address.to_string(), workers: 1, ..EdgeConfig::default() };
     let edge =
-        start(&config, Listeners::adopt(&config, Some(listener), None).unwrap(), folder.path(), &supervisor).await;
+        start(&config, Listeners::adopt(&config, vec![listener], Vec::new()).unwrap(), folder.path(), &supervisor)
+            .await;
     let mut stream = TcpStream::connect(edge.http().unwrap()).await.unwrap();
     stream.write_all(get("/").as_bytes()).await.unwrap();
     assert_eq!(status(&read_all(&mut stream).await), 508);

@@ -1,0 +1,66 @@
+//! Requests for own doors that come to a process that was replaced, served here: the other end of
+//! [`edge::elsewhere`](crate::edge::elsewhere).
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+use super::predecessor::BACK_DOOR;
+use crate::app::inherited::Kept;
+use crate::app::start::Plan;
+use crate::base::supervise::Role;
+use crate::edge::Door;
+use crate::edge::elsewhere::Arrivals;
+use crate::http::{Peer, ServeConfig, Server};
+
+/// The door's name in metrics and logs.
+const NAME: &str = "predecessor";
+
+/// Wait after an accept that failed for want of descriptors or memory.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Answers with `doors` what comes to `listener`, and keeps it for the process after this one. Must run inside a runtime.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve(listener: StdListener, doors: Vec<Door>, plan: &Plan, kept: &Kept) -> io::Result<()> {
+    kept.keep(BACK_DOOR, true, Some(String::new()), &listener)?;
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    let config = ServeConfig::default();
+    let places = Arc::new(Semaphore::new(config.max_connections as usize));
+    let supervisor = plan.supervisor.clone();
+    let server = Server::new(Arrivals::new(doors), config, supervisor.clone(), &plan.metrics, NAME);
+    // Who really asks is said with each request.
+    let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), secure: false, door: NAME };
+    plan.supervisor.task(NAME, Role::Ordinary, async move {
+        let shutdown = supervisor.shutdown().clone();
+        let mut draining = std::pin::pin!(shutdown.draining());
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = draining.as_mut() => return,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let server = Arc::clone(&server);
+                    supervisor.task("predecessor request", Role::Ordinary, server.connection(stream, peer, place.ok()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what a process before passes on cannot be accepted");
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! The whole server replaced while it serves: `mainstay upgrade`.
+//!
+//! The process that runs ([`predecessor`]) starts the new program ([`launch`]) with one end of a socket pair as its standard
+//! input ([`channel`]). Over it go first the listening sockets ([`message::Manifest`]), then whose turn it is:
+//!
+//! ```text
+//! predecessor                                        successor
+//! checks the program and the settings
+//! sockets ------------------------------------------> reads the settings, takes the sockets, binds new ones
+//!         <------------------------------------------ waiting           (nothing has happened until here)
+//! requests for own doors are left to the successor
+//! doors that use the data folder stop and finish
+//! stores close, the folder's lock is let go of
+//! go -----------------------------------------------> locks the folder, opens everything, answers at every door
+//!         <------------------------------------------ ready             or: failed
+//! accepts no more; what is open goes on to its end
+//! ```
+//!
+//! Promises: a connection is never refused, since every listening socket has an owner all the time; the edge accepts and
+//! answers without a pause, since it needs no store; the other doors' clients wait in the kernel's queues while the folder
+//! changes hands; one process at a time has the folder. If the successor fails after its turn has come, it is ended and the
+//! program before is started again the same way, from its own file that is still in memory.
+//!
+//! Bans that jails make in the predecessor from its first step on are in its memory only.
+
+pub mod arrivals;
+pub mod channel;
+pub mod launch;
+pub mod message;
+pub mod predecessor;
+pub mod request;
+pub mod successor;
+#[cfg(test)]
+mod tests;
