@@ -233,6 +233,9 @@ async fn hand_over(
     let closed = closed(&running).await;
     let Running { folder, connections, notifier, predecessor, facts, stores, .. } = running;
     // What is left of the services need not stay in memory for as long as connections do.
+    if let Some(edge) = &facts.edge {
+        edge.empty_cache();
+    }
     drop((facts, stores));
     let served = if closed {
         drop(folder);

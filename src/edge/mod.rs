@@ -104,7 +104,6 @@ use crate::bans::Bans;
 use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, Random, Supervisor};
 use crate::crypto::Key;
-use crate::monitor::WhichKept;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -202,7 +201,8 @@ impl Edge {
         config.validate()?;
         let started = config.clone();
         let config = &config.in_force();
-        let World { clock, disk, data_dir, metrics, connections: supervisor, runtime, bans, analytics, .. } = world.clone();
+        let World { clock, disk, data_dir, metrics, connections: supervisor, runtime, bans, analytics, .. } =
+            world.clone();
         let services = world.supervisor.clone();
         bans.set_rules(jails::rules(config));
         let counts = EdgeMetrics::new(&metrics);
@@ -298,11 +298,15 @@ impl Edge {
         self.https
     }
 
-    /// From now on requests for Mainstay's own doors go to the process that answers at the Unix socket `path`, and kept
-    /// answers are let go of: this process is about to give up the data folder.
+    /// From now on requests for Mainstay's own doors go to the process that answers at the Unix socket `path`: this one is
+    /// about to give up the data folder.
     pub fn leave_doors_to(&self, path: PathBuf) {
         self.doors.leave_to(path);
-        self.cache.purge(&WhichKept::All);
+    }
+
+    /// Lets go of the answers kept in memory, when this process only carries on what is open.
+    pub fn empty_cache(&self) {
+        self.cache.empty_memory();
     }
 
     /// Every certificate and how it stands.

@@ -21,7 +21,7 @@
 //! changes hands; one process at a time has the folder. If the successor fails after its turn has come, it is ended and the
 //! program before is started again the same way, from its own file that is still in memory.
 //!
-//! Bans that jails make in the predecessor from its first step on are in its memory only.
+//! Bans that jails make in the predecessor once its doors stop are in its memory only, and pages seen there are not counted.
 
 pub mod arrivals;
 pub mod channel;

@@ -132,7 +132,8 @@ impl Cache {
             tier,
             flights: Arc::default(),
             clock: Arc::clone(clock),
-            supervisor: supervisor.clone(),
+            // A fetch goes on when another process has the data folder, and with it the disk's answers.
+            supervisor: world.connections.clone(),
             counts: Counts {
                 hits: counter("mainstay_edge_cache_hits_total", "Requests answered from the cache alone."),
                 disk_hits: counter(
@@ -169,6 +170,11 @@ impl Cache {
     pub fn purge(&self, which: &WhichKept) -> u64 {
         let in_memory = self.shelves.purge(|key| wants(which, key));
         in_memory.saturating_add(self.tier.purge(which))
+    }
+
+    /// Lets go of what is in memory. What is on disk stays.
+    pub fn empty_memory(&self) {
+        self.shelves.purge(|_| true);
     }
 
     /// What is kept in memory, and on disk, by the name of the site.
