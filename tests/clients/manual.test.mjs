@@ -24,6 +24,7 @@ const ELSEWHERE = [
   [/^mainstay import s3/m, 'import-s3.test.mjs'],
   [/^mainstay certs renew/m, 'certificates.test.mjs'],
   [/^mainstay ca /m, 'internal-ca.test.mjs'],
+  [/^mainstay upgrade/m, 'upgrade.test.mjs'],
   [/^mainstay analytics \S/m, 'analytics.test.mjs'],
   [/^mainstay objects rebuild-index/m, 'rebuild.test.mjs'],
 ];
