@@ -193,6 +193,44 @@ async fn a_drain_finishes_what_is_under_way_and_closes_the_rest() {
 }
 
 #[tokio::test]
+async fn who_has_left_closes_no_connection_of_http_1_before_it_has_said_so() {
+    let running = start(ServeConfig::default());
+    let mut stream = running.connect().await;
+    let one = b"GET /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi";
+    stream.write_all(one).await.unwrap();
+    let mut first = String::new();
+    while !first.ends_with("hi") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.unwrap();
+        first.push(char::from(byte[0]));
+    }
+    assert!(!first.contains("connection: close"), "{first}");
+    running.shutdown.leave();
+    stream.write_all(one).await.unwrap();
+    let second = read_all(&mut stream).await;
+    assert!(second.contains("connection: close\r\n") && second.ends_with("hi"), "{second}");
+}
+
+#[tokio::test]
+async fn who_has_left_sends_clients_of_http_2_away() {
+    let running = start(ServeConfig::default());
+    let io = hyper_util::rt::TokioIo::new(running.connect().await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    let client = Supervisor::new(Shutdown::new());
+    client.task("client", Role::Ordinary, async move {
+        let _ = connection.await;
+    });
+    let request = || Request::post("http://a/echo").body(Body::from("hello")).unwrap();
+    let response = sender.send_request(request()).await.unwrap();
+    assert_eq!(body::read(Body::new(response.into_body()), 100).await.unwrap(), "hello");
+    running.shutdown.leave();
+    // The client's end of the connection ends by itself.
+    assert!(client.tasks_ended(Duration::from_secs(5)).await);
+    assert!(sender.send_request(request()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_connection_accepted_just_before_a_drain_is_answered() {
     let shutdown = Shutdown::new();
     let supervisor = Supervisor::new(shutdown.clone());
