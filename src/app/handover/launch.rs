@@ -171,40 +171,45 @@ fn spawned(file: &Path, arguments: &[OsString], stage: Stage, channel: OwnedFd) 
 /// What `file` prints on both outputs, when it succeeds.
 fn printed(file: &Path, arguments: &[OsString], clock: &dyn Clock) -> Result<String, String> {
     let failed = |error: io::Error| error.to_string();
-    let (mut reader, writer) = io::pipe().map_err(failed)?;
+    let (reader, writer) = io::pipe().map_err(failed)?;
     let mut child = {
         let mut command = Command::new(file);
         command.args(arguments).stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         command.spawn().map_err(failed)?
         // The command ends here, and with it our copies of what the child writes into.
     };
+    let heard = heard(reader.into(), clock);
+    // Who is still printing has had its time.
+    let patience = if matches!(heard, Ok(Some(_))) { ANSWER } else { Duration::ZERO };
+    let ended = ended_within(&mut child, patience).map_err(failed)?;
+    let Some(text) = heard.map_err(failed)? else {
+        return Err(format!("no answer within {} seconds", ANSWER.as_secs()));
+    };
+    match ended {
+        Some(status) if status.success() => Ok(text),
+        Some(status) if text.trim().is_empty() => Err(status.to_string()),
+        Some(_) => Err(short(&text)),
+        None => Err("it does not end".to_owned()),
+    }
+}
+
+/// The first [`PRINTED`] bytes of what comes out of `pipe`, which is read to its end; `None` when that takes too long.
+fn heard(pipe: OwnedFd, clock: &dyn Clock) -> io::Result<Option<String>> {
+    let waited = pipe.try_clone()?;
+    let mut pipe = io::PipeReader::from(pipe);
     let until = clock.monotonic() + ANSWER;
     let mut bytes = Vec::new();
-    let waited = OwnedFd::from(reader.try_clone().map_err(failed)?);
-    let in_time = loop {
+    let mut buffer = [0; 4096];
+    loop {
         let left = until.saturating_sub(clock.monotonic());
-        if left.is_zero() || !readable(&waited, left).map_err(failed)? {
-            break false;
+        if left.is_zero() || !readable(&waited, left)? {
+            return Ok(None);
         }
-        let mut buffer = [0; 4096];
-        match reader.read(&mut buffer).map_err(failed)? {
-            0 => break true,
+        match pipe.read(&mut buffer)? {
+            0 => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             count if bytes.len() < PRINTED => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
             _ => {}
         }
-    };
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    if !in_time {
-        // It may have ended by itself by now; either way it is gone after this.
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(format!("no answer within {} seconds", ANSWER.as_secs()));
-    }
-    match ended_within(&mut child, ANSWER).map_err(failed)? {
-        Some(status) if status.success() => Ok(text),
-        Some(status) if text.trim().is_empty() => Err(format!("{status}")),
-        Some(_) => Err(short(&text)),
-        None => Err("it does not end".to_owned()),
     }
 }
 
@@ -222,7 +227,8 @@ fn ended_within(child: &mut Child, limit: Duration) -> io::Result<Option<std::pr
         Err(_) => true,
     };
     if !ended {
-        child.kill()?;
+        // It may have ended by itself by now; either way it is gone after the wait.
+        let _ = child.kill();
     }
     let status = child.wait()?;
     Ok(ended.then_some(status))
