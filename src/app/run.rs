@@ -21,6 +21,10 @@ const CLOSING: Duration = Duration::from_secs(10);
 /// How long tasks have to end once they were told to drop what is left.
 const FORCED: Duration = Duration::from_secs(2);
 
+/// How long a process whose place was taken finishes what is open once it is told to stop: if the one in its place has
+/// crashed, a service manager waits for this one before it starts the service again.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// How long after the start what it used is let go of.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -301,7 +305,7 @@ async fn served_by(prepared: Prepared, predecessor: &Predecessor, told: &mut Tel
 }
 
 /// Carries on what is open on the edge: until it has ended, for `limits.linger`, or until a signal and then for
-/// `limits.drain`.
+/// `limits.drain`, at most [`PARTING`].
 async fn finish(connections: &Supervisor, signals: &mut Signals, limits: Limits) {
     let shutdown = connections.shutdown().clone();
     shutdown.leave();
@@ -310,7 +314,7 @@ async fn finish(connections: &Supervisor, signals: &mut Signals, limits: Limits)
         name = signals.stop() => {
             tracing::info!(signal = name, "stopping: finishing what is under way");
             shutdown.drain();
-            connections.tasks_ended(limits.drain).await
+            connections.tasks_ended(limits.drain.min(PARTING)).await
         }
         () = shutdown.draining() => false,
     };

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::predecessor::BACK_DOOR;
 use crate::app::inherited::Kept;
 use crate::app::start::Plan;
+use crate::base::ByteSize;
 use crate::base::supervise::Role;
 use crate::edge::Door;
 use crate::edge::elsewhere::Arrivals;
@@ -32,7 +33,8 @@ pub fn serve(listener: StdListener, doors: Vec<Door>, plan: &Plan, kept: &Kept) 
     kept.keep(BACK_DOOR, true, Some(String::new()), &listener)?;
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let config = ServeConfig::default();
+    // The process before has held each head against the edge's own limits already.
+    let config = ServeConfig { max_head: ByteSize::mib(1), max_headers: 10_000, ..ServeConfig::default() };
     let places = Arc::new(Semaphore::new(config.max_connections as usize));
     let supervisor = plan.supervisor.clone();
     let server = Server::new(Arrivals::new(doors), config, supervisor.clone(), &plan.metrics, NAME);
