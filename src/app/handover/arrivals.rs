@@ -34,7 +34,7 @@ pub fn serve(listener: StdListener, doors: Vec<Door>, plan: &Plan, kept: &Kept) 
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     // The process before has held each head against the edge's own limits already.
-    let config = ServeConfig { max_head: ByteSize::mib(1), max_headers: 10_000, ..ServeConfig::default() };
+    let config = ServeConfig { max_head: ByteSize::mib(1), max_headers: 1_000, ..ServeConfig::default() };
     let places = Arc::new(Semaphore::new(config.max_connections as usize));
     let supervisor = plan.supervisor.clone();
     let server = Server::new(Arrivals::new(doors), config, supervisor.clone(), &plan.metrics, NAME);
