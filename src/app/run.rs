@@ -13,7 +13,6 @@ use super::notify::News;
 use super::status::VERSION;
 use crate::base::supervise::Role;
 use crate::base::{Shutdown, Supervisor, program};
-use crate::store::Store;
 
 /// How long threads and files have to close after the drain.
 const CLOSING: Duration = Duration::from_secs(10);

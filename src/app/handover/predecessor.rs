@@ -148,9 +148,8 @@ impl Prepared {
             };
             let reason = match heard {
                 Ok((News::Ready, _)) => return Ok(Taken { release: self.release, pid: self.pid }),
-                Ok((News::Failed(reason), _)) => reason,
+                Ok((News::Failed(reason), _)) | Err(reason) => reason,
                 Ok((News::Waiting { .. }, _)) => "it waits a second time".to_owned(),
-                Err(reason) => reason,
             };
             if self.life.end() {
                 Err(reason)

@@ -38,7 +38,7 @@ impl Successor {
     /// [`StartError::Handover`].
     pub fn begin(socket: OwnedFd) -> Result<(Self, Inherited), StartError> {
         let channel = Channel::of(socket);
-        let (word, descriptors) = channel.receive(Some(SOCKETS)).map_err(lost)?;
+        let (word, descriptors) = channel.receive(Some(SOCKETS)).map_err(|error| lost(&error))?;
         let Word::Sockets(manifest) = word else {
             return Err(StartError::Handover { reason: "the process before sent no sockets".to_owned() });
         };
@@ -54,8 +54,8 @@ impl Successor {
     /// [`StartError::Handover`]: the process before has thought better of it, or has ended.
     pub fn wait_for_turn(&self) -> Result<(), StartError> {
         let waiting = News::Waiting { release: VERSION.to_owned(), pid: std::process::id() };
-        self.channel.send(&waiting, &[]).map_err(|error| lost(error.into()))?;
-        match self.channel.receive(None).map_err(lost)? {
+        self.channel.send(&waiting, &[]).map_err(|error| lost(&error.into()))?;
+        match self.channel.receive(None).map_err(|error| lost(&error))? {
             (Word::Go, _) => Ok(()),
             (Word::Sockets(_), _) => {
                 Err(StartError::Handover { reason: "the process before sent sockets twice".to_owned() })
@@ -78,6 +78,6 @@ impl Successor {
     }
 }
 
-fn lost(error: ChannelError) -> StartError {
+fn lost(error: &ChannelError) -> StartError {
     StartError::Handover { reason: format!("the process before: {error}") }
 }

@@ -43,7 +43,7 @@ pub enum Way<'a> {
 #[expect(dead_code, reason = "held for what they do when they are dropped")]
 enum Up {
     Here(Answering),
-    Dns(Standing),
+    Dns(Box<Standing>),
 }
 
 /// What is ordered.
@@ -248,7 +248,9 @@ async fn answer(order: &mut Order, wanted: Wanted<'_>) -> Result<Vec<Up>, Failur
         up.push(match wanted.proof {
             Way::Http(challenges) => Up::Here(challenges.answer_file(&challenge.token, authorized.as_str())),
             Way::TlsAlpn(challenges) => Up::Here(challenges.answer_tls(wanted.name, authorized.digest().as_ref())?),
-            Way::Dns(entry, world) => Up::Dns(entry.present(wanted.name, &authorized.dns_value(), world).await?),
+            Way::Dns(entry, world) => {
+                Up::Dns(Box::new(entry.present(wanted.name, &authorized.dns_value(), world).await?))
+            }
         });
         challenge.set_ready().await?;
     }
