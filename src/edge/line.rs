@@ -1,8 +1,8 @@
 //! An HTTP/1.1 connection to an app, moved on by whoever waits for it.
 //!
 //! hyper splits a connection in two: a future that moves bytes, and what requests are handed to. The usual way is a task for
-//! the former; each request then costs two more turns of the scheduler, and wakes between the tasks, which were a tenth of
-//! what a small proxied request took (2026-11). Here the request's own task polls both.
+//! the former; each request then costs turns of the scheduler for that task, and wakes between the two. Here the request's
+//! own task polls both: a small proxied request is two turns of one task, one for each end (counted in 2026-11).
 //!
 //! Everything inside has one waker, the connection's [`Bell`]. While the connection is being polled it is hushed: what one
 //! half tells the other then needs no waking, since both are polled anyway. At rest in the pool nobody listens, but a bell

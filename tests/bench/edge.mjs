@@ -83,7 +83,7 @@ async function startOurs(here, www, app) {
   const site = (path, more) => `[[edge.sites]]\npath = "${path}"\n${more}\nstrip_path = true\n`;
   writeFileSync(
     config,
-    `[edge]\nredirect_https = false\n[edge.limits]\nconnections = 20000\n${site('/', `upstream = "${app}"`)}${site('/files', `root = "${www}"`)}`,
+    `[edge]\nredirect_https = false\n[edge.limits]\nconnections = 20000\n[edge.timeouts]\nhead = "5m"\n${site('/', `upstream = "${app}"`)}${site('/files', `root = "${www}"`)}`,
   );
   const off = { MAINSTAY_S3__LISTEN: '', MAINSTAY_REDIS__LISTEN: '', MAINSTAY_SMTP__LISTEN: '' };
   const server = await startMainstay({ data: folder(scope), flags: ['--config', config], extra: off });
@@ -115,7 +115,7 @@ async function startNginx(here, www, app) {
     `daemon off; pid ${here}/nginx.pid; worker_processes 2; worker_rlimit_nofile 20000; error_log stderr notice;
      events { worker_connections 16384; }
      http {
-       access_log ${here}/access.log; keepalive_requests 1000000; sendfile on; ${types} ${temporary(here)}
+       access_log ${here}/access.log; keepalive_requests 1000000; keepalive_timeout 300s; sendfile on; ${types} ${temporary(here)}
        open_file_cache max=100; gzip on; gzip_comp_level 4; gzip_proxied any; gzip_types application/json;
        ssl_certificate ${pem}; ssl_certificate_key ${key}; ssl_protocols TLSv1.2 TLSv1.3;
        upstream app { server ${app}; keepalive 64; }
@@ -237,7 +237,7 @@ async function idle(servers) {
     const before = pssMib(server.pid);
     const loads = [];
     for (let batch = 0; batch < batches; batch += 1) {
-      const words = ['-t', '1', '-c', '1000', '-d', '60s', '--timeout', '60s', '-s', script, '-H', 'Host: localhost'];
+      const words = ['-t', '1', '-c', '1000', '-d', '300s', '--timeout', '300s', '-s', script, '-H', 'Host: localhost'];
       loads.push(await start('wrk', [...words, `https://localhost:${server.secure}/files/1k.txt`]));
       // Nothing is being done for them any more.
       await settled(() => `${standing(server.secure)} ${processorUs(server.pid)}`, 300);
