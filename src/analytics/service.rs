@@ -129,7 +129,7 @@ impl Analytics {
         Ok(Report::of(site, &days, &found, self.names()))
     }
 
-    /// Counts and writes until the server stops. What comes after that waits for [`Self::finish`].
+    /// Counts and writes until the server stops. What comes after that waits for [`Self::close`].
     pub async fn run(self, shutdown: Shutdown) {
         let mut inbox = self.0.inbox.lock().await;
         let mut save = interval(SAVE_EVERY);
@@ -149,7 +149,22 @@ impl Analytics {
         }
     }
 
-    /// Counts what still waits and writes everything: the last that happens before the store closes.
+    /// As [`Self::finish`], the last that happens before the store closes; then nothing is left in memory, the day's salt
+    /// neither, however long the process goes on. What is noted afterwards is not counted.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what came since the last writing is lost.
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the same may be lost.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.0.inbox.lock().await.close();
+        let finished = self.finish().await;
+        *self.days() = Days::default();
+        finished
+    }
+
+    /// Counts what still waits and writes everything.
     ///
     /// # Errors
     /// [`StoreError`]: what came since the last writing is lost.

@@ -163,8 +163,11 @@ async fn the_task_counts_writes_and_ends_with_the_server() {
     };
     tokio::join!(task, stop);
     analytics.note(shown("/", "192.0.2.1", ""));
-    analytics.finish().await.unwrap();
+    analytics.close().await.unwrap();
     assert_eq!(report(&opened(&store, &clock, 3)).await.views, 2, "a stop loses nothing");
+    analytics.note(shown("/", "192.0.2.1", ""));
+    analytics.close().await.unwrap();
+    assert_eq!(report(&analytics).await.views, 2, "and afterwards nothing is counted");
 }
 
 #[tokio::test]

@@ -329,7 +329,7 @@ async fn finish(connections: &Supervisor, signals: &mut Signals, limits: Limits)
 /// Last counts and commits, then threads; says whether all ended in time.
 async fn closed(running: &Running) -> bool {
     let closing = async {
-        if let Err(error) = running.analytics.finish().await {
+        if let Err(error) = running.analytics.close().await {
             tracing::error!(%error, "the last counts of pages are lost");
         }
         for store in &running.stores {
