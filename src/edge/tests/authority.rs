@@ -245,7 +245,7 @@ impl Books {
         self.json(
             200,
             &json!({"status": order.status, "authorizations": [url("authz")], "finalize": url("finalize"),
-                "certificate": url("certificate")}),
+                "certificate": url("certificate"), "replaces": order.replaces}),
         )
     }
 
