@@ -178,10 +178,17 @@ async fn begin(account: &Account, wanted: Wanted<'_>) -> Result<Order, Failure> 
             // RFC 9773 section 5: told so when it does not know the old one, or another order replaced it already.
             Err(Error::Unsupported(_)) => {}
             Err(Error::Api(problem)) if !is_about_limits(&problem) => {}
+            // Or does not repeat it, as it should: its renewals would fail until the end.
+            Err(Error::Other(error)) if is_unrepeated(&error.to_string()) => {}
             answer => return Ok(answer?),
         }
     }
     Ok(account.new_order(&plain()).await?)
+}
+
+/// Whether the authority took the order and left out of its answer what that replaces; instant-acme tells so in words only.
+fn is_unrepeated(error: &str) -> bool {
+    error.starts_with("replaces field")
 }
 
 fn is_about_limits(problem: &instant_acme::Problem) -> bool {

@@ -247,7 +247,7 @@ async fn a_reload_brings_names_and_keeps_the_certificates_there_are() {
 async fn an_authority_that_wants_a_renewal_at_once_gets_one_but_no_more_than_one_an_hour() {
     let tasks = supervisor();
     let authority = Authority::start(&tasks, Mood { overdue_days: Some(1), ..Mood::default() }).await;
-    let orders = Orders::new("", "", &[(&authority, "")]);
+    let orders = Orders::new("", "names = [\"old.example.com\"]", &[(&authority, "")]);
     let clock = Arc::new(TestClock::at(SystemClock::new().now()));
     let edge = orders.start_by(&tasks, Arc::clone(&clock) as Arc<dyn Clock>).await;
     authority.reach(&edge);
@@ -256,14 +256,18 @@ async fn an_authority_that_wants_a_renewal_at_once_gets_one_but_no_more_than_one
         let last = Timestamp(view.last_attempt_ms.unwrap_or(0));
         view.origin == Origin::Authority && view.renew_at_ms == Some(last.after(hour).millis())
     };
-    let first = until(&edge, "example.com", soon).await;
-    assert_eq!(authority.asked(), (1, 1));
+    let first = until(&edge, "example.com", soon).await.last_attempt_ms;
+    let first_old = until(&edge, "old.example.com", soon).await.last_attempt_ms;
     clock.advance(hour);
     // Wakes who looks for what is due.
     edge.reload(&toml::from_str(&orders.settings).unwrap()).await.unwrap();
-    until(&edge, "example.com", |view| view.last_attempt_ms > first.last_attempt_ms && soon(view)).await;
-    let asked: Vec<bool> = authority.orders().iter().map(|order| order.replaces.is_some()).collect();
-    assert_eq!(asked, [false, true], "the second order names what it replaces");
+    until(&edge, "example.com", |view| view.last_attempt_ms > first && soon(view)).await;
+    until(&edge, "old.example.com", |view| view.last_attempt_ms > first_old && soon(view)).await;
+    let told = |name: &str| -> Vec<bool> {
+        authority.orders().iter().filter(|order| order.name == name).map(|order| order.replaces.is_some()).collect()
+    };
+    assert_eq!(told("example.com"), [false, true], "the second order names what it replaces");
+    assert_eq!(told("old.example.com"), [false, true, false], "what is not repeated is ordered without");
     tasks.shutdown().force();
 }
 

@@ -60,7 +60,8 @@ struct Books {
 /// What was ordered, and how far it is.
 #[derive(Clone, Debug)]
 pub struct Order {
-    name: String,
+    /// What for; an order for a name that begins with `old.` is answered without what it replaces.
+    pub name: String,
     /// The kind of certificate that was named.
     pub profile: Option<String>,
     /// The certificate it follows.
@@ -242,10 +243,11 @@ impl Books {
     fn order(&self, number: usize) -> Answer {
         let order = self.orders.lock().unwrap()[number].clone();
         let url = |part: &str| format!("{}/{part}/{number}", self.base);
+        let replaces = if order.name.starts_with("old.") { None } else { order.replaces };
         self.json(
             200,
             &json!({"status": order.status, "authorizations": [url("authz")], "finalize": url("finalize"),
-                "certificate": url("certificate"), "replaces": order.replaces}),
+                "certificate": url("certificate"), "replaces": replaces}),
         )
     }
 
