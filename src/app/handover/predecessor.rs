@@ -1,5 +1,6 @@
 //! The process that is replaced: what it does until another one serves. [`run`](crate::app::run) says when.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -122,7 +123,12 @@ impl Predecessor {
             let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|kept| kept.socket.as_fd()).collect();
             channel.send(&Word::Sockets(manifest), &descriptors)
         };
-        sent.map_err(|error| format!("the sockets cannot be handed over: {error}"))?;
+        // Who is gone already may have said why.
+        if let Err(error) = sent.as_ref()
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(format!("the sockets cannot be handed over: {error}"));
+        }
         let (news, _) = channel.receive(Some(WAITING)).map_err(|error| format!("the new program: {error}"))?;
         match news {
             News::Waiting { release, pid } => {
