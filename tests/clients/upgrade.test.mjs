@@ -67,11 +67,14 @@ async function served(t) {
 function again(step) {
   let going = true;
   let done = 0;
+  let longest = 0;
   const failures = [];
   const ended = (async () => {
     while (going) {
       try {
+        const began = performance.now();
         await step(done);
+        longest = Math.max(longest, Math.round(performance.now() - began));
         done += 1;
       } catch (error) {
         failures.push(error.stack ?? String(error));
@@ -83,7 +86,7 @@ function again(step) {
     stop: async () => {
       going = false;
       await ended;
-      return { done, failures };
+      return { done, failures, longest };
     },
   };
 }
@@ -121,7 +124,7 @@ function load(t, server) {
       assert.deepEqual(failures.slice(0, 3), [], `${name}: ${failures.length} of ${done} failed`);
       assert.ok(done > 5, `${name} was asked ${done} times only`);
     }
-    return Object.fromEntries(Object.entries(outcome).map(([name, { done }]) => [name, done]));
+    return Object.fromEntries(Object.entries(outcome).map(([name, { done, longest }]) => [name, `${done}, longest ${longest} ms`]));
   };
 }
 
@@ -159,10 +162,10 @@ test('two upgrades under load: no request fails, WebSockets stay open, what was 
     assert.equal(await socket.inbox.take(), `echo ${text}`);
   };
   await echoes('before');
-  const whole = await writers(t, server);
-  const stop = load(t, server);
   const copy = join(here, 'mainstay-next');
   copyFileSync(mainstay, copy);
+  const whole = await writers(t, server);
+  const stop = load(t, server);
   let before = await status();
   for (const words of [['upgrade', '--program', copy, '--json'], ['upgrade', '--json']]) {
     const upgraded = await ask(words);
@@ -207,7 +210,7 @@ test('programs and settings that cannot take over change nothing', { skip }, asy
   await refused(script('broken', 'echo it is broken; exit 1'), /it is broken/);
   await refused(script('other', 'echo nginx 1.0'), /is no Mainstay/);
   await refused(script('late', 'case $1 in version) echo mainstay 9.9.9;; config) exit 0;; *) exit 3;; esac'), /does not start/);
-  await refused(script('mute', 'case $1 in version) echo mainstay 9.9.9;; *) exit 0;; esac'), /without a word/);
+  await refused(script('mute', 'case $1 in version) echo mainstay 9.9.9;; *) exit 0;; esac'), /without a word|cannot be handed over/);
   await refused(join(here, 'gone'), /gone/);
   writeFileSync(file, '[edge\n');
   await refused(mainstay, /cannot use the settings/);
