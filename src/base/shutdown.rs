@@ -54,7 +54,7 @@ impl Shutdown {
 
     /// Whether nothing new is accepted any more: another process has taken over, or the server has begun to stop.
     pub fn is_leaving(&self) -> bool {
-        self.0.leaving.load(Ordering::Relaxed)
+        self.0.leaving.load(Ordering::Acquire)
     }
 
     /// Leaves what is new to another process.
@@ -114,11 +114,12 @@ impl Shutdown {
             let forward = phase > *now;
             if forward {
                 *now = phase;
+                // Here, where nobody sees the phase yet: who ends because of it must not look like one that has failed.
+                self.0.leaving.store(true, Ordering::Release);
             }
             forward
         });
         if moved {
-            self.0.leaving.store(true, Ordering::Relaxed);
             for wake in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 wake();
             }
