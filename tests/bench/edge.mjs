@@ -210,10 +210,10 @@ function standing(port) {
   return lines.filter((fields) => fields[1]?.endsWith(local) && fields[3] === '01').length;
 }
 
-/** Waits until `value()` has been the same for `span` ms, looking every 100 ms; gives it. */
+/** Waits until `value()` has been the same for `span` ms, looking every 100 ms, 10 s at most; gives it. */
 async function settled(value, span) {
   let [last, same] = [value(), 0];
-  while (same < span) {
+  for (let look = 0; same < span && look < 100; look += 1) {
     await new Promise((next) => setTimeout(next, 100));
     const now = value();
     same = now === last ? same + 100 : 0;
