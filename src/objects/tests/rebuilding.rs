@@ -333,31 +333,37 @@ async fn nothing_is_removed_from_disk_for_what_a_rebuild_takes_for_newer() {
     assert_eq!(after.objects.sweep().unwrap().orphans, 1);
 }
 
+/// A place in the second piece of the export at `path`: the names are in the first, the file's own rows in the last.
+fn in_second_piece(world: &World, path: &Path) -> u64 {
+    let bytes = crate::base::disk::read_file(&world.disk, path, 64 << 20).unwrap().unwrap();
+    let first = u32::from_be_bytes(bytes[164..168].try_into().unwrap());
+    168 + u64::from(first) + 4 + 10
+}
+
 #[tokio::test]
 async fn a_damaged_export_gives_way_to_the_one_before_and_two_damaged_ones_to_what_reads() {
     let world = World::new().await;
-    // More than a piece of an export.
-    for number in 0..150 {
-        world.put(&format!("{number:03}"), &bytes(number, 8_000)).await.unwrap();
+    // Some pieces of an export.
+    for number in 0..300_u16 {
+        world.put(&format!("{number:03}"), &bytes(number as u8, 8_000)).await.unwrap();
     }
     world.export();
     world.put_in("photos", "later", b"small").await;
     world.put_in("photos", "later-large", &bytes(9, LARGE)).await;
     world.export();
     let exports = world.objects.0.exports.list().unwrap();
-    // In its last piece: the names are before it.
-    world.disk.flip(&exports[0].path, exports[0].bytes - 20, 1).unwrap();
+    world.disk.flip(&exports[0].path, in_second_piece(&world, &exports[0].path), 1).unwrap();
     let (after, told) = rebuilt(&world).await;
-    assert_eq!((told.export.unwrap().number, told.damaged_exports.len(), told.objects), (1, 1, 151));
+    assert_eq!((told.export.unwrap().number, told.damaged_exports.len(), told.objects), (1, 1, 301));
     assert!(matches!(after.read("later").await, Err(ObjectError::NoSuchKey)));
     assert_eq!(after.read("later-large").await.unwrap(), bytes(9, LARGE));
 
-    world.disk.flip(&exports[1].path, exports[1].bytes / 2, 1).unwrap();
+    world.disk.flip(&exports[1].path, in_second_piece(&world, &exports[1].path), 1).unwrap();
     let (after, told) = rebuilt(&world).await;
     let export = told.export.unwrap();
     assert_eq!((export.number, export.whole, told.damaged_exports.len()), (2, false, 2));
-    assert!((1..152).contains(&told.objects), "{}", told.objects);
-    assert_eq!(told.objects + told.lost.len() as u64, 152, "{:?}", told.lost);
+    assert!((1..302).contains(&told.objects), "{}", told.objects);
+    assert_eq!(told.objects + told.lost.len() as u64, 302, "{:?}", told.lost);
     assert_eq!(after.read("later-large").await.unwrap(), bytes(9, LARGE));
 }
 
