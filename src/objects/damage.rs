@@ -115,22 +115,14 @@ pub(super) fn forget_part(tx: &mut dyn WriteTx, upload: Id128, number: u16) -> R
     }
 }
 
-impl Objects {
-    /// Everything on the list, by bucket and key; at most [`DAMAGE_MAX`]. Cancel safe.
-    ///
-    /// # Errors
-    /// The index cannot be read.
-    pub async fn damage(&self) -> Result<Vec<Damage>, ObjectError> {
-        let mut all: Vec<Damage> = self
-            .0
-            .store
-            .read(|tx| Ok::<_, ObjectError>(rows(tx)?.into_iter().map(|(_, row)| row.into()).collect()))
-            .await?;
-        self.0.metrics.damaged.set(i64::try_from(all.len()).unwrap_or(i64::MAX));
-        all.sort_by(|a, b| (&a.damaged.bucket, &a.damaged.key).cmp(&(&b.damaged.bucket, &b.damaged.key)));
-        Ok(all)
-    }
+/// Everything on the list, by bucket and key; at most [`DAMAGE_MAX`].
+pub(super) fn listed(tx: &dyn ReadTx) -> Result<Vec<Damage>, ObjectError> {
+    let mut all: Vec<Damage> = rows(tx)?.into_iter().map(|(_, row)| row.into()).collect();
+    all.sort_by(|a, b| (&a.damaged.bucket, &a.damaged.key).cmp(&(&b.damaged.bucket, &b.damaged.key)));
+    Ok(all)
+}
 
+impl Objects {
     /// Whether nothing is on the list. Cancel safe.
     ///
     /// # Errors

@@ -268,11 +268,13 @@ impl Objects {
     /// # Errors
     /// The index cannot be read.
     pub async fn scrub_status(&self) -> Result<ScrubStatus, ObjectError> {
-        let damage = self.damage().await?;
         let this = self.clone();
         blocking(move || {
-            let (row, expected_bytes) =
-                this.0.store.read_blocking(|tx| Ok::<_, ObjectError>((scrub_row(tx)?, bytes_of_all(tx)?)))?;
+            // At one moment: of a pass that has ended, everything it found is told.
+            let (row, expected_bytes, damage) = this
+                .0
+                .store
+                .read_blocking(|tx| Ok::<_, ObjectError>((scrub_row(tx)?, bytes_of_all(tx)?, damage::listed(tx)?)))?;
             let every = this.0.config.scrub_every.duration();
             let next = this.next_pass(&row).filter(|_| row.running.is_none());
             let running = row.running.map(|Running { began, counts, .. }| ScrubRunning {

@@ -23,7 +23,7 @@ async fn follow(world: &World) -> Duration {
 }
 
 async fn damaged(world: &World) -> Vec<(String, String)> {
-    let damage = world.objects.damage().await.unwrap();
+    let damage = world.objects.scrub_status().await.unwrap().damage;
     damage.into_iter().map(|one| (one.damaged.key.unwrap_or_default(), one.damaged.what)).collect()
 }
 
@@ -51,10 +51,10 @@ async fn a_flipped_bit_is_on_the_list_until_the_object_is_stored_anew() {
     let last = world.objects.scrub_status().await.unwrap().last.unwrap();
     assert_eq!((last.counts.objects, last.counts.damaged, last.counts.unlisted), (2, 1, 0));
 
-    let first = world.objects.damage().await.unwrap()[0].found_at;
+    let first = world.objects.scrub_status().await.unwrap().damage[0].found_at;
     world.clock.advance(Duration::from_hours(1));
     pass(&world).await;
-    assert_eq!(world.objects.damage().await.unwrap()[0].found_at, first);
+    assert_eq!(world.objects.scrub_status().await.unwrap().damage[0].found_at, first);
 
     world.put("k", &bytes(4, 10)).await.unwrap();
     assert_eq!(damaged(&world).await, []);
@@ -79,7 +79,7 @@ async fn a_deleted_object_a_replaced_part_and_a_given_up_upload_leave_the_list()
     pass(&world).await;
     let wrong = "a segment does not verify";
     assert_eq!(damaged(&world).await, [pair("k", wrong), pair("u", wrong)]);
-    assert_eq!(world.objects.damage().await.unwrap()[1].damaged.upload_part, Some(1));
+    assert_eq!(world.objects.scrub_status().await.unwrap().damage[1].damaged.upload_part, Some(1));
 
     part(2).await;
     assert_eq!(damaged(&world).await.len(), 2);
@@ -104,7 +104,7 @@ async fn damage_stays_on_the_list_when_a_newer_version_takes_its_place() {
     world.put("k", b"newer").await.unwrap();
     assert_eq!(damaged(&world).await.len(), 1);
     pass(&world).await;
-    let damage = world.objects.damage().await.unwrap();
+    let damage = world.objects.scrub_status().await.unwrap().damage;
     let version = damage[0].damaged.version.clone().unwrap();
     let target = Target { key: key("k"), version: Some(version.parse().unwrap()) };
     world.objects.delete_version(&bucket(), target, Condition::Any).await.unwrap();
