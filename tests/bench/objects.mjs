@@ -1,17 +1,15 @@
 // The S3 door beside `rclone serve s3`: uploads and downloads of three sizes, one and sixteen at a time, in interleaved
 // rounds; a listing of 100,000 keys; and what an operation costs as a bucket grows.
 
-import { createHash } from 'node:crypto';
-import { closeSync, fdatasyncSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
-import { Agent, request } from 'node:http';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
 
 import { folder } from '../clients/support/folder.mjs';
 import { startMainstay } from '../clients/support/mainstay.mjs';
 import { startPile } from '../clients/support/pile.mjs';
 import { undo } from '../clients/support/scope.mjs';
-import { queryText, send, sign } from '../clients/support/sigv4.mjs';
+import { send } from '../clients/support/sigv4.mjs';
 import { measure, median, number, table } from './measure.mjs';
+import { objects, sendAll, syncs } from './s3.mjs';
 
 const rounds = Number(process.argv[2] ?? 3);
 /** Objects in a bucket up to which the cost of an operation is followed. */
@@ -48,59 +46,6 @@ async function bench() {
   await transfers(servers);
   await listings(servers);
   await growth(servers[0]);
-}
-
-/** Writes of 4 KiB with `fdatasync`, one after the other, in a second. */
-function syncs(data) {
-  const file = openSync(join(data, 'sync'), 'w');
-  const [page, began] = [Buffer.alloc(4096), process.hrtime.bigint()];
-  let count = 0;
-  for (; process.hrtime.bigint() - began < 1_000_000_000n; count += 1) {
-    writeSync(file, page, 0, page.length, (count % 256) * page.length);
-    fdatasyncSync(file);
-  }
-  closeSync(file);
-  return count;
-}
-
-/** Sends `requests`, `width` at a time: milliseconds each took. Signed before, so that the client costs less. */
-async function sendAll(env, requests, width) {
-  const agent = new Agent({ keepAlive: true, maxSockets: width, noDelay: true });
-  const times = [];
-  const one = ({ method, path, query = {}, body = '', headers, size = 0 }) =>
-    new Promise((resolve, reject) => {
-      const began = process.hrtime.bigint();
-      const text = queryText(query);
-      const options = { host: env.MINIO_ENDPOINT, port: env.MINIO_PORT, method, path: `${path}${text && `?${text}`}`, agent };
-      const sent = request({ ...options, headers: { ...headers, 'content-length': body.length } }, (answer) => {
-        let received = 0;
-        answer.on('data', (chunk) => (received += chunk.length));
-        answer.on('end', () => {
-          times.push(Number(process.hrtime.bigint() - began) / 1e6);
-          if (answer.statusCode === 200 && received >= size) resolve();
-          else reject(new Error(`${method} ${path}: ${answer.statusCode}, ${received} bytes`));
-        });
-      });
-      sent.on('error', reject);
-      sent.end(body);
-    });
-  let next = 0;
-  const worker = async () => {
-    while (next < requests.length) await one(requests[next++]);
-  };
-  await Promise.all(Array.from({ length: width }, worker));
-  agent.destroy();
-  return times.sort((a, b) => a - b);
-}
-
-/** `count` signed requests for objects of `size` bytes under `names`. */
-function objects(env, method, { size, count, names }) {
-  const body = method === 'PUT' ? Buffer.alloc(size, 'mainstay') : '';
-  const payload = createHash('sha256').update(body).digest('hex');
-  return Array.from({ length: count }, (_, at) => {
-    const path = names(at);
-    return { method, path, body, size: method === 'GET' ? size : 0, headers: sign(env, { method, path, payload }) };
-  });
 }
 
 async function transfers(servers) {
