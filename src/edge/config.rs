@@ -52,6 +52,9 @@ settings! {
         /// Addresses or networks (`10.0.0.0/8`) of proxies in front of this server whose `Forwarded` and `X-Forwarded-*`
         /// headers are believed. From anybody else they are dropped.
         pub trusted_proxies: Vec<String> = Vec::new(),
+        /// Addresses or networks of load balancers whose connections begin with a header of the PROXY protocol (version 1 or
+        /// 2) that tells whose they are. From them every connection must have one, from anybody else none.
+        pub proxy_protocol: Vec<String> = Vec::new(),
         /// Threads, each with its own connections; 0 takes one for each processor core.
         pub workers: u32 = 0,
         /// Request log, a JSON line each: `off`, `stdout`, or a file. The file is moved to `<file>.1` when it reaches
@@ -192,6 +195,7 @@ impl EdgeConfig {
             return Err(wrong("edge.app", &self.app, SHAPE));
         }
         networks("edge.trusted_proxies", &self.trusted_proxies)?;
+        networks("edge.proxy_protocol", &self.proxy_protocol)?;
         networks("edge.deny", &self.deny)?;
         if self.workers as usize > MAX_WORKERS {
             return Err(wrong("edge.workers", &self.workers.to_string(), "0 to 32"));
@@ -368,6 +372,7 @@ mod tests {
             ("app = \"ftp://x\"", "edge.app"),
             ("app = \"ftp://x\"", "edge.app"),
             ("trusted_proxies = [\"10.0.0.0/33\"]", "edge.trusted_proxies"),
+            ("proxy_protocol = [\"10.0.0.x\"]", "edge.proxy_protocol"),
             ("workers = 999", "edge.workers"),
             ("access_log_size = 1", "edge.access_log_size"),
             ("http = \"127.0.0.1:80\"\nhttps = \"127.0.0.1:80\"", "edge.https"),

@@ -14,6 +14,11 @@ pub fn dns(bytes: &[u8]) {
     let _ = super::acme::dns::wire::Answer::read(bytes);
 }
 
+/// Reads a header of the PROXY protocol.
+pub fn proxy_protocol(bytes: &[u8]) {
+    let _ = super::proxy_protocol::parse(bytes);
+}
+
 /// Reads `METHOD target`, then lines `name: value`, as a head; judges it, and makes what an app would receive.
 ///
 /// # Panics

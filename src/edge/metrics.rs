@@ -11,6 +11,8 @@ pub struct EdgeMetrics {
     pub tls_handshakes: Counter,
     /// Handshakes that failed or took too long.
     pub tls_errors: Counter,
+    /// Connections from load balancers without a PROXY header that can be read.
+    pub unannounced: Counter,
     /// Connections closed at once for want of a place.
     pub connections_refused: Counter,
     /// Requests answered here because of their head or body (400, 408, 413, 417, 501, 508).
@@ -59,6 +61,10 @@ impl EdgeMetrics {
         Self {
             tls_handshakes: counter("mainstay_edge_tls_handshakes_total", "Finished TLS handshakes."),
             tls_errors: counter("mainstay_edge_tls_errors_total", "TLS handshakes that failed or took too long."),
+            unannounced: counter(
+                "mainstay_edge_unannounced_total",
+                "Connections from edge.proxy_protocol closed for want of a PROXY header.",
+            ),
             connections_refused: counter(
                 "mainstay_edge_connections_refused_total",
                 "Connections closed at once because of edge.limits.connections or connections_per_ip.",

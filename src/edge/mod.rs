@@ -7,7 +7,7 @@
 //! serves what is open on to its end.
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
-//! `worker.rs` (accept, places, TLS) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
+//! `worker.rs` (accept, places, TLS), `proxy_protocol.rs` (whom a load balancer speaks for) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
 //! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `mutual.rs` (clients' certificates), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
 //! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `cache/` (answers of apps kept for everybody), `audience.rs` (pages that are counted), `doors.rs`
 //! (own doors), `elsewhere.rs` (the same while another process has the data folder), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
@@ -49,6 +49,7 @@ mod passage;
 mod peer;
 mod pool;
 mod proxy;
+mod proxy_protocol;
 pub mod reload;
 mod rules;
 mod security;

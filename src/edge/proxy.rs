@@ -125,6 +125,11 @@ impl Proxy {
         current.rules.bans.is_banned(address) && !current.rules.challenges.expects_handshakes()
     }
 
+    /// Whether connections from `address` begin with a header that tells whose they are.
+    pub fn is_announced_by(&self, address: IpAddr) -> bool {
+        self.current.load().rules.announcing.iter().any(|network| network.contains(address))
+    }
+
     /// Whether any site asks clients for certificates.
     pub fn asks_clients(&self) -> bool {
         self.current.load().rules.sites.ask_clients()

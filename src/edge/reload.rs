@@ -97,6 +97,7 @@ impl Edge {
             cache: Arc::clone(&self.cache),
             beacons: Arc::clone(&self.beacons),
             trusted: trusted(config),
+            announcing: config.proxy_protocol.iter().filter_map(|text| text.parse().ok()).collect(),
             redirect_to: self.https.filter(|_| config.redirect_https).map(|address| address.port()),
             tunnel_idle: config.timeouts.upgrade.duration(),
         })

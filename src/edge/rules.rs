@@ -38,6 +38,8 @@ pub struct Rules {
     pub beacons: Arc<Beacons>,
     /// Proxies in front that are believed.
     pub trusted: Vec<Network>,
+    /// Load balancers whose connections begin with a header that tells whose they are.
+    pub announcing: Vec<Network>,
     /// The port plain HTTP is sent on to; `None` serves it.
     pub redirect_to: Option<u16>,
     /// Longest silence on a WebSocket.

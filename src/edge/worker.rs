@@ -24,6 +24,7 @@ use super::listen::WorkerListeners;
 use super::metrics::EdgeMetrics;
 use super::mutual::Secured;
 use super::proxy::Proxy;
+use super::proxy_protocol;
 use crate::base::Supervisor;
 use crate::base::network::counted_as;
 use crate::base::supervise::Role;
@@ -138,21 +139,36 @@ impl Places {
     }
 
     fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let room = self.room.load();
-        let more = |open: usize| (open < room.all).then_some(open + 1);
+        self.enter()?.of(address)
+    }
+
+    /// A place of nobody in particular.
+    fn enter(self: &Arc<Self>) -> Option<Place> {
+        let all = self.room.load().all;
+        let more = |open: usize| (open < all).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        let mut place = Place { places: Arc::clone(self), address: None };
+        Some(Place { places: Arc::clone(self), address: None })
+    }
+}
+
+impl Place {
+    /// The place, as one of `address`; `None` when that has as many as it may.
+    fn of(mut self, address: IpAddr) -> Option<Self> {
+        let room = self.places.room.load();
         if room.per_address > 0 && !room.exempt.iter().any(|network| network.contains(address)) {
             let address = counted_as(address);
-            let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut addresses = self.places.addresses.lock().unwrap_or_else(PoisonError::into_inner);
             let open = addresses.entry(address).or_insert(0);
             if *open >= room.per_address {
+                drop(addresses);
                 return None;
             }
             *open += 1;
-            place.address = Some(address);
+            drop(addresses);
+            self.address = Some(address);
         }
-        Some(place)
+        drop(room);
+        Some(self)
     }
 }
 
@@ -219,6 +235,17 @@ impl Worker {
     }
 
     fn open(&self, stream: TcpStream, address: SocketAddr, secure: bool) {
+        // Small answers must not wait for the client's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        if self.proxy.is_announced_by(address.ip()) {
+            let Some(place) = self.places.enter() else {
+                self.metrics.connections_refused.inc();
+                return;
+            };
+            let connection = Box::pin(self.opening(address, secure).announced(stream, place));
+            self.supervisor.task("edge connection", Role::Ordinary, self.tracker.track_future(connection));
+            return;
+        }
         if secure && self.proxy.shuts_out(address.ip()) {
             self.metrics.banned.inc();
             return;
@@ -227,15 +254,61 @@ impl Worker {
             self.metrics.connections_refused.inc();
             return;
         };
-        // Small answers must not wait for the client's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let peer = Peer { address, secure, door: DOOR };
+        let connection = self.opening(address, secure).serve(stream, place);
+        self.supervisor.task("edge connection", Role::Ordinary, self.tracker.track_future(connection));
+    }
+
+    fn opening(&self, address: SocketAddr, secure: bool) -> Opening {
         let serving = self.serving.load();
-        let server = Arc::clone(&serving.server);
-        let (tls, limit, metrics) = (self.tls.clone(), serving.tls_timeout, self.metrics.clone());
-        let proxy = Arc::clone(&self.proxy);
-        let connection = async move {
-            if !secure {
+        Opening {
+            peer: Peer { address, secure, door: DOOR },
+            server: Arc::clone(&serving.server),
+            limit: serving.tls_timeout,
+            tls: self.tls.clone(),
+            metrics: self.metrics.clone(),
+            proxy: Arc::clone(&self.proxy),
+        }
+    }
+}
+
+/// A connection that was accepted, before anything was read.
+struct Opening {
+    peer: Peer,
+    server: Arc<Server>,
+    /// Longest handshake, and as long for what a load balancer says before.
+    limit: Duration,
+    tls: Tls,
+    metrics: EdgeMetrics,
+    proxy: Arc<Proxy>,
+}
+
+impl Opening {
+    /// Serves the connection of whom a load balancer announces.
+    async fn announced(mut self, mut stream: TcpStream, place: Place) {
+        match timeout(self.limit, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(client)) => self.peer.address = client.unwrap_or(self.peer.address),
+            Ok(Err(error)) => {
+                let balancer = self.peer.address.ip();
+                tracing::debug!(%balancer, %error, "a connection from a load balancer is closed");
+                return self.metrics.unannounced.inc();
+            }
+            Err(_) => return self.metrics.unannounced.inc(),
+        }
+        let client = self.peer.address.ip();
+        if self.peer.secure && self.proxy.shuts_out(client) {
+            return self.metrics.banned.inc();
+        }
+        match place.of(client) {
+            Some(place) => self.serve(stream, place).await,
+            None => self.metrics.connections_refused.inc(),
+        }
+    }
+
+    // No `async fn`: it would have room for `self` beside what is taken out of it.
+    fn serve(self, stream: TcpStream, place: Place) -> impl Future<Output = ()> + Send {
+        let Self { peer, server, limit, tls, metrics, proxy } = self;
+        async move {
+            if !peer.secure {
                 return server.connection(stream, peer, place).await;
             }
             // Boxed, as is the stream: what is only there for a moment, or is moved on, would have its place in every
@@ -256,8 +329,7 @@ impl Worker {
                 }
                 Err(_) => metrics.tls_errors.inc(),
             }
-        };
-        self.supervisor.task("edge connection", Role::Ordinary, self.tracker.track_future(connection));
+        }
     }
 }
 

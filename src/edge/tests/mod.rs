@@ -1,6 +1,7 @@
 //! The whole edge on real sockets: raw bytes in, and what an origin gets to see of them.
 
 mod acme;
+mod announced;
 mod audience;
 mod authority;
 mod balancing;
