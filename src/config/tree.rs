@@ -114,6 +114,7 @@ const TABLES: &[(&str, Shape)] = &[
     ("AcmeConfig", Shape::of::<edge::AcmeConfig>()),
     ("AuthorityConfig", Shape::of::<edge::AuthorityConfig>()),
     ("DnsConfig", Shape::of::<edge::DnsConfig>()),
+    ("OnDemandConfig", Shape::of::<edge::OnDemandConfig>()),
     ("InternalCaConfig", Shape::of::<edge::InternalCaConfig>()),
     ("SecurityConfig", Shape::of::<edge::SecurityConfig>()),
     ("LimitsConfig", Shape::of::<edge::LimitsConfig>()),

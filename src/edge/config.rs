@@ -7,6 +7,7 @@ pub use super::acme::config::{AcmeConfig, AuthorityConfig, CertificateConfig, Dn
 
 use super::acme::config::MAX_LISTED;
 pub use super::acme::internal::InternalCaConfig;
+pub use super::acme::on_demand::OnDemandConfig;
 use super::error::ConfigError;
 use super::guard::networks;
 pub use super::guard::zones::ZoneConfig;

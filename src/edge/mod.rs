@@ -216,6 +216,7 @@ impl Edge {
         let tls = worker::Tls {
             plain: tls::server_config(keeper.certificates())?,
             asking: tls::asking_config(keeper.certificates())?,
+            keeper: Arc::clone(&keeper),
         };
         let trusted = reload::trusted(config);
         let mut edge = Self {

@@ -135,6 +135,11 @@ impl Proxy {
         self.current.load().rules.sites.ask_clients()
     }
 
+    /// Whether a site answers at `name`.
+    pub fn serves(&self, name: &str) -> bool {
+        name.parse::<Host>().is_ok_and(|host| self.current.load().rules.sites.find(&host, "/").is_ok())
+    }
+
     /// Whether who names `name` in the handshake is asked for a certificate.
     pub fn asks_clients_of(&self, name: &str) -> bool {
         self.current.load().rules.sites.ask_clients_of(name)

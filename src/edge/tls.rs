@@ -68,6 +68,11 @@ impl Certificates {
         Arc::new(Self { set: ArcSwap::from_pointee(set), challenges })
     }
 
+    /// Whether there is a certificate for `name`, in lower case, other than the one for everybody.
+    pub fn has(&self, name: &str) -> bool {
+        self.set.load().find(name).is_some()
+    }
+
     /// Puts `set` in place of what is used now; running connections keep theirs.
     pub fn replace(&self, set: Set) {
         self.set.store(Arc::new(set));

@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::task::TaskTracker;
 
+use super::acme::Keeper;
 use super::acme::challenges::ACME_TLS;
 use super::client::Network;
 use super::listen::WorkerListeners;
@@ -65,23 +66,37 @@ pub struct Tls {
     pub plain: Arc<ServerConfig>,
     /// With who is asked for a certificate.
     pub asking: Arc<ServerConfig>,
+    /// Gets certificates for names that nobody wrote down.
+    pub keeper: Arc<Keeper>,
 }
 
 impl Tls {
-    /// The handshake, and what is to be known of it where `proxy` asks for certificates.
+    /// The handshake within `limit`, and what is to be known of it where `proxy` asks for certificates. A certificate that is
+    /// ordered meanwhile has its own time.
     async fn accept(
         &self,
         stream: TcpStream,
         proxy: &Proxy,
+        limit: Duration,
     ) -> io::Result<(TlsStream<TcpStream>, Option<Arc<Secured>>)> {
-        if !proxy.asks_clients() {
-            let stream = TlsAcceptor::from(Arc::clone(&self.plain)).accept(stream).await?;
+        let strangers = self.keeper.takes_strangers();
+        if !proxy.asks_clients() && !strangers {
+            let stream = timeout(limit, TlsAcceptor::from(Arc::clone(&self.plain)).accept(stream)).await??;
             return Ok((stream, None));
         }
-        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let name = begun.client_hello().server_name().unwrap_or_default().to_ascii_lowercase();
+        let begun = timeout(limit, LazyConfigAcceptor::new(Acceptor::default(), stream)).await??;
+        let hello = begun.client_hello();
+        let name = hello.server_name().unwrap_or_default().to_ascii_lowercase();
+        let validating = hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ACME_TLS));
+        if strangers && !validating && proxy.serves(&name) {
+            self.keeper.welcome(&name).await;
+        }
         let asked = proxy.asks_clients_of(&name);
-        let stream = begun.into_stream(Arc::clone(if asked { &self.asking } else { &self.plain })).await?;
+        let config = Arc::clone(if asked { &self.asking } else { &self.plain });
+        let stream = timeout(limit, begun.into_stream(config)).await??;
+        if !proxy.asks_clients() {
+            return Ok((stream, None));
+        }
         let secured = Secured::of(stream.get_ref().1, asked);
         Ok((stream, Some(Arc::new(secured))))
     }
@@ -313,8 +328,8 @@ impl Opening {
             }
             // Boxed, as is the stream: what is only there for a moment, or is moved on, would have its place in every
             // connection for as long as that lasts.
-            match Box::pin(timeout(limit, tls.accept(stream, &proxy))).await {
-                Ok(Ok((stream, secured))) => {
+            match Box::pin(tls.accept(stream, &proxy, limit)).await {
+                Ok((stream, secured)) => {
                     metrics.tls_handshakes.inc();
                     if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
                         // An authority has seen what it wanted (RFC 8737 section 3); nothing is served on it.
@@ -322,12 +337,11 @@ impl Opening {
                     }
                     server.connection_of(Box::new(stream), peer, place, secured).await;
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     metrics.tls_errors.inc();
                     // Scanners do this all day; it is no news to the operator.
                     tracing::debug!(client = %peer.address, %error, "a TLS handshake failed");
                 }
-                Err(_) => metrics.tls_errors.inc(),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The settings of certificates from an authority, and their check.
 
 pub use super::dns::config::DnsConfig;
+use super::on_demand::OnDemandConfig;
 use crate::edge::error::ConfigError;
 use crate::edge::host::is_name;
 use crate::settings;
@@ -32,6 +33,8 @@ settings! {
         pub dns: Vec<DnsConfig> = Vec::new(),
         /// Authorities, in the order they are asked; a later one only when those before it fail.
         pub authorities: Vec<AuthorityConfig> = vec![AuthorityConfig::default()],
+        /// Names that are not known beforehand.
+        pub on_demand: OnDemandConfig = OnDemandConfig::default(),
     }
 }
 
@@ -116,6 +119,7 @@ impl AcmeConfig {
             return Err(wrong("edge.acme.dns", "a longer list", "at most 100"));
         }
         self.dns.iter().try_for_each(DnsConfig::validate)?;
+        self.on_demand.validate()?;
         if let Some(text) = self.challenges.iter().find(|text| Proof::parse(text).is_none()) {
             return Err(wrong("edge.acme.challenges", text, "http-01 or tls-alpn-01"));
         }

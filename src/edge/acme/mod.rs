@@ -5,7 +5,8 @@
 //! else: a failed renewal, a broken file or an authority that is down leave it where it is.
 //!
 //! Start reading at `keeper.rs`, which holds everything; `order.rs` is one order from end to end, `rows.rs` what the
-//! store keeps, `schedule.rs` when what is due, `dns/` the proof for wildcards.
+//! store keeps, `schedule.rs` when what is due, `dns/` the proof for wildcards,
+//! `on_demand.rs` names that nobody wrote down.
 
 mod authority;
 pub mod challenges;
@@ -16,6 +17,7 @@ mod files;
 pub mod internal;
 mod keeper;
 mod names;
+pub mod on_demand;
 mod order;
 mod rows;
 mod schedule;

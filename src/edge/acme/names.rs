@@ -17,6 +17,11 @@ impl Names {
         self.0
     }
 
+    /// Whether `name` is one of them.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
     /// The names of `config` that an authority could know, with those of the doors of `labels`. What a wildcard among them
     /// has is left to it, unless it is asked for by name.
     pub fn of(config: &EdgeConfig, labels: &[&str]) -> Self {

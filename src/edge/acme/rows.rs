@@ -1,10 +1,11 @@
-//! What is kept in the store, sealed as every row, in three tables:
+//! What is kept in the store, sealed as every row, in four tables:
 //!
 //! | table | key | value |
 //! |---|---|---|
 //! | `edge.acme.accounts` | directory's address | [`AccountRow`] |
 //! | `edge.acme.issued` | name | [`Issued`]: the certificate in use with its private key |
 //! | `edge.acme.names` | name | [`NameRow`]: attempts, the order under way, when to go on |
+//! | `edge.acme.on_demand` | name | [`OnDemandRow`]: a name that no setting has |
 //!
 //! An issued certificate is replaced only by its successor, in one commit with the end of its order: whatever breaks off
 //! in between, the row holds a certificate and the key that belongs to it.
@@ -23,6 +24,7 @@ use crate::store::{Direction, Store, StoreError, Table, WriteTx};
 const ACCOUNTS: Table = Table::new("edge.acme.accounts");
 const ISSUED: Table = Table::new("edge.acme.issued");
 const NAMES: Table = Table::new("edge.acme.names");
+const ON_DEMAND: Table = Table::new("edge.acme.on_demand");
 /// Rows read at once.
 const PAGE: usize = 256;
 
@@ -76,6 +78,17 @@ pub struct OrderRow {
     pub url: String,
     /// The private key the certificate will be for, PKCS #8.
     pub key: Vec<u8>,
+}
+
+/// A name that the app said may have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnDemandRow {
+    /// When it did first; milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+impl Record for OnDemandRow {
+    const VERSION: u8 = 1;
 }
 
 impl Record for AccountRow {
@@ -184,9 +197,27 @@ pub async fn forget(store: &Store, name: &str) -> Result<(), StoreError> {
     store
         .write(move |tx: &mut dyn WriteTx| {
             tx.delete(ISSUED, key.as_bytes())?;
+            tx.delete(ON_DEMAND, key.as_bytes())?;
             tx.delete(NAMES, key.as_bytes()).map(drop)
         })
         .await
+}
+
+/// The names that no setting has.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn on_demand(store: &Store) -> Result<Vec<String>, StoreError> {
+    Ok(all::<OnDemandRow>(store, ON_DEMAND).await?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Takes `name` on.
+///
+/// # Errors
+/// The store cannot be written.
+pub async fn put_on_demand(store: &Store, name: &str, row: OnDemandRow) -> Result<(), StoreError> {
+    let (key, row) = (name.to_owned(), record::encode(&row));
+    store.write(move |tx: &mut dyn WriteTx| tx.put(ON_DEMAND, key.as_bytes(), &row)).await
 }
 
 async fn all<T: Record + DeserializeOwned>(store: &Store, table: Table) -> Result<Vec<(String, T)>, StoreError> {

@@ -15,7 +15,7 @@ use crate::testing::TestClock;
 const LONG: Duration = Duration::from_mins(2);
 
 /// An edge that orders certificates from authorities of its own.
-struct Orders {
+pub(super) struct Orders {
     folder: tempfile::TempDir,
     store: Store,
     settings: String,
@@ -23,7 +23,7 @@ struct Orders {
 
 impl Orders {
     /// `settings` (TOML) stand before the tables of `edge.acme`, `acme` in it; `authorities` in their order.
-    fn new(settings: &str, acme: &str, authorities: &[(&Authority, &str)]) -> Self {
+    pub(super) fn new(settings: &str, acme: &str, authorities: &[(&Authority, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut text = format!("domain = \"example.com\"\n{settings}\n[acme]\nagree_terms = true\n{acme}\n");
         for (number, (authority, further)) in authorities.iter().enumerate() {
@@ -36,7 +36,7 @@ impl Orders {
         Self { folder, store: memory_store(), settings: text }
     }
 
-    async fn start(&self, supervisor: &Supervisor) -> Edge {
+    pub(super) async fn start(&self, supervisor: &Supervisor) -> Edge {
         self.start_by(supervisor, Arc::new(SystemClock::new())).await
     }
 
@@ -60,12 +60,12 @@ fn write(path: &std::path::Path, text: &str) {
     crate::base::disk::replace_file(&LocalDisk, path, text.as_bytes()).unwrap();
 }
 
-fn supervisor() -> Supervisor {
+pub(super) fn supervisor() -> Supervisor {
     Supervisor::new(Shutdown::new())
 }
 
 /// Waits until `name` stands as `wanted` says.
-async fn until(edge: &Edge, name: &str, wanted: impl Fn(&CertificateView) -> bool) -> CertificateView {
+pub(super) async fn until(edge: &Edge, name: &str, wanted: impl Fn(&CertificateView) -> bool) -> CertificateView {
     let seen = async {
         loop {
             if let Some(view) = edge.keeper().view().into_iter().find(|view| view.name == name && wanted(view)) {
@@ -77,7 +77,7 @@ async fn until(edge: &Edge, name: &str, wanted: impl Fn(&CertificateView) -> boo
     timeout(LONG, seen).await.unwrap_or_else(|_| panic!("{:?}", edge.keeper().view()))
 }
 
-fn obtained(view: &CertificateView) -> bool {
+pub(super) fn obtained(view: &CertificateView) -> bool {
     view.origin == Origin::Authority
 }
 
@@ -86,7 +86,7 @@ fn failed(view: &CertificateView) -> bool {
 }
 
 /// Whether the certificate shown for `name` was signed by somebody else.
-async fn is_signed(edge: &Edge, name: &str) -> bool {
+pub(super) async fn is_signed(edge: &Edge, name: &str) -> bool {
     let shown = tls::handshake(edge.https().unwrap(), name, b"h2").await.unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&shown).unwrap();
     let own = CertificateDer::from_pem_file(edge.certificate()).unwrap();

@@ -16,6 +16,7 @@ mod proxying;
 mod reloading;
 mod shaping;
 mod smuggling;
+mod strangers;
 mod tls;
 mod upstreams;
 

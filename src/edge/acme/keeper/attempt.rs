@@ -12,6 +12,7 @@ use crate::edge::acme::authority::Authority;
 use crate::edge::acme::config::Proof;
 use crate::edge::acme::dns::Entry;
 use crate::edge::acme::failure::Failure;
+use crate::edge::acme::on_demand::TRIES;
 use crate::edge::acme::order::{self, Keep, Wanted};
 use crate::edge::acme::rows::{self, Issued, NameRow};
 use crate::edge::acme::schedule;
@@ -65,7 +66,8 @@ impl Keeper {
         let state = self.state();
         let in_files = |name: &str| state.in_files().any(|one| one.covers(name));
         let due = |(name, known): &(&String, &Name)| {
-            known.row.next_attempt_ms <= now
+            !known.ordering
+                && known.row.next_attempt_ms <= now
                 && known.used.as_ref().is_none_or(|(issued, _)| issued.renew_at_ms <= now)
                 && !in_files(name)
                 && settings.way(name, 0).is_some()
@@ -74,11 +76,11 @@ impl Keeper {
     }
 
     /// One attempt for `name`, at each authority until one gives a certificate.
-    async fn attempt(&self, name: &str) {
+    pub(super) async fn attempt(&self, name: &str) {
         let now = self.world.clock.now();
         let (mut row, old) = {
             let mut state = self.state();
-            let Some(known) = state.names.get_mut(name) else { return };
+            let Some(known) = state.names.get_mut(name).filter(|known| !known.ordering) else { return };
             known.ordering = true;
             known.row.last_attempt_ms = now.millis();
             (known.row.clone(), known.used.as_ref().map(|(issued, _)| issued.clone()))
@@ -98,7 +100,13 @@ impl Keeper {
         let mut failures = Vec::new();
         let mut asked: Option<Duration> = None;
         let mut obtained = None;
-        for authority in &settings.authorities {
+        let willing = self.is_still_wanted(&settings, name).await;
+        if matches!(willing, Ok(false)) {
+            return self.let_go(name).await;
+        }
+        failures.extend(willing.err());
+        let authorities = if failures.is_empty() { settings.authorities.as_slice() } else { &[] };
+        for authority in authorities {
             let place = (authority.directory().to_owned(), name.to_owned());
             let hold = self.state().holds.get(&place).copied();
             if let Some(until) = hold.filter(|until| now < *until) {
@@ -141,7 +149,8 @@ impl Keeper {
             tracing::info!(name, authority = issued.directory, expires = %Timestamp(issued.not_after_ms), "got a certificate");
             self.obtained.inc();
             if let Some(known) = self.state().names.get_mut(name) {
-                *known = Name { row, used: Some((issued, certificate)), ordering: false };
+                let on_demand = known.on_demand;
+                *known = Name { row, used: Some((issued, certificate)), ordering: false, on_demand };
             }
             self.publish();
         } else {
@@ -152,10 +161,16 @@ impl Keeper {
             if let Err(error) = rows::put_name(&self.world.store, name, &row, None).await {
                 tracing::error!(name, %error, "a failed order cannot be kept");
             }
-            if let Some(known) = self.state().names.get_mut(name) {
+            let failed = row.failures;
+            let hopeless = self.state().names.get_mut(name).is_some_and(|known| {
                 known.row = row;
                 known.ordering = false;
+                known.on_demand && known.used.is_none() && failed >= TRIES
+            });
+            if hopeless {
+                self.let_go(name).await;
             }
+            self.changed.notify_waiters();
         }
     }
 

@@ -1,6 +1,7 @@
 //! The keeper of all certificates: what is in use, and how each name stands. What is due is ordered in `attempt.rs`.
 
 mod attempt;
+mod strangers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ use crate::edge::acme::failure::Failure;
 use crate::edge::acme::files::Loaded;
 use crate::edge::acme::internal::Internal;
 use crate::edge::acme::names::Names;
+use crate::edge::acme::on_demand::OnDemand;
 use crate::edge::acme::rows::{self, Issued, NameRow};
 use crate::edge::acme::x509::Certificate;
 use crate::edge::certificate::{self, SelfSigned};
@@ -49,6 +51,8 @@ pub struct Keeper {
     certificates: Arc<Certificates>,
     state: Mutex<State>,
     wake: Notify,
+    /// Notified whenever an order has ended, and a question about a stranger's name.
+    changed: Notify,
     /// Held while an account is made, so that there is one at each authority.
     accounts: AsyncMutex<()>,
     obtained: Counter,
@@ -61,6 +65,10 @@ struct Settings {
     proofs: Vec<Proof>,
     dns: Dns,
     authorities: Vec<Authority>,
+    /// Who says which further names may have a certificate.
+    on_demand: Option<OnDemand>,
+    /// Names that are left out.
+    skip: Vec<String>,
 }
 
 impl Settings {
@@ -72,7 +80,13 @@ impl Settings {
             }
         }
         let dns = Dns::open(&config.acme.dns, disk).await?;
-        Ok(Self { proofs: config.acme.proofs(listening.0, listening.1), dns, authorities })
+        let proofs = config.acme.proofs(listening.0, listening.1);
+        let on_demand = config.acme.on_demand.clone();
+        let on_demand = match config.acme.agree_terms {
+            true => tokio::task::spawn_blocking(move || OnDemand::of(&on_demand)).await.map_err(interrupted)??,
+            false => None,
+        };
+        Ok(Self { proofs, dns, authorities, on_demand, skip: config.acme.skip.clone() })
     }
 }
 
@@ -122,6 +136,8 @@ struct Name {
     row: NameRow,
     used: Option<(Issued, Certificate)>,
     ordering: bool,
+    /// No setting has it: the app is asked whether it may have one.
+    on_demand: bool,
 }
 
 impl Keeper {
@@ -139,7 +155,7 @@ impl Keeper {
         let own = certificate::ensure(&world.store, &world.disk, &world.data_dir, &config.domain, now).await?;
         let settings = Settings::read(config, listening, &world.disk).await?;
         let internal = internal(config, &world).await?;
-        let (all, left) = standing(&world.store, names).await?;
+        let (all, left) = standing(&world.store, names, settings.on_demand.is_some()).await?;
         let spare = spare(&left);
         for (name, row) in left {
             // No longer wanted. It stays as long as it is good: the settings may come back.
@@ -171,6 +187,7 @@ impl Keeper {
                 holds: HashMap::new(),
             }),
             wake: Notify::new(),
+            changed: Notify::new(),
             accounts: AsyncMutex::new(()),
             world,
         });
@@ -201,12 +218,12 @@ impl Keeper {
             files.extend(looked);
         }
         let internal = internal(config, &self.world).await?;
-        let (kept, left) = standing(&self.world.store, names).await?;
+        let (kept, left) = standing(&self.world.store, names, settings.on_demand.is_some()).await?;
         {
             let mut state = self.state();
             let mut before = std::mem::take(&mut state.names);
             let with_what_is_in_use = kept.into_iter().map(|(name, row)| {
-                let same = before.remove(&name);
+                let same = before.remove(&name).map(|same| Name { on_demand: row.on_demand, ..same });
                 (name, same.unwrap_or(row))
             });
             state.names = with_what_is_in_use.collect();
@@ -360,6 +377,7 @@ impl Keeper {
             state.set(&key, self.world.clock.now().millis()).then(self.internal())
         };
         self.certificates.replace(set);
+        self.changed.notify_waiters();
         self.measure();
     }
 
@@ -377,12 +395,26 @@ impl Keeper {
     }
 }
 
-/// How each of `names` stands in the store, and the certificates there for other names.
-async fn standing(store: &Store, names: Names) -> Result<(BTreeMap<String, Name>, HashMap<String, Issued>), EdgeError> {
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn interrupted(error: tokio::task::JoinError) -> EdgeError {
+    EdgeError::System {
+        what: "cannot read the machine's certificate authorities",
+        source: std::io::Error::other(error),
+    }
+}
+
+/// How each of `names` stands in the store, and those taken on `on_demand`; and the certificates there for other names.
+async fn standing(
+    store: &Store,
+    names: Names,
+    on_demand: bool,
+) -> Result<(BTreeMap<String, Name>, HashMap<String, Issued>), EdgeError> {
     let (issued, mut known) = rows::load(store).await?;
+    let strangers = if on_demand { rows::on_demand(store).await? } else { Vec::new() };
+    let strangers: Vec<_> = strangers.into_iter().filter(|name| !names.has(name)).map(|name| (name, true)).collect();
     let mut issued: HashMap<String, Issued> = issued.into_iter().collect();
     let mut all = BTreeMap::new();
-    for name in names.into_set() {
+    for (name, on_demand) in names.into_set().into_iter().map(|name| (name, false)).chain(strangers) {
         let used = issued.remove(&name).and_then(|row| match assembled(&row) {
             Ok(certificate) => Some((row, certificate)),
             Err(error) => {
@@ -392,7 +424,7 @@ async fn standing(store: &Store, names: Names) -> Result<(BTreeMap<String, Name>
         });
         let place = known.iter().position(|(other, _)| *other == name);
         let row = place.map(|place| known.swap_remove(place).1).unwrap_or_default();
-        all.insert(name, Name { row, used, ordering: false });
+        all.insert(name, Name { row, used, ordering: false, on_demand });
     }
     Ok((all, issued))
 }
