@@ -9,6 +9,7 @@ use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
 use super::usage::UsageRow;
+use super::usage_days;
 use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, ReadTx, WriteTx, after_prefix, record};
 
@@ -163,6 +164,7 @@ impl Objects {
             tx.delete(BUCKETS, &key)?;
             tx.delete(SETTINGS, bucket.id.as_bytes())?;
             tx.delete(USAGE, bucket.id.as_bytes())?;
+            usage_days::forget(tx, bucket.id)?;
             this.discard(tx, &[Garbage::Bucket(bucket.id)])?;
             Ok(bucket.id)
         };

@@ -45,6 +45,7 @@ use crate::store::{ReadTx, Record, StoreError, Table, record};
 pub(super) const BUCKETS: Table = Table::new("objects.buckets");
 pub(super) const SETTINGS: Table = Table::new("objects.settings");
 pub(super) const USAGE: Table = Table::new("objects.usage");
+pub(super) const USAGE_DAYS: Table = Table::new("objects.usage_days");
 pub(super) const CURRENT: Table = Table::new("objects.current");
 pub(super) const VERSIONS: Table = Table::new("objects.versions");
 pub(super) const NULLS: Table = Table::new("objects.nulls");

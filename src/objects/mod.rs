@@ -76,6 +76,7 @@ pub(crate) mod tests;
 pub mod types;
 mod uploads;
 pub mod usage;
+pub mod usage_days;
 mod versions;
 mod walk;
 

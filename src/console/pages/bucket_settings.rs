@@ -8,7 +8,9 @@ use axum::extract::{Path, State};
 
 use super::buckets::{bucket_name, fault};
 use super::mail::sentence;
+use super::usage;
 use crate::base::{ByteSize, Timestamp};
+use crate::console::chart::Drawing;
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
 use crate::objects::file_rules::RuleError;
 use crate::objects::lifecycle::{Expiration, LifecycleRule, Noncurrent};
@@ -29,6 +31,7 @@ struct Settings {
     quota: Quota,
     files: Files,
     usage: Usage,
+    charts: [Drawing; 2],
     rules: Vec<Rule>,
     tags: Vec<(String, String)>,
 }
@@ -118,6 +121,7 @@ pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path
         quota: settings.quota,
         files: Files::from(&settings.files),
         usage,
+        charts: usage::charts(&console, Some(&bucket)).await?,
         frame: page.frame(format!("Settings of {bucket}"), Section::Buckets),
         opened: opened(&settings, &bucket),
         rules: settings.lifecycle.iter().map(rule).collect(),

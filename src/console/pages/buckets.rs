@@ -4,6 +4,8 @@ use askama::Template;
 use axum::extract::{Path, State};
 
 use super::mail::sentence;
+use super::usage;
+use crate::console::chart::Drawing;
 use crate::console::{Answer, Confirm, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
 use crate::objects::{BucketDetail, BucketName, Created, ObjectError, Versioning};
 
@@ -12,13 +14,15 @@ use crate::objects::{BucketDetail, BucketName, Created, ObjectError, Versioning}
 struct List {
     frame: Frame,
     buckets: Vec<BucketDetail>,
+    charts: [Drawing; 2],
 }
 
 /// `GET /buckets`.
 pub async fn list(State(console): State<Console>, page: Page) -> Answer {
     let buckets = console.world().objects.bucket_details().await;
     let buckets = buckets.map_err(|error| Fault::failed("list of buckets", &error))?;
-    page::show(&List { frame: page.frame("Buckets", Section::Buckets), buckets })
+    let charts = usage::charts(&console, None).await?;
+    page::show(&List { frame: page.frame("Buckets", Section::Buckets), buckets, charts })
 }
 
 /// `POST /buckets`.

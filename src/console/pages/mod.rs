@@ -28,6 +28,7 @@ mod setup;
 mod sites;
 mod theme;
 mod upstreams;
+mod usage;
 mod versions;
 
 use axum::routing::{get, post};

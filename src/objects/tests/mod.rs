@@ -14,6 +14,7 @@ mod quota;
 mod rebuilding;
 mod scrubbing;
 mod sweeping;
+mod usage_days;
 mod versions;
 
 use std::path::{Path, PathBuf};
