@@ -1,10 +1,11 @@
 //! Asking the app for what belongs at a place: a task of its own, so that it goes on when the client that wanted it is gone.
 //!
 //! What may be kept is gathered while it goes to the client, and stored when it is whole; what is too large for memory goes to
-//! disk meanwhile, at the client's pace and never holding it up: when the disk does not keep up, it is fetched once more for
-//! the disk alone. What may not be kept goes to the client as it comes, as if there were no cache. A body counts as whole by its length or its last chunk, never because the
+//! disk meanwhile, at the client's pace and never holding it up: when the disk does not keep up, or others wait for it and the
+//! client does not, it is fetched once more for the disk alone. What may not be kept goes to the client as it comes, as if there were no cache. A body counts as whole by its length or its last chunk, never because the
 //! connection ended.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ use crate::http::Body;
 
 /// How long an answer is read on that nobody reads any more but the cache.
 const ABANDONED: Duration = Duration::from_secs(30);
+/// How long those who wait for an answer that goes to disk wait for the client that it goes to.
+const PACED: Duration = Duration::from_millis(500);
 /// For how long nobody waits for another's fetch where nothing could be kept.
 const LEFT_ALONE: Duration = Duration::from_mins(1);
 /// What a piece of a body takes beside its bytes.
@@ -279,7 +282,15 @@ impl Fetch {
             pieces.closed().await;
             sleep(ABANDONED).await;
         };
-        tokio::pin!(abandoned);
+        let others = self.lead.as_ref().map(Lead::others);
+        let hurried = async {
+            match others {
+                Some(others) => others.await,
+                None => pending().await,
+            }
+            sleep(PACED).await;
+        };
+        tokio::pin!(abandoned, hurried);
         loop {
             let frame = tokio::select! {
                 frame = body.frame() => frame,
@@ -312,14 +323,20 @@ impl Fetch {
                         let _client_left = pieces.send(Piece::Data(piece)).and_then(|()| pieces.send(Piece::End));
                         return;
                     }
-                    let paced = match &promising.keeping {
-                        Keeping::Disk(_) => paced(&window, &pieces, &piece).await,
-                        Keeping::Memory(_) => None,
+                    let pace = match &promising.keeping {
+                        Keeping::Disk(_) => paced(&window, &pieces, &piece, hurried.as_mut()).await,
+                        Keeping::Memory(_) => Pace::Free,
                     };
-                    let _client_left = pieces.send(match paced {
-                        Some(permit) => Piece::Paced(piece, permit),
-                        None => Piece::Data(piece),
-                    });
+                    let _client_left = match pace {
+                        Pace::Client(permit) => pieces.send(Piece::Paced(piece, permit)),
+                        Pace::Free => pieces.send(Piece::Data(piece)),
+                        Pace::Behind => {
+                            drop(promising);
+                            let _client_left =
+                                pieces.send(Piece::Data(piece)).and_then(|()| pieces.send(Piece::Rest(Box::new(body))));
+                            return self.fetch_again(cache);
+                        }
+                    };
                 }
                 // Trailers are for this client (RFC 9110 section 6.5.1 lets others go without).
                 Some(Ok(Err(frame))) => {
@@ -420,16 +437,30 @@ impl Fetch {
     }
 }
 
-/// Waits until the client has taken most of what it was sent; `None` when it is gone.
+/// At whose pace an answer goes on.
+enum Pace {
+    /// The client's, which has taken most of what it was sent.
+    Client(OwnedSemaphorePermit),
+    /// Nobody's but the disk's: the client is gone.
+    Free,
+    /// The client is too slow for those who wait.
+    Behind,
+}
+
+/// Waits until the client has taken most of what it was sent, at most until `hurried` ends.
 async fn paced(
     window: &Arc<Semaphore>,
     pieces: &mpsc::UnboundedSender<Piece>,
     piece: &Bytes,
-) -> Option<OwnedSemaphorePermit> {
+    hurried: Pin<&mut impl Future<Output = ()>>,
+) -> Pace {
     let permits = u32::try_from(piece.len()).unwrap_or(WINDOW).min(WINDOW);
     tokio::select! {
-        permit = Arc::clone(window).acquire_many_owned(permits) => permit.ok(),
-        () = pieces.closed() => None,
+        biased;
+        // First: where nobody reads, nobody is too slow.
+        () = pieces.closed() => Pace::Free,
+        permit = Arc::clone(window).acquire_many_owned(permits) => permit.map_or(Pace::Free, Pace::Client),
+        () = hurried => Pace::Behind,
     }
 }
 

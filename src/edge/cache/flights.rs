@@ -3,7 +3,6 @@
 //! Who leads holds a [`Lead`]; whatever ends it, also a thread that stops, lets the others go on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -33,7 +32,7 @@ pub struct Flights(Mutex<HashMap<Arc<Key>, Flight>>);
 #[derive(Debug)]
 struct Flight {
     outcome: watch::Receiver<Option<Outcome>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: watch::Sender<usize>,
 }
 
 /// A request's part in it.
@@ -53,13 +52,14 @@ pub struct Lead {
     flights: Arc<Flights>,
     key: Arc<Key>,
     outcome: watch::Sender<Option<Outcome>>,
+    waiting: watch::Receiver<usize>,
 }
 
 /// One of those who wait.
 #[derive(Debug)]
 pub struct Waiting {
     outcome: watch::Receiver<Option<Outcome>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: watch::Sender<usize>,
 }
 
 impl Flights {
@@ -67,18 +67,23 @@ impl Flights {
     pub fn join(self: &Arc<Self>, key: &Arc<Key>) -> Turn {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(key) {
-            let more = |waiting: usize| (waiting < MOST_WAITING).then_some(waiting + 1);
-            if flight.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            let joined = flight.waiting.send_if_modified(|waiting| {
+                let has_place = *waiting < MOST_WAITING;
+                *waiting += usize::from(has_place);
+                has_place
+            });
+            if !joined {
                 return Turn::Alone;
             }
-            return Turn::Wait(Waiting { outcome: flight.outcome.clone(), waiting: Arc::clone(&flight.waiting) });
+            return Turn::Wait(Waiting { outcome: flight.outcome.clone(), waiting: flight.waiting.clone() });
         }
         if flights.len() >= MOST_FLIGHTS {
             return Turn::Alone;
         }
         let (outcome, receiver) = watch::channel(None);
-        flights.insert(Arc::clone(key), Flight { outcome: receiver, waiting: Arc::default() });
-        Turn::Lead(Lead { flights: Arc::clone(self), key: Arc::clone(key), outcome })
+        let (counted, waiting) = watch::channel(0);
+        flights.insert(Arc::clone(key), Flight { outcome: receiver, waiting: counted });
+        Turn::Lead(Lead { flights: Arc::clone(self), key: Arc::clone(key), outcome, waiting })
     }
 
     /// Leads, if nobody does.
@@ -91,6 +96,17 @@ impl Flights {
 }
 
 impl Lead {
+    /// Ends once somebody waits.
+    pub fn others(&self) -> impl Future<Output = ()> + use<> {
+        let mut waiting = self.waiting.clone();
+        async move {
+            if waiting.wait_for(|waiting| *waiting > 0).await.is_err() {
+                // The flight is over: nobody will.
+                std::future::pending().await
+            }
+        }
+    }
+
     /// Tells those who wait. What they are to find must be stored by now.
     pub fn land(self, outcome: Outcome) {
         self.outcome.send_replace(Some(outcome));
@@ -119,12 +135,14 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.send_modify(|waiting| *waiting = waiting.saturating_sub(1));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn key(target: &str) -> Arc<Key> {
@@ -157,6 +175,18 @@ mod tests {
         let other = waiting(&flights);
         drop(lead);
         assert_eq!(other.outcome().await, Outcome::Apart);
+    }
+
+    #[test]
+    fn who_leads_learns_that_others_wait() {
+        let flights = Arc::new(Flights::default());
+        let lead = flights.lead(&key("/a")).unwrap();
+        drop(waiting(&flights));
+        assert!(lead.others().now_or_never().is_none());
+        let _waiting = waiting(&flights);
+        assert!(lead.others().now_or_never().is_some());
+        let over = flights.lead(&key("/b")).unwrap().others();
+        assert!(over.now_or_never().is_none());
     }
 
     #[test]
