@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::beacon::Beacon;
 use super::vitals::Measured;
 
@@ -21,7 +23,7 @@ pub struct Note {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A page was shown.
     Shown,
@@ -31,8 +33,9 @@ pub enum Kind {
     Measured(Measured),
 }
 
-/// A request, as far as it is looked at. It lives in memory until it is counted, moments later.
-#[derive(Clone, Debug)]
+/// A request, as far as it is looked at. It lives in memory until it is counted, moments later, in this process or in the one
+/// that takes its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
     /// The host asked for.
     pub host: String,

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::config::{AnalyticsConfig, MOST_DAYS};
 use super::day::Day;
 use super::days::Days;
-use super::note::Note;
+use super::note::{Kind, Note, Visit};
 use super::report::Report;
 use super::rows;
 use crate::base::{Clock, Random, Shutdown};
@@ -149,8 +149,7 @@ impl Analytics {
         }
     }
 
-    /// As [`Self::finish`], the last that happens before the store closes; then nothing is left in memory, the day's salt
-    /// neither, however long the process goes on. What is noted afterwards is not counted.
+    /// As [`Self::leave`], and what is noted afterwards is not counted.
     ///
     /// # Errors
     /// [`StoreError`]: what came since the last writing is lost.
@@ -158,10 +157,42 @@ impl Analytics {
     /// # Cancel safety
     /// Dropped before its end, the same may be lost.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.hang_up().await;
+        self.leave().await
+    }
+
+    /// From now on nothing is noted.
+    pub async fn hang_up(&self) {
         self.0.inbox.lock().await.close();
+    }
+
+    /// As [`Self::finish`], the last that happens before the store closes; then nothing that was counted is left in memory, the
+    /// day's salt neither, however long the process goes on. What is noted afterwards waits for [`Self::left`].
+    ///
+    /// # Errors
+    /// [`StoreError`]: what came since the last writing is lost.
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the same may be lost.
+    pub async fn leave(&self) -> Result<(), StoreError> {
         let finished = self.finish().await;
         *self.days() = Days::default();
         finished
+    }
+
+    /// Waits for what is noted after [`Self::leave`], and puts at most `most` of it to `notes`: for a process that counts it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn left(&self, notes: &mut Vec<Note>, most: usize) {
+        self.0.inbox.lock().await.recv_many(notes, most).await;
+    }
+
+    /// Hands over what another process has noted of the site called `site`, if that is counted here.
+    pub fn learn(&self, site: &str, kind: Kind, visit: Visit) {
+        if let Some(site) = self.site(site) {
+            self.note(Note { site, kind, visit });
+        }
     }
 
     /// Counts what still waits and writes everything.

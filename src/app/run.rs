@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Running;
+use super::handover::learned::{Learning, heard};
 use super::handover::predecessor::{Predecessor, Prepared, Taken};
 use super::handover::request::{Teller, Upgraded, Wanted};
 use super::notify::News;
 use super::status::VERSION;
 use crate::base::supervise::Role;
 use crate::base::{Shutdown, Supervisor, program};
+use crate::store::StoreError;
 
 /// How long threads and files have to close after the drain.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -138,6 +140,7 @@ pub async fn run(mut running: Running, mut signals: Signals, limits: Limits) -> 
             },
             () = shutdown.draining() => break,
             () = connections.draining() => break,
+            never = heard(&mut running.before) => match never {},
             Some(Wanted { program, mut told }) = running.wanted.recv() => {
                 let prepared = tokio::select! {
                     prepared = running.predecessor.prepare(program, &mut told) => prepared,
@@ -186,7 +189,7 @@ pub async fn run(mut running: Running, mut signals: Signals, limits: Limits) -> 
             tracing::warn!(tasks, "some work was cut off");
         }
     }
-    if !(closed(&running).await && joined(&running.connections).await) {
+    if !(closed(&running, running.analytics.close()).await && joined(&running.connections).await) {
         tracing::error!("some threads did not end in time; the next start will look through their files");
     }
     for path in &running.socket_files {
@@ -208,7 +211,7 @@ pub async fn run(mut running: Running, mut signals: Signals, limits: Limits) -> 
 /// # Errors
 /// Nobody has the data folder now: the service manager has to start the server again.
 async fn hand_over(
-    running: Running,
+    mut running: Running,
     prepared: Prepared,
     mut told: Teller,
     mut signals: Signals,
@@ -220,6 +223,9 @@ async fn hand_over(
     if let Some(edge) = &running.facts.edge {
         edge.leave_doors_to(running.predecessor.back_door());
     }
+    let cache = running.facts.edge.as_ref().map(|edge| Arc::clone(edge.cache()));
+    let (bans, analytics) = (running.facts.bans.clone(), running.analytics.clone());
+    let mut learning = Learning::begin(bans, analytics, cache.as_deref(), running.before.take());
     let shutdown = running.supervisor.shutdown().clone();
     shutdown.drain();
     let drained = tokio::select! {
@@ -233,17 +239,17 @@ async fn hand_over(
     if !drained && !running.supervisor.tasks_ended(FORCED).await {
         tracing::warn!(tasks = running.supervisor.tasks(), "some work was cut off");
     }
-    let closed = closed(&running).await;
+    let closed = closed(&running, running.analytics.leave()).await;
     let Running { folder, connections, notifier, predecessor, facts, stores, .. } = running;
     // What is left of the services need not stay in memory for as long as connections do.
-    if let Some(edge) = &facts.edge {
-        edge.empty_cache();
+    if let Some(cache) = cache {
+        cache.empty_memory();
     }
     drop((facts, stores));
     let served = if closed {
         drop(folder);
         told.step(&format!("the data folder is free; process {pid} opens it")).await;
-        served_by(prepared, &predecessor, &mut told).await
+        served_by(prepared, &predecessor, &mut told, &mut learning).await
     } else {
         drop(prepared);
         Err("some threads did not end in time, so the data folder cannot be handed over".to_owned())
@@ -264,7 +270,8 @@ async fn hand_over(
     let linger_seconds = limits.linger.as_secs();
     told.end(outcome.map(|()| Upgraded { from, to: by.release, pid: by.pid, linger_seconds })).await;
     predecessor.kept.close();
-    finish(&connections, &mut signals, limits).await;
+    learning.beside(finish(&connections, &mut signals, limits)).await;
+    learning.end().await;
     tracing::info!("what was open has ended; this process's place was taken before");
     Ok(())
 }
@@ -280,9 +287,14 @@ struct Served {
 ///
 /// # Errors
 /// Nobody serves.
-async fn served_by(prepared: Prepared, predecessor: &Predecessor, told: &mut Teller) -> Result<Served, String> {
+async fn served_by(
+    prepared: Prepared,
+    predecessor: &Predecessor,
+    told: &mut Teller,
+    learning: &mut Learning,
+) -> Result<Served, String> {
     let release = prepared.release.clone();
-    let reason = match prepared.give_turn().await {
+    let reason = match given_turn(prepared, learning).await {
         Ok(by) => return Ok(Served { by, outcome: Ok(()) }),
         Err(reason) => reason,
     };
@@ -290,7 +302,7 @@ async fn served_by(prepared: Prepared, predecessor: &Predecessor, told: &mut Tel
     told.step(&format!("Mainstay {release} does not take over: {reason}")).await;
     told.step("starting the program before again").await;
     let again = match predecessor.prepare_same().await {
-        Ok(prepared) => prepared.give_turn().await,
+        Ok(prepared) => given_turn(prepared, learning).await,
         Err(reason) => Err(reason),
     };
     let failed = format!("Mainstay {release} did not take over: {reason}");
@@ -301,6 +313,21 @@ async fn served_by(prepared: Prepared, predecessor: &Predecessor, told: &mut Tel
         }
         Err(again) => Err(format!("{failed}; and the program before does not start again: {again}")),
     }
+}
+
+/// Has the process that is `prepared` open the data folder, and tells it what is learned meanwhile.
+///
+/// # Errors
+/// As [`Prepared::give_turn`].
+async fn given_turn(prepared: Prepared, learning: &mut Learning) -> Result<Taken, String> {
+    learning.tell(prepared.channel());
+    let taken = learning.beside(prepared.give_turn()).await;
+    if taken.is_ok() {
+        learning.told();
+    } else {
+        learning.not_told();
+    }
+    taken
 }
 
 /// Carries on what is open on the edge: until it has ended, for `limits.linger`, or until a signal and then for
@@ -326,10 +353,10 @@ async fn finish(connections: &Supervisor, signals: &mut Signals, limits: Limits)
     }
 }
 
-/// Last counts and commits, then threads; says whether all ended in time.
-async fn closed(running: &Running) -> bool {
+/// Last `counts` and commits, then threads; says whether all ended in time.
+async fn closed(running: &Running, counts: impl Future<Output = Result<(), StoreError>>) -> bool {
     let closing = async {
-        if let Err(error) = running.analytics.close().await {
+        if let Err(error) = counts.await {
             tracing::error!(%error, "the last counts of pages are lost");
         }
         for store in &running.stores {

@@ -11,6 +11,7 @@ use super::console::Shown;
 use super::doors::{self, Doors};
 use super::handover::arrivals;
 use super::handover::launch::Program;
+use super::handover::learned::Hearing;
 use super::handover::predecessor::{BACK_DOOR, Predecessor};
 use super::handover::request::{Counts, Upgrades, Wanted};
 use super::handover::successor::Successor;
@@ -86,6 +87,8 @@ pub struct Running {
     pub(super) connections: Supervisor,
     /// Whether another process served before this one.
     pub(super) took_over: bool,
+    /// What that one still tells.
+    pub(super) before: Option<Hearing>,
     /// What it takes to hand over.
     pub(super) predecessor: Predecessor,
     /// Who wants it to.
@@ -216,7 +219,15 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
             .map_err(|source| StartError::Thread { what: BACK_DOOR, source })?;
     }
     let seen = doors::Seen { bans: bans.clone(), analytics: analytics.clone() };
+    let mut before = successor.map(|successor| Hearing::new(successor.channel(), bans.clone(), analytics.clone()));
+    if let Some(before) = &mut before {
+        // Before anybody is accepted: who was banned meanwhile is not to get in.
+        before.listen();
+    }
     let edge = doors.start_edge(plan, &ground, on_edge, seen.clone(), &Runtime::current())?;
+    if let Some((before, edge)) = before.as_mut().zip(edge.as_ref()) {
+        before.serves(edge.cache());
+    }
     let keeper = match &edge {
         Some(edge) => Some(Arc::clone(edge.keeper())),
         None if redis_tls.is_some() => Some(doors::keep_certificates(plan, &ground, seen, &Runtime::current())?),
@@ -283,6 +294,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
         first_start,
         socket_files,
         took_over: successor.is_some(),
+        before,
         predecessor,
         wanted,
         connections: plan.connections.clone(),

@@ -226,6 +226,45 @@ impl Bans {
         Ok(ban)
     }
 
+    /// Waits until there is something that is not in the store. For who passes bans on when the store is another process's; until
+    /// then [`Self::run`] waits for it.
+    ///
+    /// # Cancel safety
+    /// Nothing is missed.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// At most `most` bans in force that are not in the store. They count as passed on from now on; fewer than `most` are all.
+    pub fn take_unsaved(&self, most: usize) -> Vec<(Network, Ban)> {
+        let (mut list, now, mut taken) = (self.list(), self.0.clock.now(), Vec::new());
+        while taken.len() < most {
+            let (changed, rows) = list.take_changed(most - taken.len());
+            if changed.is_empty() {
+                break;
+            }
+            // What has ended meanwhile is nobody's news.
+            let active = rows.into_iter().filter_map(|(network, ban)| Some((network, ban?)));
+            taken.extend(active.filter(|(_, ban)| ban.is_active(now)));
+        }
+        taken
+    }
+
+    /// Takes over a `ban` of `network` that another process made while this one had the store. In force at once, in the store
+    /// soon after; not taken over is what has ended, who is exempt, and what ends before a ban that is in force.
+    pub fn learn(&self, network: Network, ban: Ban) {
+        let until = ban.until_ms;
+        {
+            let mut list = self.list();
+            let Some(pushed_out) = list.learn(network, ban, self.0.clock.now()) else { return };
+            self.0.fast.set(network, until);
+            if let Some(gone) = pushed_out {
+                self.0.fast.remove(gone);
+            }
+        }
+        self.0.changed.notify_one();
+    }
+
     /// Lifts the ban of exactly `network` and forgets what was before. Returns once that would survive power loss.
     ///
     /// # Errors

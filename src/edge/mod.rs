@@ -78,6 +78,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::acme::Keeper;
 pub use self::acme::internal::exported_path as internal_ca_path;
+pub use self::cache::{Cache, Changed, Changes};
 pub use self::config::EdgeConfig;
 pub use self::doors::{Door, OnPlainHttp};
 pub use self::error::{ConfigError, EdgeError};
@@ -88,7 +89,6 @@ pub use self::listen::Listeners;
 use self::access::AccessLog;
 use self::acme::Names;
 use self::audience::Beacons;
-use self::cache::Cache;
 use self::compress::Compressors;
 use self::doors::Doors;
 use self::health::{Checker, Watched};
@@ -306,9 +306,9 @@ impl Edge {
         self.doors.leave_to(path);
     }
 
-    /// Lets go of the answers kept in memory, when this process only carries on what is open.
-    pub fn empty_cache(&self) {
-        self.cache.empty_memory();
+    /// Answers of apps that are kept.
+    pub const fn cache(&self) -> &Arc<Cache> {
+        &self.cache
     }
 
     /// Every certificate and how it stands.

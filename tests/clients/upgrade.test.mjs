@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { Agent, createServer, request as begin } from 'node:http';
 import https from 'node:https';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -45,12 +45,12 @@ const isAlive = (pid) => {
   }
 };
 
-/** A server with an app behind it; whoever serves at the end is stopped with it. */
-async function served(t) {
+/** A server with an app behind it, or with `settings` of the edge; whoever serves at the end is stopped with it. */
+async function served(t, settings = '') {
   const [data, here] = [folder(t), folder(t)];
   const file = join(here, 'mainstay.toml');
-  writeFileSync(file, '[edge]\nredirect_https = false\n');
-  const server = await startMainstay({ data, app: await app(t), flags: ['--config', file] });
+  writeFileSync(file, `[edge]\nredirect_https = false\n${settings}`);
+  const server = await startMainstay({ data, app: settings ? undefined : await app(t), flags: ['--config', file] });
   const ask = (words) => command(data, words);
   const status = async () => JSON.parse((await ask(['status', '--json'])).stdout);
   undo(t, async () => {
@@ -63,9 +63,10 @@ async function served(t) {
   return { data, here, file, server, ask, status };
 }
 
-/** Does `step` again and again until it is stopped; `stop()` gives how often it was done, and what failed. */
-function again(step) {
+/** Does `step` again and again until it is stopped or `t` ends; `stop()` gives how often it was done, and what failed. */
+function again(t, step) {
   let going = true;
+  undo(t, () => (going = false));
   let done = 0;
   let longest = 0;
   const failures = [];
@@ -112,10 +113,10 @@ function load(t, server) {
   };
   undo(t, () => [kept, fresh, storage, streams].forEach((client) => client?.close()));
   const loads = {
-    kept: again(async (at) => good(await kept.request('GET', `/kept/${at}`), `app /kept/${at}`)),
-    fresh: again(async (at) => good(await fresh.request('GET', `/fresh/${at}`), `app /fresh/${at}`)),
-    streams: again(async (at) => good(await (await session()).request('GET', `/h2/${at}`), `app /h2/${at}`)),
-    door: again(async () => good(await storage.request('GET', '/minio/health/live'))),
+    kept: again(t, async (at) => good(await kept.request('GET', `/kept/${at}`), `app /kept/${at}`)),
+    fresh: again(t, async (at) => good(await fresh.request('GET', `/fresh/${at}`), `app /fresh/${at}`)),
+    streams: again(t, async (at) => good(await (await session()).request('GET', `/h2/${at}`), `app /h2/${at}`)),
+    door: again(t, async () => good(await storage.request('GET', '/minio/health/live'))),
   };
   return async () => {
     const outcome = {};
@@ -136,7 +137,7 @@ async function writers(t, { env, ports }) {
   const { MINIO_ACCESS_KEY: accessKey, MINIO_SECRET_KEY: secretKey } = env;
   const minio = new Minio({ endPoint: '127.0.0.1', port: ports.s3, useSSL: false, accessKey, secretKey });
   await minio.makeBucket('upgrade');
-  const [sets, puts] = [again((at) => redis.set(`key:${at}`, `value ${at}`)), again((at) => minio.putObject('upgrade', `object-${at}`, `bytes ${at}`))];
+  const [sets, puts] = [again(t, (at) => redis.set(`key:${at}`, `value ${at}`)), again(t, (at) => minio.putObject('upgrade', `object-${at}`, `bytes ${at}`))];
   return async () => {
     const [{ done: set }, { done: put }] = [await sets.stop(), await puts.stop()];
     assert.ok(set > 5 && put > 5, `${set} values and ${put} objects`);
@@ -240,4 +241,77 @@ test('a new process that is killed while it starts: the program before goes on, 
   assert.equal((await ask(['upgrade'])).code, 0);
   const asked = await stop();
   t.diagnostic(JSON.stringify({ ...asked, ...(await whole()) }));
+});
+
+/** Asks an edge by HTTP, over one connection that is kept as long as it goes; `request()` tells whether it was there before. */
+function connection(t, port) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  undo(t, () => agent.destroy());
+  const request = (path, { method = 'GET', client = '203.0.113.1', headers = {} } = {}) =>
+    new Promise((resolve, reject) => {
+      const named = { host: 'site.example', 'x-forwarded-for': client, ...headers };
+      const asked = begin({ port, host: '127.0.0.1', path, method, agent, headers: named }, async (response) => {
+        try {
+          let body = '';
+          for await (const part of response.setEncoding('utf8')) body += part;
+          const { statusCode: status, headers } = response;
+          resolve({ status, body, cache: headers['cache-status'] ?? '', reused: asked.reusedSocket });
+        } catch (error) {
+          reject(error);
+        }
+      });
+      asked.on('error', reject).end();
+    });
+  return request;
+}
+
+test('what the process before learns on connections it still has, the new one knows', { skip }, async (t) => {
+  let number = 0;
+  const site = createServer((request, response) => {
+    number += 1;
+    response.writeHead(request.url === '/gone' ? 404 : 200, { 'content-type': 'text/html', 'cache-control': 'max-age=3600' });
+    response.end(`<!doctype html><title>${number}</title>`);
+  });
+  site.listen(0, '127.0.0.1');
+  await once(site, 'listening');
+  undo(t, () => (site.close(), site.closeAllConnections()));
+  const { server, ask } = await served(
+    t,
+    `trusted_proxies = ["127.0.0.1"]
+cache_disk = "64 MiB"
+[[edge.bans.jails]]\nname = "once"\nstatus = ["404"]\nmax_retry = 1
+[[edge.sites]]\nhosts = ["site.example"]\nupstream = "127.0.0.1:${site.address().port}"\ncache_answers = true\nanalytics = true\n`,
+  );
+  const [banned, changes, looks] = [0, 1, 2].map(() => connection(t, server.ports.http));
+  for (const request of [banned, changes, looks]) assert.equal((await request('/')).status, 200);
+  assert.equal((await ask(['upgrade'])).code, 0);
+  /** The answer of the new process, once it is as `wanted`. */
+  const until = async (wanted, ...words) => {
+    for (;;) {
+      const answer = await connection(t, server.ports.http)(...words);
+      if (wanted(answer)) return answer;
+      await pause();
+    }
+  };
+  const before = async (request, ...words) => {
+    const answer = await request(...words);
+    assert.ok(answer.reused, 'it is the connection from before');
+    return answer;
+  };
+  assert.equal((await before(banned, '/gone', { client: '203.0.113.7' })).status, 404);
+  await until(({ status }) => status === 403, '/', { client: '203.0.113.7' });
+  assert.match((await ask(['bans'])).stdout, /^203\.0\.113\.7 +once /m);
+
+  const kept = await until(({ cache }) => cache.includes('hit'), '/');
+  assert.equal((await before(changes, '/', { method: 'POST' })).status, 200);
+  await until(({ body }) => body !== kept.body, '/');
+
+  const person = { 'user-agent': 'Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0', 'sec-fetch-dest': 'document' };
+  assert.equal((await before(looks, '/seen-there', { headers: person })).status, 200);
+  for (;;) {
+    const { code, stdout, stderr } = await ask(['analytics', 'site.example', '--json']);
+    assert.equal(code, 0, stderr);
+    if (stdout.includes('/seen-there')) break;
+    await pause();
+  }
 });

@@ -60,6 +60,21 @@ impl Channel {
     /// # Errors
     /// What the operating system says: `BrokenPipe` when the other side is gone.
     pub fn send<T: Serialize>(&self, message: &T, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.sent(message, sockets, SendFlags::empty())
+    }
+
+    /// Sends `message` if there is room for it on its way now; whether there was.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn offer<T: Serialize>(&self, message: &T) -> io::Result<bool> {
+        match self.sent(message, &[], SendFlags::DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            sent => sent.map(|()| true),
+        }
+    }
+
+    fn sent<T: Serialize>(&self, message: &T, sockets: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
         if sockets.len() > MOST_SOCKETS {
             return Err(io::Error::other(format!("{} sockets are too many to hand over", sockets.len())));
         }
@@ -70,7 +85,7 @@ impl Channel {
             return Err(io::Error::other("the sockets do not fit beside the message"));
         }
         // Without SIGPIPE: who is gone is an error like others.
-        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut beside, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut beside, flags | SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
@@ -84,11 +99,35 @@ impl Channel {
         {
             return Err(ChannelError::Late(within));
         }
+        self.received(RecvFlags::empty())
+    }
+
+    /// The next message, if one has come.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn take<T: DeserializeOwned>(&self) -> Result<Option<T>, ChannelError> {
+        match self.received(RecvFlags::DONTWAIT) {
+            Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            received => received.map(|(message, _sockets)| Some(message)),
+        }
+    }
+
+    /// The same socket, for who waits until it has something to read.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn watched(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+
+    fn received<T: DeserializeOwned>(&self, flags: RecvFlags) -> Result<(T, Vec<OwnedFd>), ChannelError> {
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
         let mut bytes = vec![0; LONGEST];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_SOCKETS))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut beside, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::CONNRESET) => return Err(ChannelError::Ended),
                 received => break received.map_err(io::Error::from)?,

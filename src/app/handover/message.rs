@@ -4,7 +4,10 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
+use crate::analytics::{Kind, Visit};
 use crate::app::inherited::Passed;
+use crate::bans::Ban;
+use crate::edge::Changed;
 
 /// Version of the conversation; the new program is told it when it is started.
 pub const VERSION: u32 = 1;
@@ -61,6 +64,40 @@ pub enum Word {
     Sockets(Manifest),
     /// The data folder is free.
     Go,
+    /// What it has learned since, again and again until it ends.
+    Learned(Learned),
+}
+
+/// What a process learns on the connections it still has when another one has the data folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learned {
+    /// Who is banned.
+    pub bans: Vec<Banned>,
+    /// Which pages were seen.
+    pub pages: Vec<Page>,
+    /// Which kept answers are no longer good.
+    pub changed: Vec<Changed>,
+}
+
+/// A ban that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banned {
+    /// Of whom.
+    pub network: String,
+    /// The ban.
+    pub ban: Ban,
+}
+
+/// A page that was seen, or what a browser measured of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// The site.
+    pub site: String,
+    /// What happened.
+    pub kind: Kind,
+    /// Whose visit it belongs to.
+    pub visit: Visit,
 }
 
 /// What the successor says.

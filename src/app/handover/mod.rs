@@ -12,6 +12,7 @@
 //! doors that use the data folder stop and finish
 //! stores close, the folder's lock is let go of
 //! go -----------------------------------------------> locks the folder, opens everything, answers at every door
+//! what it learns -----------------------------------> hears it before its edge accepts, and from then on
 //!         <------------------------------------------ ready             or: failed
 //! accepts no more; what is open goes on to its end
 //! ```
@@ -21,11 +22,16 @@
 //! changes hands; one process at a time has the folder. If the successor fails after its turn has come, it is ended and the
 //! program before is started again the same way, from its own file that is still in memory.
 //!
-//! Bans that jails make in the predecessor once its doors stop are in its memory only, and pages seen there are not counted.
+//! What the predecessor still learns once its stores are closed, on connections it has or accepts, it tells ([`learned`]): bans
+//! that jails make, pages that were seen, kept answers that are no longer good. A successor that fails has taken none of it
+//! away; the next one is told again.
 
 pub mod arrivals;
 pub mod channel;
 pub mod launch;
+pub mod learned;
+#[cfg(test)]
+mod learned_tests;
 pub mod message;
 pub mod predecessor;
 pub mod request;

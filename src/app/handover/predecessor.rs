@@ -44,7 +44,7 @@ pub struct Predecessor {
 /// Another process, which has the sockets and waits for its turn. Dropped, it ends.
 #[derive(Debug)]
 pub struct Prepared {
-    channel: Channel,
+    channel: Arc<Channel>,
     life: Life,
     /// Its release.
     pub release: String,
@@ -133,7 +133,7 @@ impl Predecessor {
         match news {
             News::Waiting { release, pid } => {
                 let life = Life::of(pid).map_err(|error| format!("the new process {pid} cannot be found: {error}"))?;
-                Ok(Prepared { channel, life, release, pid })
+                Ok(Prepared { channel: Arc::new(channel), life, release, pid })
             }
             News::Failed(reason) => Err(reason),
             News::Ready => Err("the new program serves before its turn".to_owned()),
@@ -142,6 +142,11 @@ impl Predecessor {
 }
 
 impl Prepared {
+    /// The way to it, for what this process learns from its turn on.
+    pub fn channel(&self) -> Arc<Channel> {
+        Arc::clone(&self.channel)
+    }
+
     /// Tells it that the data folder is free, and hears that it serves. The process is gone when it does not.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{Channel, ChannelError};
@@ -26,7 +27,7 @@ pub fn standard_input() -> io::Result<OwnedFd> {
 /// The way back to the process before.
 #[derive(Debug)]
 pub struct Successor {
-    channel: Channel,
+    channel: Arc<Channel>,
     /// Upgrades before, this one included.
     pub past: Past,
 }
@@ -45,7 +46,7 @@ impl Successor {
         let past = manifest.past;
         let sockets = Manifest::with(manifest, descriptors)
             .ok_or_else(|| StartError::Handover { reason: "sockets were lost on their way".to_owned() })?;
-        Ok((Self { channel, past }, Inherited::handed_over(sockets)))
+        Ok((Self { channel: Arc::new(channel), past }, Inherited::handed_over(sockets)))
     }
 
     /// Says that all is prepared, and waits until the data folder is free. Blocks: the process before finishes what it has.
@@ -57,10 +58,15 @@ impl Successor {
         self.channel.send(&waiting, &[]).map_err(|error| lost(&error.into()))?;
         match self.channel.receive(None).map_err(|error| lost(&error))? {
             (Word::Go, _) => Ok(()),
-            (Word::Sockets(_), _) => {
-                Err(StartError::Handover { reason: "the process before sent sockets twice".to_owned() })
+            (Word::Sockets(_) | Word::Learned(_), _) => {
+                Err(StartError::Handover { reason: "the process before did not wait for an answer".to_owned() })
             }
         }
+    }
+
+    /// The way on which the process before goes on telling what it learns.
+    pub fn channel(&self) -> Arc<Channel> {
+        Arc::clone(&self.channel)
     }
 
     /// Says that every door answers.

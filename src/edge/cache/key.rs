@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::host::Host;
 
 /// Longest path and query under which anything is kept, in bytes.
-const LONGEST: usize = 4096;
+pub const LONGEST: usize = 4096;
 
 /// The place of answers. Nothing with another key is ever used for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -14,6 +14,7 @@
 //! security headers and the site's own are the same for every answer, kept or not.
 
 mod answer;
+mod changes;
 mod content;
 mod defaults;
 pub mod directives;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+pub use self::changes::{Changed, Changes};
 pub use self::shelves::Kept;
 pub use self::status::Status;
 pub use self::visit::{Reply, Visit, Visited};
@@ -70,6 +72,7 @@ pub struct Cache {
     shelves: Arc<Shelves>,
     tier: Arc<Tier>,
     flights: Arc<Flights>,
+    changes: Arc<Changes>,
     clock: Arc<dyn Clock>,
     supervisor: Supervisor,
     counts: Counts,
@@ -131,6 +134,7 @@ impl Cache {
             shelves,
             tier,
             flights: Arc::default(),
+            changes: Arc::default(),
             clock: Arc::clone(clock),
             // A fetch goes on when another process has the data folder, and with it the disk's answers.
             supervisor: world.connections.clone(),
@@ -177,6 +181,23 @@ impl Cache {
         self.shelves.purge(|_| true);
     }
 
+    /// From now on places that change are noted, for the process that takes over what is on disk.
+    pub fn note_changes(&self) -> Arc<Changes> {
+        self.changes.begin();
+        Arc::clone(&self.changes)
+    }
+
+    /// Takes away what another process has found to be no longer good. Blocks while that is everything and there is some on disk.
+    pub fn learn(&self, changed: Changed) {
+        match changed {
+            Changed::All => {
+                self.purge(&WhichKept::All);
+                self.changes.note_all();
+            }
+            Changed::Place { site, place } => self.void(&Arc::new(Key::from_parts(&site.into(), place))),
+        }
+    }
+
     /// What is kept in memory, and on disk, by the name of the site.
     pub fn kept(&self) -> [HashMap<Arc<str>, Kept>; 2] {
         [self.shelves.kept(), self.tier.kept()]
@@ -204,6 +225,7 @@ impl Cache {
     fn void(&self, key: &Arc<Key>) {
         self.shelves.void(key);
         self.tier.void(key);
+        self.changes.note(key);
     }
 }
 
