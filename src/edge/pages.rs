@@ -9,6 +9,9 @@ use super::head::Refusal;
 use super::mutual::Unproven;
 use crate::http::Body;
 
+/// The methods that are served for apps.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// What the answer's form depends on; taken from the request before it is passed on.
 #[derive(Clone, Copy, Debug)]
 pub struct Form {
@@ -32,8 +35,16 @@ pub fn refusal(refusal: Refusal, form: Form) -> Response<Body> {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if refusal == Refusal::Method {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
     }
+    response
+}
+
+/// The answer to `OPTIONS *`, which asks about the server as a whole (RFC 9110 section 9.3.7).
+pub fn server() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
     response
 }
 

@@ -187,6 +187,10 @@ impl Proxy {
             self.metrics.banned.inc();
             return pages::banned(form, client.proxied);
         }
+        if parts.uri.path() == "*" {
+            // Of OPTIONS only, and no place of any site.
+            return pages::server();
+        }
         let secured = parts.extensions.get::<Arc<Secured>>().cloned();
         if let Err(unproven) = mutual::direct(secured.as_ref(), &host) {
             return self.unproven(unproven, form);

@@ -274,7 +274,7 @@ const SECTIONS = {
     'CONNECT': [(c) => c.send(fields([':method', 'CONNECT'], [':authority', 'localhost:22'])), [...MALFORMED, '405', '501']],
     'CONNECT of RFC 8441, which is not offered': [(c) => c.send(headers(1, request('/', [[':protocol', 'websocket']], { method: 'CONNECT' }))), [...MALFORMED, '405', '501']],
     'HEAD': [(c) => c.send(headers(1, request('/', [], { method: 'HEAD' }))), ['200']],
-    'OPTIONS of everything, which is no place of a site': [(c) => c.send(headers(1, request('*', [], { method: 'OPTIONS' }))), ['404']],
+    'OPTIONS of the server as a whole': [(c) => c.send(headers(1, request('*', [], { method: 'OPTIONS' }))), ['204']],
   },
   'HPACK': {
     'indexed fields': [(c) => c.send(headers(1, Buffer.concat([Buffer.from('828487', 'hex'), block([[':authority', 'localhost']])]))), ['200']],

@@ -22,6 +22,15 @@ async fn the_app_sees_the_request_and_who_asked() {
 }
 
 #[tokio::test]
+async fn a_question_about_the_server_as_a_whole_is_answered_here() {
+    let trial = trial(PLAIN, ok).await;
+    let answer = trial.talk("OPTIONS * HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(status(&answer), 204);
+    assert!(answer.contains("allow: GET, HEAD") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(trial.origin.requests().is_empty());
+}
+
+#[tokio::test]
 async fn bodies_pass_in_both_framings() {
     let echo = |request: &str| {
         let body = request.split_once("\r\n\r\n").unwrap().1;
