@@ -8,7 +8,8 @@ pub const MOST_DAYS: u32 = 800;
 pub const MOST_NAMES: u32 = 1_000;
 
 settings! {
-    /// Counts of pages and visitors, without cookies, of the sites with `analytics = true` (see `edge.sites`).
+    /// Counts of pages and visitors, without cookies, of the sites with `analytics = true` (see `edge.sites`), and of `edge.app` with
+    /// `edge.analytics`.
     pub struct AnalyticsConfig {
         /// Days kept, today among them, 1 to 800; older ones are removed.
         pub days: u32 = 90,

@@ -25,7 +25,7 @@ pub(super) async fn answer(asked: &AnalyticsAsk, facts: &Facts) -> Result<Vec<Re
     let (analytics, (today, first)) = (&facts.analytics, facts.analytics.kept());
     let from = today.earlier(asked.days.max(1) - 1).max(first);
     if let Some(name) = &asked.site {
-        let none = || format!("`{name}` is no site with `analytics = true` in edge.sites");
+        let none = || format!("`{name}` is no site with `analytics = true` (edge.sites, or edge.analytics for `*`)");
         let site = analytics.site(name).ok_or_else(none)?;
         return Ok(vec![analytics.report(&site, from, today).await.map_err(|error| error.to_string())?]);
     }

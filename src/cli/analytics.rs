@@ -41,7 +41,9 @@ pub(super) fn run(shell: &Shell, flags: AnalyticsFlags) -> anyhow::Result<()> {
     }
     match reports.as_slice() {
         [report] if one => say(&shown(report)),
-        [] => say("no site is counted: set analytics = true in its table of edge.sites\n"),
+        [] => say(
+            "no site is counted: set analytics = true in its table of edge.sites, or edge.analytics = true for edge.app\n",
+        ),
         all => say(&all.iter().map(line).collect::<String>()),
     }
 }

@@ -36,6 +36,8 @@ settings! {
         /// Your app: where requests go that no entry of `edge.sites` names, such as `127.0.0.1:3000`. The flag `--app`
         /// sets the same. Empty shows a page that says so.
         pub app: String = String::new(),
+        /// Count the pages and visitors of `app` as `edge.sites.analytics` does those of a site. Its name is `*`.
+        pub analytics: bool = false,
         /// Sites by host and path; the most exact host wins (name, then `*.` wildcard, then none), then the longest path.
         pub sites: Vec<SiteConfig> = Vec::new(),
         /// Rate zones that sites name in `rates`, beside those that are there from the start.

@@ -118,7 +118,7 @@ pub fn explain(config: &EdgeConfig, doors: &[&str], asking: &Asking) -> Result<V
             if own {
                 "answered by Mainstay: measures pages (edge.sites.analytics)"
             } else {
-                "pages are counted (edge.sites.analytics)"
+                "pages are counted (edge.sites.analytics, or edge.analytics)"
             }
             .to_owned(),
         );

@@ -130,7 +130,8 @@ impl Sites {
             if config.hardened {
                 rates.push("general".to_owned());
             }
-            let app = SiteConfig { upstream: config.app.clone(), rates, ..SiteConfig::default() };
+            let (upstream, analytics) = (config.app.clone(), config.analytics);
+            let app = SiteConfig { upstream, rates, analytics, ..SiteConfig::default() };
             let site = table.add(&maker, &app, "edge.app")?;
             // After the sites: a site for every host at `/` wins over `edge.app`.
             table.any.push(Route { prefix: String::new(), site });
@@ -445,6 +446,15 @@ mod tests {
         assert_eq!(sites.peers().len(), 2);
         let numbers: Vec<&[usize]> = sites.sites.iter().map(copies).collect();
         assert_eq!(numbers, [[0], [1], [0]]);
+    }
+
+    #[test]
+    fn the_app_alone_is_counted_where_that_is_wanted() {
+        for (wanted, counted) in [(false, &[][..]), (true, &["*/"])] {
+            let config = EdgeConfig { app: "127.0.0.1:1".into(), analytics: wanted, ..EdgeConfig::default() };
+            let names: Vec<_> = Sites::new(&config).unwrap().counted();
+            assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), counted);
+        }
     }
 
     #[test]

@@ -13,8 +13,12 @@ const DAYS: u32 = 30;
 /// `GET /v1/sites/{site}/analytics`.
 pub async fn show(api: V1, call: Call) -> Result<Reply, Problem> {
     let name = call.name(0);
-    let none =
-        || Problem::new(StatusCode::NOT_FOUND, format!("`{name}` is no site with `analytics = true` in edge.sites"));
+    let none = || {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("`{name}` is no site with `analytics = true` (edge.sites, or edge.analytics for `*`)"),
+        )
+    };
     let site = api.analytics().site(name).ok_or_else(none)?;
     let (today, first) = api.analytics().kept();
     let to: Day = call.param::<Day>("to")?.unwrap_or(today).min(today);
