@@ -247,8 +247,13 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
         );
     }
     if let Some(edge) = edge.clone() {
-        let told = (Arc::clone(&edge), Arc::clone(&edge), Arc::clone(&edge));
-        sites.told_by(move || told.0.sites(), move || told.1.passed(), move |which| told.2.purge_cache(which));
+        let told = (Arc::clone(&edge), Arc::clone(&edge), Arc::clone(edge.cache()), Arc::clone(&edge));
+        sites.told_by(
+            move || told.0.sites(),
+            move || told.1.passed(),
+            move || told.2.view(),
+            move |which| told.3.purge_cache(which),
+        );
         upstreams.told_by(move || edge.upstreams());
     }
     let reloader = Arc::new(Reloader::new(plan.source.clone(), edge.clone(), plan.settings.clone()));

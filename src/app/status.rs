@@ -17,7 +17,7 @@ use crate::base::Clock;
 use crate::edge::Edge;
 use crate::issues::Issues;
 use crate::mail::Outbox;
-use crate::monitor::{Checks, Part};
+use crate::monitor::{CacheView, Checks, Part};
 use crate::objects::Objects;
 
 /// This release.
@@ -60,6 +60,9 @@ pub struct Status {
     pub doors: Vec<DoorStatus>,
     /// Each part that can fail by itself.
     pub parts: Vec<Part>,
+    /// Kept answers of apps; absent while no site keeps any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheView>,
 }
 
 /// What [`Status`] and `mainstay env` are made from.
@@ -114,6 +117,7 @@ impl Facts {
             draining: report.draining,
             doors: self.doors.clone(),
             parts: report.parts,
+            cache: self.edge.as_ref().map(|edge| edge.cache().view()).filter(|cache| cache.sites > 0),
         }
     }
 

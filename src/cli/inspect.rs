@@ -11,8 +11,9 @@ use super::settings::Shell;
 use crate::app::connect::Connect;
 use crate::app::control::{self, ControlError};
 use crate::app::{Folder, StartError, master, start};
-use crate::base::{LocalDisk, SystemRandom};
+use crate::base::{ByteSize, LocalDisk, SystemRandom};
 use crate::crypto::Keyring;
+use crate::monitor::CacheView;
 
 /// Prints how apps reach the server.
 pub(super) fn env(shell: Shell, json: bool) -> anyhow::Result<()> {
@@ -72,7 +73,29 @@ pub(super) fn status(shell: &Shell, json: bool) -> anyhow::Result<()> {
         let answer = part.reason.as_deref().unwrap_or("works");
         let _ = writeln!(out, "  {:<15} {answer}", part.name);
     }
+    if let Some(cache) = &status.cache {
+        out.push_str(&kept(cache));
+    }
     say(&out)
+}
+
+/// The lines of what the edge keeps of apps' answers.
+fn kept(cache: &CacheView) -> String {
+    let CacheView { hits, misses, memory, disk, .. } = cache;
+    let used = |answers: u64, bytes: u64, limit: u64| {
+        let plural = if answers == 1 { "" } else { "s" };
+        format!("{answers} answer{plural}, {} of {}", ByteSize(bytes), ByteSize(limit))
+    };
+    let held = used(memory.answers, memory.bytes, memory.limit_bytes);
+    let mut out = format!("  {:<15} {held}; {hits} of {} requests answered\n", "cache", hits.saturating_add(*misses));
+    if let Some(disk) = disk {
+        let held = used(disk.answers, disk.bytes, disk.limit_bytes);
+        let state = disk.error.as_deref().unwrap_or(disk.state.title());
+        let refuses = if disk.error.is_some() { "nothing is stored: " } else { "" };
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "  {:<15} {held}; read {} times; {refuses}{state}", "cache on disk", disk.hits);
+    }
+    out
 }
 
 /// Succeeds when the server is ready.
@@ -101,4 +124,26 @@ pub(super) fn key_export(shell: &Shell) -> anyhow::Result<()> {
     let keyring = Keyring::open(Arc::new(LocalDisk), Arc::new(SystemRandom), &data, source, true)
         .context("the master key cannot be exported")?;
     say(&format!("{}\n", keyring.export().expose()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::{DiskState, DiskView, MemoryView};
+
+    #[test]
+    fn kept_answers_are_told_with_the_disk_and_why_it_refuses() {
+        let memory = MemoryView { answers: 1, bytes: 2 << 20, limit_bytes: 32 << 20 };
+        let mut cache = CacheView { sites: 1, hits: 3, misses: 4, memory, disk: None };
+        assert_eq!(kept(&cache), "  cache           1 answer, 2 MiB of 32 MiB; 3 of 7 requests answered\n");
+        let (limit_bytes, error) = (4 << 30, Some("no storage space".to_owned()));
+        let state = DiskState::Refusing;
+        cache.disk = Some(DiskView { answers: 2, bytes: 0, limit_bytes, hits: 5, passed: 6, state, error });
+        let told = kept(&cache);
+        let last = told.lines().last().unwrap();
+        assert_eq!(
+            last,
+            "  cache on disk   2 answers, 0 B of 4 GiB; read 5 times; nothing is stored: no storage space"
+        );
+    }
 }

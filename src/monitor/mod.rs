@@ -6,13 +6,15 @@
 pub mod certificates;
 pub mod health;
 pub mod history;
-pub mod setting_view;
+pub mod kept;
+mod setting_view;
 pub mod sites;
 pub mod upstreams;
 
 pub use certificates::{CertificateView, Certificates};
 pub use health::{Check, Checks, Part, Report};
 pub use history::History;
+pub use kept::{CacheView, DiskState, DiskView, MemoryView};
 pub use setting_view::{SettingView, SettingViews};
 pub use sites::{KeptView, Passed, SiteSample, SiteView, SitesSeen, WhichKept};
 pub use upstreams::{UpstreamState, UpstreamView, Upstreams};

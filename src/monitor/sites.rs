@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::CacheView;
 use crate::base::Timestamp;
 
 /// A stretch of a site's time.
@@ -134,11 +135,13 @@ pub struct Passed {
 }
 
 type Tell<T> = Box<dyn Fn() -> Vec<T> + Send + Sync>;
+type TellCache = Box<dyn Fn() -> CacheView + Send + Sync>;
 type Purge = Box<dyn Fn(&WhichKept) -> u64 + Send + Sync>;
 
 struct Teller {
     sites: Tell<SiteView>,
     passed: Tell<Passed>,
+    cache: TellCache,
     purge: Purge,
 }
 
@@ -147,15 +150,17 @@ struct Teller {
 pub struct SitesSeen(Arc<OnceLock<Teller>>);
 
 impl SitesSeen {
-    /// From now on `sites` tells of them, `passed` of the last requests, and `purge`, which may block, takes kept answers
-    /// away; the first to be named stay.
+    /// From now on `sites` tells of them, `passed` of the last requests, `cache` of all kept answers, and `purge`, which
+    /// may block, takes some of those away; the first to be named stay.
     pub fn told_by(
         &self,
         sites: impl Fn() -> Vec<SiteView> + Send + Sync + 'static,
         passed: impl Fn() -> Vec<Passed> + Send + Sync + 'static,
+        cache: impl Fn() -> CacheView + Send + Sync + 'static,
         purge: impl Fn(&WhichKept) -> u64 + Send + Sync + 'static,
     ) {
-        let teller = Teller { sites: Box::new(sites), passed: Box::new(passed), purge: Box::new(purge) };
+        let (sites, passed) = (Box::new(sites), Box::new(passed));
+        let teller = Teller { sites, passed, cache: Box::new(cache), purge: Box::new(purge) };
         let _first_stays = self.0.set(teller);
     }
 
@@ -168,6 +173,11 @@ impl SitesSeen {
         // Their files go, too.
         let purging = tokio::task::spawn_blocking(move || this.0.get().map(|teller| (teller.purge)(&which)));
         purging.await.ok().flatten()
+    }
+
+    /// All kept answers; `None` while there is no edge.
+    pub fn cache(&self) -> Option<CacheView> {
+        self.0.get().map(|teller| (teller.cache)())
     }
 
     /// Every site; none while there is no edge.

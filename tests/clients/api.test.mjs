@@ -421,6 +421,8 @@ test('addresses are banned and let go', async () => {
   assert.match((await command(data, ['bans'])).stdout, /^203\.0\.113\.7 +by hand +until 20\S+ \S+ UTC  by hand\n$/);
   assert.equal((await ask('DELETE', '/bans?address=203.0.113.7')).status, 204);
   assert.deepEqual((await ask('GET', '/bans')).value.items, []);
+  const { sites, memory, disk } = (await ask('GET', '/cache')).value;
+  assert.deepEqual([sites, memory.answers, memory.limit_bytes, disk], [0, 0, 32 << 20, null]);
   assert.deepEqual((await ask('POST', '/cache/purge', { body: { host: 'shop.example' } })).value, { purged: 0 });
   assert.equal((await ask('POST', '/cache/purge', { body: {} })).status, 400);
 });

@@ -424,6 +424,22 @@ fn bans() -> Value {
         ]),
         "CachePurge": sent([("host", maybe(text())), ("prefix", maybe(text())), ("all", all)], &[]),
         "CachePurged": object([("purged", number())]),
+        "Cache": object([
+            ("sites", number()),
+            ("hits", number()),
+            ("misses", number()),
+            ("memory", object([("answers", number()), ("bytes", number()), ("limit_bytes", number())])),
+            ("disk", maybe(reference("CacheDisk"))),
+        ]),
+        "CacheDisk": object([
+            ("answers", number()),
+            ("bytes", number()),
+            ("limit_bytes", number()),
+            ("hits", number()),
+            ("passed", number()),
+            ("state", json!({"enum": ["ready", "starting", "refusing"]})),
+            ("error", maybe(text())),
+        ]),
         "NewBan": sent([("address", text()), ("for", span), ("reason", text()), ("force", force)], &["address"]),
     })
 }

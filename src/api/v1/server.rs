@@ -103,12 +103,20 @@ pub fn upstreams(api: &V1) -> Result<Reply, Problem> {
     page(all.collect(), None)
 }
 
+/// `GET /v1/cache`.
+pub fn cache(api: &V1) -> Result<Reply, Problem> {
+    Reply::ok(&api.sites().cache().ok_or_else(edge_is_off)?)
+}
+
+fn edge_is_off() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "the edge is off: edge.http and edge.https are empty")
+}
+
 /// `POST /v1/cache/purge`.
 pub async fn purge(api: V1, call: Call) -> Result<Reply, Problem> {
     let Purge { host, prefix, all } = call.json()?;
     let which = WhichKept::of(host, prefix, all).map_err(Problem::bad)?;
-    let off = || Problem::new(StatusCode::NOT_FOUND, "the edge is off: edge.http and edge.https are empty");
-    let purged = api.sites().purge(which.clone()).await.ok_or_else(off)?;
+    let purged = api.sites().purge(which.clone()).await.ok_or_else(edge_is_off)?;
     api.users().note(&call.by(), "cache.purged", &which.to_string()).await?;
     Reply::ok(&json!({ "purged": purged }))
 }

@@ -451,6 +451,13 @@ pub static ROUTES: &[Route] = &[
             |api, call| Box::pin(analytics::show(api, call)),
         )
     },
+    get(
+        "/cache",
+        "getCache",
+        "What is kept of the answers of apps, in memory and on disk, and how the disk stands.",
+        Answer::Json("Cache"),
+        |api, _call| Box::pin(ready(server::cache(&api))),
+    ),
     Route {
         body: Some("CachePurge"),
         ..post(

@@ -5,9 +5,10 @@ use axum::extract::State;
 
 use crate::base::Timestamp;
 use crate::console::chart::{Chart, Drawing, Kind, Series, Unit};
+use crate::console::format::Figure;
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
 use crate::http::uri::encode_component;
-use crate::monitor::{KeptView, Passed, SiteSample, SiteView, WhichKept};
+use crate::monitor::{CacheView, DiskState, DiskView, Passed, SiteSample, SiteView, WhichKept};
 
 /// Sites shown, the busiest first.
 const SHOWN: usize = 200;
@@ -23,6 +24,8 @@ struct SitesPage {
     sites: Vec<Row>,
     more: usize,
     passed: Vec<Passed>,
+    /// Kept answers of all sites, where any keeps some.
+    cache: Option<CacheView>,
     now: Timestamp,
 }
 
@@ -52,7 +55,8 @@ pub async fn list(State(console): State<Console>, page: Page) -> Answer {
     let more = sites.len().saturating_sub(SHOWN);
     sites.truncate(SHOWN);
     let (passed, now) = (world.sites.passed(), world.clock.now());
-    page::show(&SitesPage { frame: page.frame("Sites", Section::Edge), sites, more, passed, now })
+    let cache = world.sites.cache().filter(|cache| cache.sites > 0);
+    page::show(&SitesPage { frame: page.frame("Sites", Section::Edge), sites, more, passed, cache, now })
 }
 
 /// `GET /sites/show`.
@@ -168,9 +172,19 @@ const fn class(passed: &Passed) -> &'static str {
 }
 
 /// The part of the requests that were answered from what is kept, when there were any.
-fn hit_rate(kept: &KeptView) -> Option<String> {
-    let all = kept.hits.saturating_add(kept.misses);
-    (all > 0).then(|| Unit::Percent.show(kept.hits as f64 * 100.0 / all as f64))
+fn hit_rate(hits: impl Figure<u64>, misses: impl Figure<u64>) -> Option<String> {
+    let hits = hits.figure();
+    let all = hits.saturating_add(misses.figure());
+    (all > 0).then(|| Unit::Percent.show(hits as f64 * 100.0 / all as f64))
+}
+
+/// The class of the badge of the disk for kept answers.
+const fn standing(disk: &DiskView) -> &'static str {
+    match disk.state {
+        DiskState::Ready => "good",
+        DiskState::Starting => "warn",
+        DiskState::Refusing => "bad",
+    }
 }
 
 /// All requests of `site` since the start.

@@ -54,7 +54,7 @@ use super::config::{EdgeConfig, SiteConfig};
 use super::error::{ConfigError, EdgeError};
 use super::sites::Sites;
 use crate::base::{ByteSize, Clock, Supervisor};
-use crate::monitor::WhichKept;
+use crate::monitor::{CacheView, MemoryView, WhichKept};
 use crate::telemetry::Counter;
 
 /// Least memory for answers, and for one answer.
@@ -201,6 +201,20 @@ impl Cache {
     /// What is kept in memory, and on disk, by the name of the site.
     pub fn kept(&self) -> [HashMap<Arc<str>, Kept>; 2] {
         [self.shelves.kept(), self.tier.kept()]
+    }
+
+    /// All of it in numbers, for those who show it.
+    pub fn view(&self) -> CacheView {
+        let [memory, disk] = self.kept();
+        let answers = |tier: HashMap<Arc<str>, Kept>| tier.values().map(|kept| kept.answers).sum();
+        let (budget, counts) = (self.shelves.budget(), &self.counts);
+        CacheView {
+            sites: self.tier.sites(),
+            hits: counts.hits.value(),
+            misses: counts.misses.value(),
+            memory: MemoryView { answers: answers(memory), bytes: budget.used(), limit_bytes: budget.most() },
+            disk: self.tier.view(answers(disk), counts.disk_hits.value()),
+        }
     }
 
     /// Keeps in memory what was fetched from `began` on. False: it is not kept.

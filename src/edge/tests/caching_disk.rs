@@ -4,7 +4,7 @@ use tokio::net::TcpSocket;
 
 use super::caching::{SITES, config, kept_by};
 use super::*;
-use crate::monitor::WhichKept;
+use crate::monitor::{DiskState, WhichKept};
 
 const SIZE: usize = 1_500_000;
 
@@ -53,6 +53,11 @@ async fn a_large_answer_goes_to_disk_while_it_is_sent_and_comes_from_there() {
     let view = kept.edge.sites().into_iter().find(|site| site.name == "a.example/").unwrap().kept.unwrap();
     assert_eq!((view.answers, view.disk_answers), (0, 2));
     assert!(view.disk_bytes > 2 * SIZE as u64 && view.disk_hits >= 8, "{view:?}");
+    let all = kept.edge.cache().view();
+    let disk = all.disk.unwrap();
+    assert_eq!((all.sites, all.memory.answers, all.memory.limit_bytes), (1, 0, 16 << 20));
+    assert_eq!((disk.answers, disk.bytes, disk.limit_bytes), (2, view.disk_bytes, 64 << 20));
+    assert_eq!((disk.hits, disk.state, disk.error), (view.disk_hits, DiskState::Ready, None));
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, DiskFile, Id128, OpenMode, Random, Supervisor, Timestamp};
 use crate::crypto::Key as Secret;
 use crate::edge::error::EdgeError;
-use crate::monitor::WhichKept;
+use crate::monitor::{DiskState, DiskView, WhichKept};
 use crate::telemetry::{Counter, Metrics};
 
 /// Largest body that is read and verified as a whole before it is sent.
@@ -106,6 +106,8 @@ pub struct Tier {
     /// Until when nothing is stored, in milliseconds on the monotonic clock.
     paused_until: AtomicU64,
     is_failing: AtomicBool,
+    /// Why it last refused.
+    refused: Mutex<String>,
     /// Whether a start still looks through the files.
     starting: Mutex<bool>,
     started: Condvar,
@@ -143,6 +145,7 @@ impl Tier {
             jobs: Mutex::default(),
             paused_until: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
+            refused: Mutex::default(),
             starting: Mutex::default(),
             started: Condvar::new(),
             counts: Counts {
@@ -210,6 +213,33 @@ impl Tier {
     pub fn takes(&self) -> bool {
         let now = u64::try_from(self.place.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
         self.capacity.load(Ordering::Relaxed) > 0 && self.paused_until.load(Ordering::Relaxed) <= now
+    }
+
+    /// How many sites keep answers.
+    pub fn sites(&self) -> u64 {
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// How it stands, with so many `answers` that were read `hits` times; `None` while it is off.
+    pub fn view(&self, answers: u64, hits: u64) -> Option<DiskView> {
+        let limit_bytes = self.capacity.load(Ordering::Relaxed);
+        let is_failing = self.is_failing.load(Ordering::Relaxed);
+        let state = if *self.starting.lock().unwrap_or_else(PoisonError::into_inner) {
+            DiskState::Starting
+        } else if is_failing {
+            DiskState::Refusing
+        } else {
+            DiskState::Ready
+        };
+        (limit_bytes > 0).then(|| DiskView {
+            answers,
+            bytes: self.index.totals().1,
+            limit_bytes,
+            hits,
+            passed: self.counts.passed.value(),
+            state,
+            error: is_failing.then(|| self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        })
     }
 
     /// What is kept, by the name of the site.
@@ -469,6 +499,7 @@ impl Tier {
     fn failed(&self, error: &io::Error) {
         self.counts.passed.inc();
         let until = self.place.clock.monotonic().saturating_add(PAUSE);
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
         self.paused_until.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         if !self.is_failing.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, "answers are not kept on disk for now");

@@ -259,11 +259,15 @@ async fn a_full_disk_stops_storing_for_a_while() {
     bench.disk.limit_space(Some(150_000));
     assert!(!bench.store("/b", &bytes(100_000)).await);
     assert!(!bench.tier.takes() && bench.files().len() == 1);
+    let view = |bench: &Bench| bench.tier.view(1, 0).unwrap();
+    assert_eq!((view(&bench).state, view(&bench).passed), (DiskState::Refusing, 1));
+    assert!(view(&bench).error.is_some_and(|error| error.contains("space")));
     assert_eq!(bench.read("/a").await.unwrap(), bytes(100_000));
     bench.disk.limit_space(None);
     assert!(!bench.store("/b", &bytes(100_000)).await);
     bench.clock.advance(PAUSE);
     assert!(bench.store("/b", &bytes(100_000)).await);
+    assert_eq!((view(&bench).state, view(&bench).error), (DiskState::Ready, None));
     // What the disk refuses is no better.
     for fault in [Fault::Io, Fault::ShortWrite, Fault::NoSpace] {
         bench.disk.fail_at(2, fault);
