@@ -77,16 +77,16 @@ const ROOMS: &[Room] = &[
     room("monitor", &["base", "telemetry", "store"]),
     room("backup", &["base", "telemetry", "crypto", "store", "jobs", "kv", "objects"]),
     // doors: the wire protocols
-    room("resp", &["base", "telemetry", "crypto", "kv", "accounts"]),
-    room("s3", &["base", "telemetry", "crypto", "http", "objects", "accounts"]),
-    room("smtp", &["base", "telemetry", "crypto", "store", "mail", "accounts"]),
-    room("ses", &["base", "telemetry", "crypto", "store", "http", "mail", "accounts"]),
+    room("resp", &["base", "telemetry", "crypto", "kv", "accounts", "bans"]),
+    room("s3", &["base", "telemetry", "crypto", "http", "objects", "accounts", "bans"]),
+    room("smtp", &["base", "telemetry", "crypto", "store", "mail", "accounts", "bans"]),
+    room("ses", &["base", "telemetry", "crypto", "store", "http", "mail", "accounts", "bans"]),
     room("ingest", &["base", "telemetry", "crypto", "http", "issues", "accounts"]),
     room(
         "edge",
         &["base", "telemetry", "crypto", "store", "http", "limits", "bans", "analytics", "jobs", "accounts", "monitor"],
     ),
-    room("upstash", &["base", "crypto", "http", "kv"]),
+    room("upstash", &["base", "crypto", "http", "kv", "bans"]),
     room("api", SERVICES),
     room("console", SERVICES),
     // top

@@ -147,7 +147,7 @@ impl Doors {
         resp::Doors { tcp, unix: self.redis_socket.take(), tls }
     }
 
-    /// Lets `handler` answer at `door`, if it is on.
+    /// Lets `handler` answer at `door`, if it is on, all but those whom `bans` shuts out.
     ///
     /// # Errors
     /// The listener cannot be polled.
@@ -157,11 +157,14 @@ impl Doors {
         door: Door,
         handler: &Arc<dyn Handler>,
         limits: ServeConfig,
+        bans: &Bans,
     ) -> Result<(), StartError> {
         let Some(listener) = self.take(door) else { return Ok(()) };
         let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: door.name, source })?;
         let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
-        let serving = http::serve(listener, Arc::clone(handler), limits, supervisor, metrics, door.name);
+        let bans = bans.clone();
+        let shut_out: Option<http::ShutOut> = Some(Arc::new(move |address| bans.shuts_out(address)));
+        let serving = http::serve(listener, Arc::clone(handler), limits, supervisor, metrics, door.name, shut_out);
         plan.supervisor.task(door.name, Role::Critical, serving);
         Ok(())
     }

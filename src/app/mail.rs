@@ -8,6 +8,7 @@ use axum::Router;
 use super::StartError;
 use super::doors::{Doors, SMTP};
 use super::start::{Ground, Plan};
+use crate::bans::Bans;
 use crate::base::supervise::Role;
 use crate::base::{Secret, disk};
 use crate::http::client::Client;
@@ -29,7 +30,7 @@ const PASSWORD_FILE: u64 = 4096;
 ///
 /// # Errors
 /// [`StartError::Mail`] when a setting of the transport is wrong or names a file that does not read.
-pub fn start(plan: &Plan, ground: &Ground, doors: &mut Doors) -> Result<(Router, Outbox), StartError> {
+pub fn start(plan: &Plan, ground: &Ground, doors: &mut Doors, bans: &Bans) -> Result<(Router, Outbox), StartError> {
     let config = &plan.config.mail;
     let host = plan.config.edge.domain.clone();
     let (clock, random, metrics) = (Arc::clone(&plan.clock), Arc::clone(&plan.random), &plan.metrics);
@@ -41,12 +42,13 @@ pub fn start(plan: &Plan, ground: &Ground, doors: &mut Doors) -> Result<(Router,
     if let Some(listener) = doors.take(SMTP) {
         let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: SMTP.name, source })?;
         let settings = plan.config.smtp.clone();
-        let (keys, clock, region) = (Arc::clone(&keys), Arc::clone(&clock), region.clone());
-        let door = smtp::Door::new(outbox.clone(), keys, clock, settings, region, host.clone(), metrics);
+        let (keys, clock) = (Arc::clone(&keys), Arc::clone(&clock));
+        let place = smtp::Place { region: region.clone(), host: host.clone() };
+        let door = smtp::Door::new(outbox.clone(), keys, clock, settings, place, bans.clone(), metrics);
         let serving = smtp::serve(listener, Arc::new(door), plan.supervisor.clone());
         plan.supervisor.task(SMTP.name, Role::Critical, serving);
     }
-    let door = ses::Door::new(outbox.clone(), keys, clock, region, host, metrics);
+    let door = ses::Door::new(outbox.clone(), keys, clock, region, host, bans.clone(), metrics);
     Ok((Arc::new(door).router(), outbox))
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::StartError;
 use super::start::{Ground, Plan};
 use crate::accounts::RedisUsers;
+use crate::bans::Bans;
 use crate::base::process::memory_limit;
 use crate::config::Config;
 use crate::kv::cold::{self, Cold};
@@ -52,7 +53,7 @@ pub fn place(plan: &Plan, ground: &Ground) -> Result<Place, StartError> {
 ///
 /// # Errors
 /// [`StartError::Keyspace`], [`StartError::Redis`], [`StartError::Keyring`].
-pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<Served>, StartError> {
+pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors, bans: Bans) -> Result<Option<Served>, StartError> {
     if doors.tcp.is_empty() && doors.unix.is_none() && doors.tls.is_none() {
         return Ok(None);
     }
@@ -83,6 +84,7 @@ pub fn start(plan: &Plan, ground: &Ground, doors: resp::Doors) -> Result<Option<
     let parts = Parts {
         users,
         user_store: Some(store),
+        bans,
         keyspace,
         persistence,
         config: plan.config.redis.clone(),

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::control::{Ask, ControlError, ask};
+use crate::bans::Bans;
 use crate::config::Config;
-use crate::edge::{Edge, reload};
+use crate::edge::{self, Edge, reload};
 use crate::monitor::{SettingView, SettingViews};
 
 type Read = dyn Fn() -> Result<(Config, Vec<SettingView>), String> + Send + Sync;
@@ -55,14 +56,15 @@ pub struct Reloaded {
 pub struct Reloader {
     source: Source,
     edge: Option<Arc<Edge>>,
+    bans: Option<Bans>,
     shown: SettingViews,
     one_at_a_time: Mutex<()>,
 }
 
 impl Reloader {
-    /// Settings from `source` go to `edge`, and into `shown` once they are in force.
-    pub fn new(source: Source, edge: Option<Arc<Edge>>, shown: SettingViews) -> Self {
-        Self { source, edge, shown, one_at_a_time: Mutex::new(()) }
+    /// Settings from `source` go to `edge`, or to `bans` alone while that is off, and into `shown` once they are in force.
+    pub fn new(source: Source, edge: Option<Arc<Edge>>, bans: Option<Bans>, shown: SettingViews) -> Self {
+        Self { source, edge, bans, shown, one_at_a_time: Mutex::new(()) }
     }
 
     /// Reads the settings and puts into force what can be. The outcome is logged.
@@ -94,6 +96,9 @@ impl Reloader {
         let (config, mut views) = read.map_err(|_panic| String::from("reading the settings failed"))??;
         if let Some(edge) = &self.edge {
             edge.reload(&config.edge).await.map_err(|error| error.to_string())?;
+        } else if let Some(bans) = &self.bans {
+            // Other doors shut out who is banned, too.
+            bans.set_rules(edge::ban_rules(&config.edge));
         }
         let before = self.shown.all();
         let mut outcome = Reloaded::default();
@@ -146,7 +151,7 @@ mod tests {
             let views = vec![view("edge.sites", "[1]"), view("edge.domain", "b"), view("s3.region", "r")];
             Ok((Config::default(), views))
         });
-        let reloader = Reloader::new(source, None, shown.clone());
+        let reloader = Reloader::new(source, None, None, shown.clone());
         assert_eq!(reloader.reload().await, Err(String::from("mainstay.toml:1:1: no")));
         assert_eq!(shown.all()[0].value, "[]");
         for applied in [vec![String::from("edge.sites")], Vec::new()] {

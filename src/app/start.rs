@@ -145,7 +145,10 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
     let ground = open_ground(plan, folder)?;
     admin::claim(plan, &ground.users)?;
     let services = open_services(plan, &ground)?;
-    let (keyspace, live, redis_tls) = match redis::start(plan, &ground, doors.take_redis())? {
+    let bans =
+        Bans::open(ground.state.clone(), Arc::clone(&plan.clock), &plan.metrics, edge::ban_rules(&plan.config.edge))?;
+    plan.supervisor.task("bans", Role::Ordinary, bans.clone().run(plan.supervisor.shutdown().clone()));
+    let (keyspace, live, redis_tls) = match redis::start(plan, &ground, doors.take_redis(), bans.clone())? {
         Some(served) => {
             if let Some((made, path)) = served.made.zip(doors.connect().redis_socket) {
                 let kept = kept.keep(doors::REDIS_SOCKET, true, Some(path.display().to_string()), &made);
@@ -161,14 +164,11 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
 
     let (certificates, upstreams, sites) = (Certificates::default(), Upstreams::default(), SitesSeen::default());
 
-    let (ses, outbox) = mail::start(plan, &ground, &mut doors)?;
+    let (ses, outbox) = mail::start(plan, &ground, &mut doors, &bans)?;
     let api = Api::new(checks.clone(), ground.state.clone(), plan.metrics.clone(), Arc::clone(&plan.clock));
     let ingest = Ingest::new(services.issues.clone(), Arc::clone(&ground.keys));
     let limits = Limits::open(ground.state.clone(), Arc::clone(&plan.clock), &plan.metrics, &plan.config.limits)?;
     plan.supervisor.task("limits", Role::Ordinary, limits.clone().run(plan.supervisor.shutdown().clone()));
-    let bans =
-        Bans::open(ground.state.clone(), Arc::clone(&plan.clock), &plan.metrics, edge::ban_rules(&plan.config.edge))?;
-    plan.supervisor.task("bans", Role::Ordinary, bans.clone().run(plan.supervisor.shutdown().clone()));
     let analytics = start_analytics(plan, &ground);
     let v1 = V1::new(v1::World {
         users: ground.users.clone(),
@@ -205,14 +205,14 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
     let pages = console::open(plan, &ground, &connect, shown, started)?;
     let mut router = api.router().merge(v1.router()).merge(ses).merge(ingest.router());
     if let Some(keyspace) = &keyspace {
-        router = router.merge(Upstash::new(keyspace.clone(), ground.keys.redis_password()).router());
+        router = router.merge(Upstash::new(keyspace.clone(), ground.keys.redis_password(), bans.clone()).router());
     }
     let router = pages.around(router.merge(pages.router()));
     let console: Arc<dyn Handler> = Arc::new(RouterHandler::new(router));
-    doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default())?;
-    let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https));
+    doors.serve(plan, doors::CONSOLE, &console, ServeConfig::default(), &bans)?;
+    let s3: Arc<dyn Handler> = Arc::new(s3_door(plan, &ground, &services, connect.edge_https, bans.clone()));
     let limits = ServeConfig { max_connections: plan.config.s3.max_connections, ..ServeConfig::default() };
-    doors.serve(plan, doors::S3, &s3, limits)?;
+    doors.serve(plan, doors::S3, &s3, limits, &bans)?;
     let on_edge = vec![doors::console_on_edge(console), doors::s3_on_edge(s3)];
     if let Some(listener) = back_door {
         arrivals::serve(listener, on_edge.clone(), plan, &kept)
@@ -256,7 +256,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
         );
         upstreams.told_by(move || edge.upstreams());
     }
-    let reloader = Arc::new(Reloader::new(plan.source.clone(), edge.clone(), plan.settings.clone()));
+    let reloader =
+        Arc::new(Reloader::new(plan.source.clone(), edge.clone(), Some(bans.clone()), plan.settings.clone()));
 
     let (upgrades, wanted) = Upgrades::new();
     let past = successor.map(|successor| successor.past).unwrap_or_default();
@@ -388,7 +389,7 @@ fn open_issues(plan: &Plan, ground: &Ground) -> Result<(Store, Jobs, Issues), St
 }
 
 /// The S3 door. It knows the edge's domain, so that buckets answer below it and pages of it may use presigned addresses.
-fn s3_door(plan: &Plan, ground: &Ground, services: &Services, edge: Option<SocketAddr>) -> S3Door {
+fn s3_door(plan: &Plan, ground: &Ground, services: &Services, edge: Option<SocketAddr>, bans: Bans) -> S3Door {
     let mut config = plan.config.s3.clone();
     let domain = &plan.config.edge.domain;
     config.domains.push(format!("s3.{domain}"));
@@ -399,6 +400,7 @@ fn s3_door(plan: &Plan, ground: &Ground, services: &Services, edge: Option<Socke
     S3Door::new(
         services.objects.clone(),
         ground.users.clone(),
+        bans,
         Arc::new(move || !shutdown.is_draining()),
         Arc::clone(&plan.clock),
         Arc::clone(&plan.random),

@@ -1,15 +1,18 @@
 //! Who is barred for a while: the list of banned addresses, its memory of repeat offenders, and the one look-up that
 //! every request pays.
 //!
-//! What catches offenders is elsewhere (`edge/jails`); here they are kept. Promises: a ban that [`Bans::add`] or
+//! What catches offenders by what they ask for is elsewhere (`edge/jails`); failed log-ins at the doors are counted here
+//! ([`logins`]), and here offenders are kept. Promises: a ban that [`Bans::add`] or
 //! [`Bans::remove`] acknowledged is in the store and outlives a crash, one that a jail made follows within moments; there
 //! are never more than [`Rules::most`] rows, and what a flood of offenders pushes out ends soonest anyway; networks that
 //! [`Rules::exempt`] holds are never banned by a jail, and by hand only when forced. IPv6 counts by its /64.
 //!
 //! Start reading at [`Bans`]; [`list`] is what it keeps in memory, [`fast`] what requests ask, [`row`] what is on disk.
 
+mod counts;
 mod fast;
 mod list;
+pub mod logins;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -21,8 +24,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub use self::counts::{Counts, number_of};
 use self::fast::Fast;
 use self::list::List;
+use self::logins::{Caught, Logins};
+pub use self::logins::{Door, LoginJail};
 pub use self::row::{Ban, Origin};
 use crate::base::network::Network;
 use crate::base::{Clock, Shutdown, Timestamp};
@@ -49,11 +55,13 @@ pub struct Rules {
     pub remember: Duration,
     /// Who is not banned: loopback is always among them.
     pub exempt: Vec<Network>,
+    /// What bans for failed log-ins at the doors.
+    pub logins: Vec<LoginJail>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { most: 50_000, remember: Duration::from_hours(24 * 30), exempt: Vec::new() }
+        Self { most: 50_000, remember: Duration::from_hours(24 * 30), exempt: Vec::new(), logins: Vec::new() }
     }
 }
 
@@ -131,6 +139,7 @@ struct Inner {
     list: Mutex<List>,
     /// Changed under the list's lock, read without it.
     fast: Fast,
+    logins: Logins,
     /// One write at a time, so that an older row never lands after a newer one.
     writing: tokio::sync::Mutex<()>,
     changed: Notify,
@@ -145,6 +154,7 @@ impl Bans {
     /// # Errors
     /// [`StoreError`]. A row that does not fit is told in the log and counts as none.
     pub fn open(store: Store, clock: Arc<dyn Clock>, metrics: &Metrics, rules: Rules) -> Result<Self, StoreError> {
+        let logins = Logins::new(rules.logins.clone(), metrics);
         let mut list = List::new(rules);
         for (network, ban) in store.read_blocking(row::all)? {
             list.load(network, ban);
@@ -158,6 +168,7 @@ impl Bans {
         let inner = Inner {
             list: Mutex::new(list),
             fast,
+            logins,
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             store,
@@ -176,6 +187,35 @@ impl Bans {
     /// while nobody is banned, none.
     pub fn is_banned(&self, address: IpAddr) -> bool {
         self.0.fast.until(address).is_some_and(|until| until > self.0.clock.now().millis())
+    }
+
+    /// Whether a door that is not the edge closes a connection from `address` at once. As cheap as [`Self::is_banned`];
+    /// loopback comes in always.
+    pub fn shuts_out(&self, address: IpAddr) -> bool {
+        let out = self.is_banned(address) && !address.to_canonical().is_loopback();
+        if out {
+            self.0.logins.shut_out();
+        }
+        out
+    }
+
+    /// Somebody at `address` gave wrong credentials at `door`, which has refused them. Whether the address is banned now,
+    /// so that its connection had better end. Waits for nothing but the list's lock, and for that only to ban.
+    pub fn failed_login(&self, address: IpAddr, door: Door) -> bool {
+        let logins = &self.0.logins;
+        logins.failed(door);
+        if address.to_canonical().is_loopback() {
+            return false;
+        }
+        if logins.is_idle() {
+            return self.is_banned(address);
+        }
+        for Caught { jail, term, reason } in logins.count(address, door, self.0.clock.monotonic()) {
+            if let Some(until) = self.caught(address, &jail, &term, &reason) {
+                tracing::info!(client = %address, jail, %door, until = %Timestamp(until), "an address is banned");
+            }
+        }
+        self.is_banned(address)
     }
 
     /// Whether a jail must leave `address` alone.
@@ -332,6 +372,7 @@ impl Bans {
 
     /// Keeps the list by `rules` from now on. Jails' bans of who is exempt now are lifted.
     pub fn set_rules(&self, rules: Rules) {
+        self.0.logins.set(rules.logins.clone());
         {
             let mut list = self.list();
             for network in list.set_rules(rules) {

@@ -10,7 +10,8 @@ struct World {
 }
 
 fn rules(most: u32) -> Rules {
-    Rules { most, remember: Duration::from_hours(1), exempt: vec!["10.0.0.0/8".parse().unwrap()] }
+    let exempt = vec!["10.0.0.0/8".parse().unwrap()];
+    Rules { most, remember: Duration::from_hours(1), exempt, logins: Vec::new() }
 }
 
 fn open(store: &Store, clock: &Arc<TestClock>, most: u32) -> Bans {
@@ -127,6 +128,65 @@ fn the_narrowest_ban_is_the_one_shown() {
     assert_eq!(bans.holding(ip("192.0.2.2")), None);
     clock.advance(Duration::from_secs(61));
     assert_eq!(bans.holding(ip("192.0.2.1")), None);
+}
+
+fn login_jail(name: &str, doors: &[Door], most: usize) -> LoginJail {
+    LoginJail { name: name.to_owned(), doors: doors.to_vec(), most, within: Duration::from_mins(10), term: TERM }
+}
+
+#[test]
+fn failed_log_ins_count_over_all_doors_and_the_ban_says_where_the_last_was() {
+    let World { bans, clock, .. } = world(10);
+    bans.set_rules(Rules { logins: vec![login_jail("logins", &[], 3)], ..rules(10) });
+    assert!(!bans.failed_login(ip("192.0.2.1"), Door::Redis));
+    assert!(!bans.failed_login(ip("192.0.2.2"), Door::Redis), "each address counts apart");
+    assert!(!bans.failed_login(ip("192.0.2.1"), Door::Smtp));
+    assert!(bans.failed_login(ip("192.0.2.1"), Door::S3));
+    assert!(bans.shuts_out(ip("::ffff:192.0.2.1")) && !bans.shuts_out(ip("192.0.2.2")));
+    let (_, ban) = bans.holding(ip("192.0.2.1")).unwrap();
+    assert_eq!(ban.origin, Origin::Jail("logins".to_owned()));
+    assert_eq!(ban.reason, "3 failed log-ins, the last at the door s3");
+    clock.advance(Duration::from_mins(1));
+    assert!(!bans.shuts_out(ip("192.0.2.1")), "it has ended");
+    clock.advance(Duration::from_mins(10));
+    assert!(!bans.failed_login(ip("192.0.2.2"), Door::Api) && !bans.failed_login(ip("192.0.2.2"), Door::Api));
+}
+
+#[test]
+fn a_jail_of_some_doors_leaves_the_others_alone_and_none_counts_without_a_jail() {
+    let World { bans, .. } = world(10);
+    for _ in 0..50 {
+        assert!(!bans.failed_login(ip("192.0.2.1"), Door::Console));
+    }
+    bans.set_rules(Rules { logins: vec![login_jail("mail", &[Door::Smtp, Door::Ses], 2)], ..rules(10) });
+    for _ in 0..50 {
+        assert!(!bans.failed_login(ip("192.0.2.1"), Door::Console));
+    }
+    assert!(!bans.failed_login(ip("192.0.2.1"), Door::Ses));
+    assert!(bans.failed_login(ip("192.0.2.1"), Door::Smtp));
+}
+
+#[tokio::test]
+async fn loopback_and_who_is_exempt_are_never_caught_and_loopback_is_never_shut_out() {
+    let World { bans, .. } = world(10);
+    bans.set_rules(Rules { logins: vec![login_jail("logins", &[], 1)], ..rules(10) });
+    for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3"] {
+        assert!(!bans.failed_login(ip(address), Door::Redis), "{address}");
+    }
+    bans.add(&Wanted { force: true, ..by_hand("127.0.0.0/8") }).await.unwrap();
+    assert!(bans.is_banned(ip("127.0.0.1")) && !bans.shuts_out(ip("127.0.0.1")));
+    bans.add(&by_hand("192.0.2.0/24")).await.unwrap();
+    assert!(bans.shuts_out(ip("192.0.2.77")));
+    assert!(bans.failed_login(ip("192.0.2.77"), Door::Redis), "its connection is to end");
+}
+
+#[test]
+fn every_door_is_found_by_its_name() {
+    for door in Door::ALL {
+        assert_eq!(door.name().parse(), Ok(door));
+        assert_eq!(Door::ALL.get(door as usize), Some(&door));
+    }
+    assert!("edge".parse::<Door>().is_err());
 }
 
 proptest::proptest! {

@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 
@@ -23,6 +25,9 @@ pub struct Peer {
     pub door: &'static str,
 }
 
+/// Says who is to be shut out. Asked for each connection and each request, so it must be cheap.
+pub type ShutOut = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
 /// A response under way.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 
@@ -32,6 +37,33 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request`. Every failure is a response; there is no error to return.
     fn call(&self, request: Request<Body>, peer: Peer) -> Answer<'_>;
+}
+
+/// A handler that answers nobody who is shut out, also on a connection that was there before.
+pub(super) struct Guarded {
+    handler: Arc<dyn Handler>,
+    shut_out: ShutOut,
+}
+
+impl Guarded {
+    /// `handler`, for all but those whom `shut_out` names.
+    pub(super) fn new(handler: Arc<dyn Handler>, shut_out: ShutOut) -> Self {
+        Self { handler, shut_out }
+    }
+}
+
+impl Handler for Guarded {
+    fn call(&self, request: Request<Body>, peer: Peer) -> Answer<'_> {
+        if !(self.shut_out)(peer.address.ip()) {
+            return self.handler.call(request, peer);
+        }
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::FORBIDDEN;
+        if request.version() < Version::HTTP_2 {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Box::pin(async move { answer })
+    }
 }
 
 /// An [`axum::Router`] as a [`Handler`]; its handlers find the client as `Extension<Peer>`.

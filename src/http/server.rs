@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::{Handler, Peer, ServeConfig, Server};
+use super::handler::Guarded;
+use super::{Handler, Peer, ServeConfig, Server, ShutOut};
 use crate::base::Supervisor;
 use crate::base::supervise::Role;
 use crate::telemetry::Metrics;
@@ -48,7 +49,8 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections and answers their requests with `handler` until the server drains; then returns at once while
-/// the connections finish as tasks of `supervisor`. Works on any runtime, also several at once.
+/// the connections finish as tasks of `supervisor`. Connections of those whom `shut_out` names are closed at once. Works on
+/// any runtime, also several at once.
 ///
 /// # Cancel safety
 /// Dropping it stops accepting; connections go on.
@@ -59,8 +61,13 @@ pub async fn serve(
     supervisor: Supervisor,
     metrics: Metrics,
     door: &'static str,
+    shut_out: Option<ShutOut>,
 ) {
     let places = Arc::new(Semaphore::new(config.max_connections as usize));
+    let handler = match &shut_out {
+        Some(shut_out) => Arc::new(Guarded::new(handler, Arc::clone(shut_out))),
+        None => handler,
+    };
     let server = Server::new(handler, config, supervisor, &metrics, door);
     let shutdown = server.supervisor.shutdown().clone();
     let mut draining = std::pin::pin!(shutdown.draining());
@@ -70,6 +77,8 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            // Closed without a word, and before it counts for anything.
+            Ok((_, address)) if shut_out.as_ref().is_some_and(|shut_out| shut_out(address.ip())) => {}
             Ok((stream, address)) => welcome(&server, &places, stream, Peer { address, secure: false, door }),
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

@@ -52,6 +52,10 @@ struct Running {
 }
 
 fn start(config: ServeConfig) -> Running {
+    start_without(config, None)
+}
+
+fn start_without(config: ServeConfig, shut_out: Option<ShutOut>) -> Running {
     let shutdown = Shutdown::new();
     let supervisor = Supervisor::new(shutdown.clone());
     let metrics = Metrics::new();
@@ -59,7 +63,7 @@ fn start(config: ServeConfig) -> Running {
     let address = listener.local_addr().unwrap();
     let door = Arc::new(TestDoor { nudge: Notify::new(), arrived: Notify::new() });
     let handler: Arc<dyn Handler> = Arc::clone(&door) as Arc<dyn Handler>;
-    let serving = serve(listener, handler, config, supervisor.clone(), metrics.clone(), "test");
+    let serving = serve(listener, handler, config, supervisor.clone(), metrics.clone(), "test", shut_out);
     supervisor.task("listener", Role::Ordinary, serving);
     Running { address, door, shutdown, supervisor, metrics }
 }
@@ -95,6 +99,25 @@ async fn a_request_is_answered_and_counted() {
     let text = running.exchange("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\ntest"), "{text}");
     assert!(running.metrics.exposition().contains("mainstay_http_requests_total{door=\"test\",status=\"2xx\"} 1"));
+}
+
+#[tokio::test]
+async fn who_is_shut_out_gets_no_connection_and_no_further_answer_on_an_old_one() {
+    let shut = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = Arc::clone(&shut);
+    let shut_out: ShutOut = Arc::new(move |_| asked.load(std::sync::atomic::Ordering::SeqCst));
+    let running = start_without(ServeConfig::default(), Some(shut_out));
+    let one = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut stream = running.connect().await;
+    stream.write_all(one.as_bytes()).await.unwrap();
+    let mut room = [0; 12];
+    stream.read_exact(&mut room).await.unwrap();
+    assert_eq!(&room, b"HTTP/1.1 200");
+    shut.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(running.exchange("").await, "");
+    stream.write_all(one.as_bytes()).await.unwrap();
+    let rest = read_all(&mut stream).await;
+    assert!(rest.contains("HTTP/1.1 403 Forbidden\r\n"), "{rest}");
 }
 
 #[tokio::test]

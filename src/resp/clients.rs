@@ -19,8 +19,9 @@ impl Server {
     pub(super) fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPTS {
             let Some(Some(listener)) = self.listeners.get(index) else { return };
-            match listener.accept() {
-                Ok((stream, peer, local)) => self.admit(stream, (peer, local)),
+            match listener.accept(|peer| self.bans.shuts_out(peer)) {
+                Ok(Some((stream, peer, local))) => self.admit(stream, (peer, local)),
+                Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     // No descriptor left, or a peer gone already; the edge-triggered event will not come again for

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::error::RespError;
 use super::listen::keep_alive;
+use crate::bans::Bans;
 use crate::base::supervise::Role;
 use crate::base::{Shutdown, Supervisor};
 use crate::telemetry::Counter;
@@ -85,6 +86,7 @@ pub struct TlsGate {
     pub(super) arrivals: Arc<Arrivals>,
     pub(super) wake: Arc<dyn Fn() + Send + Sync>,
     pub(super) limit: Duration,
+    pub(super) bans: Bans,
 }
 
 impl fmt::Debug for TlsGate {
@@ -109,6 +111,7 @@ impl TlsGate {
             arrivals: self.arrivals,
             wake: self.wake,
             limit: self.limit,
+            bans: self.bans,
             failed: counter("handshake"),
             full: counter("clients"),
             supervisor: supervisor.clone(),
@@ -124,6 +127,7 @@ struct Door {
     arrivals: Arc<Arrivals>,
     wake: Arc<dyn Fn() + Send + Sync>,
     limit: Duration,
+    bans: Bans,
     failed: Counter,
     full: Counter,
     supervisor: Supervisor,
@@ -139,6 +143,7 @@ impl Door {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
+                Ok((_, peer)) if self.bans.shuts_out(peer.ip()) => {}
                 Ok((stream, peer)) => match Place::take(&self.arrivals) {
                     Some(place) => {
                         let door = Arc::clone(&self);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -94,24 +94,28 @@ impl Listener {
         Ok(Self::Unix { listener: UnixListener::from_std(listener), path })
     }
 
-    /// The next waiting connection, with the peer and the local address as `CLIENT LIST` shows them.
+    /// The next waiting connection, with the peer and the local address as `CLIENT LIST` shows them; `None` when it was one
+    /// of a peer whom `shut_out` names, and is closed.
     ///
     /// # Errors
     /// `WouldBlock` when there is none.
-    pub fn accept(&self) -> io::Result<(Stream, String, String)> {
+    pub fn accept(&self, shut_out: impl Fn(IpAddr) -> bool) -> io::Result<Option<(Stream, String, String)>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
+                if shut_out(peer.ip()) {
+                    return Ok(None);
+                }
                 // Refusals only cost speed; the connection itself is good.
                 let _ = stream.set_nodelay(true);
                 keep_alive(&stream);
                 let local = stream.local_addr().map(|address| address.to_string()).unwrap_or_default();
-                Ok((Stream::Tcp(stream), peer.to_string(), local))
+                Ok(Some((Stream::Tcp(stream), peer.to_string(), local)))
             }
             Self::Unix { listener, path } => {
                 let (stream, _) = listener.accept()?;
                 let name = format!("{}:0", path.display());
-                Ok((Stream::Unix(stream), name.clone(), name))
+                Ok(Some((Stream::Unix(stream), name.clone(), name)))
             }
         }
     }

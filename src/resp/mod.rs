@@ -121,7 +121,7 @@ pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metr
         move || drop(waker.wake())
     };
     parts.shutdown.on_change(wake.clone());
-    let limit = parts.config.tls_handshake.duration();
+    let (limit, bans) = (parts.config.tls_handshake.duration(), parts.bans.clone());
     let loader = Loader::start(supervisor, wake.clone()).map_err(RespError::Loop)?;
     let (handle, mailbox) = mailbox(wake.clone());
     let stats = Stats::new(metrics, parts.clock.monotonic(), parts.clock.now().seconds());
@@ -130,7 +130,7 @@ pub fn start(doors: Doors, parts: Parts, supervisor: &Supervisor, metrics: &Metr
     }
     let server = Server::new(parts, poll, waker, mailbox, loader, listeners, stats).map_err(RespError::Loop)?;
     let arrivals = server.arrivals();
-    let tls = doors.tls.map(|listener| TlsGate { listener, arrivals, wake: Arc::new(wake), limit });
+    let tls = doors.tls.map(|listener| TlsGate { listener, arrivals, wake: Arc::new(wake), limit, bans });
     supervisor.thread("keyspace", Role::Critical, Priority::Normal, move || server.run()).map_err(RespError::Loop)?;
     Ok(Opened { handle, tls, made })
 }

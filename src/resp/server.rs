@@ -22,6 +22,7 @@ use super::listen::Listener;
 use super::stats::Stats;
 use super::timing::Timing;
 use crate::accounts::RedisUsers;
+use crate::bans::Bans;
 use crate::base::{Clock, Disk, Secret, Shutdown};
 use crate::kv::acl::Acl;
 use crate::kv::cold::loader::{Done, Loader};
@@ -78,6 +79,8 @@ pub struct Server {
     pub(super) users: BTreeMap<String, Arc<Acl>>,
     pub(super) user_store: Option<RedisUsers>,
     pub(super) acl_log: AclLog,
+    /// Whom it lets in no more, and who hears of wrong passwords.
+    pub(super) bans: Bans,
     /// What took long.
     pub(super) timing: Timing,
     /// How often which command ran.
@@ -131,6 +134,8 @@ pub struct Parts {
     pub users: BTreeMap<String, Arc<Acl>>,
     /// Where they are kept; `None` keeps them in memory.
     pub user_store: Option<RedisUsers>,
+    /// Who is banned.
+    pub bans: Bans,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// For the socket's file.
@@ -176,6 +181,7 @@ impl Server {
             users: parts.users,
             user_store: parts.user_store,
             acl_log: AclLog::default(),
+            bans: parts.bans,
             timing: Timing::default(),
             figures: Figures::default(),
             began: now,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Doors, Parts, RedisConfig, RespError, UnixDoor, start};
-use crate::base::{Disk, Listen, Secret, Shutdown, Supervisor, SystemClock};
+use crate::bans::{Bans, LoginJail, Rules, Term};
+use crate::base::{Clock, Disk, Listen, Secret, Shutdown, Supervisor, SystemClock};
 use crate::crypto::Key;
 use crate::kv::persist::{OnDamage, Pace, Persistence, Place, SyncMode};
 use crate::kv::{Handle, Keyspace, KvConfig};
 use crate::telemetry::metrics::Metrics;
-use crate::testing::{Fault, FaultyDisk, TestRandom};
+use crate::testing::{Fault, FaultyDisk, TestRandom, memory_store};
 
 /// A running server; stopped and joined when dropped.
 struct TestServer {
@@ -74,6 +75,7 @@ impl Setup {
             config: self.config,
             users: std::collections::BTreeMap::new(),
             user_store: None,
+            bans: bans(clock.clone()),
             password: self.password.map(|password| Secret::new(password.to_owned())),
             clock,
             disk,
@@ -85,6 +87,14 @@ impl Setup {
         let handle = start(doors, parts, &supervisor, &metrics)?.handle;
         Ok(TestServer { address, disk: self.disk, supervisor, handle, metrics })
     }
+}
+
+/// A jail that takes the second wrong password, as it would.
+fn bans(clock: Arc<dyn Clock>) -> Bans {
+    let term = Term { first: Duration::from_mins(1), growth: 1, longest: Duration::from_mins(1) };
+    let jail = LoginJail { name: "logins".into(), doors: Vec::new(), most: 2, within: Duration::from_mins(1), term };
+    let rules = Rules { logins: vec![jail], ..Rules::default() };
+    Bans::open(memory_store(), clock, &Metrics::new(), rules).unwrap()
 }
 
 impl TestServer {
@@ -173,6 +183,16 @@ fn a_user_may_do_what_its_rules_say_from_the_next_command_on() {
     app.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "a removed user's connections end");
     assert!(server.say("AUTH app secret\r\n").starts_with("-WRONGPASS"));
+}
+
+#[test]
+fn wrong_passwords_from_loopback_ban_nobody() {
+    let server = Setup { password: Some("sesame"), ..Setup::default() }.start().unwrap();
+    for _ in 0..3 {
+        assert!(server.say("AUTH wrong\r\nHELLO 3 AUTH default wrong\r\n").ends_with("|+OK|"));
+    }
+    assert_eq!(server.say("AUTH sesame\r\n"), "+OK|+OK|");
+    assert_eq!(server.metrics.sum("mainstay_redis_rejected_total", &[]), Some(0.0));
 }
 
 #[test]

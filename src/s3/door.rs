@@ -18,6 +18,7 @@ use super::operation::Operation;
 use super::request::Request;
 use super::respond;
 use crate::accounts::Users;
+use crate::bans::{self, Bans};
 use crate::base::{Clock, Random, ids, random};
 use crate::http::connection::authority;
 use crate::http::query::Query;
@@ -40,6 +41,7 @@ pub struct Services {
 pub struct S3Door {
     services: Services,
     users: Users,
+    bans: Bans,
     ready: Ready,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -49,10 +51,11 @@ pub struct S3Door {
 
 impl S3Door {
     /// A door to `objects` for the holders of the access keys of `users`. `config` is taken as it is: whoever knows the
-    /// edge's domain adds it to `domains` and `cors_origins` before.
+    /// edge's domain adds it to `domains` and `cors_origins` before. `bans` hears of wrong signatures.
     pub fn new(
         objects: Objects,
         users: Users,
+        bans: Bans,
         ready: Ready,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
@@ -61,6 +64,7 @@ impl S3Door {
         Self {
             services: Services { objects, region: config.region.clone() },
             users,
+            bans,
             ready,
             clock,
             random,
@@ -112,7 +116,13 @@ impl S3Door {
             }
             return Ok(response);
         }
-        let (verified, body) = gate.admit(&parts, &query, &authority, body)?;
+        // Who opens a presigned address or sends a form has not made it.
+        let by_header = parts.headers.contains_key(header::AUTHORIZATION);
+        let (verified, body) = gate.admit(&parts, &query, &authority, body).inspect_err(|error| {
+            if by_header && matches!(error.code, Code::InvalidAccessKeyId | Code::SignatureDoesNotMatch) {
+                self.bans.failed_login(peer.address.ip(), bans::Door::S3);
+            }
+        })?;
         let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
         let request = Request::new(parts, query, address, origin, bodyless, verified)?;
         let mut operation = Operation::parse(&request)?;

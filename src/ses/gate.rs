@@ -5,12 +5,14 @@ use bytes::Bytes;
 
 use super::Door;
 use super::error::SesError;
+use crate::bans;
 use crate::base::ids::hex;
 use crate::crypto::mac;
+use crate::http::Peer;
 use crate::http::body;
 use crate::http::connection::authority;
 use crate::http::query::Query;
-use crate::http::sigv4::{self, PathRule, Policy, Presented, Signable};
+use crate::http::sigv4::{self, PathRule, Policy, Presented, Signable, SignatureError};
 
 /// Encoded messages are a third larger than their bytes, and a form encodes them once more.
 const ENCODING: u64 = 2;
@@ -61,7 +63,12 @@ pub(super) async fn verify(door: &Door, request: Request) -> Result<(Verified, B
     let policy = Policy { service: "ses", region: &door.region, path: PathRule::Twice };
     let now = door.clock.now();
     let secrets = |id: &str| door.keys.secret(id).map_or_else(Vec::new, |key| key.mail_secrets(now));
-    let proof = sigv4::verify(&signature, &signable, policy, &secrets, now)?;
+    let proof = sigv4::verify(&signature, &signable, policy, &secrets, now).inspect_err(|error| {
+        let peer = head.extensions.get::<Peer>();
+        if let (Some(peer), SignatureError::UnknownKey(_) | SignatureError::Mismatch) = (peer, error) {
+            door.bans.failed_login(peer.address.ip(), bans::Door::Ses);
+        }
+    })?;
     let invocation = head.headers.get("amz-sdk-invocation-id").and_then(|value| value.to_str().ok());
     let invocation = invocation.filter(|id| !id.is_empty() && id.len() <= INVOCATION_MAX).map(str::to_owned);
     Ok((Verified { access_key_id: proof.access_key_id().to_owned(), invocation }, content))

@@ -25,6 +25,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::accounts::AccessKeys;
+use crate::bans::Bans;
 use crate::base::{Clock, Id128};
 use crate::http::{Body, Peer};
 use crate::mail::compose::Parts;
@@ -49,6 +50,7 @@ pub struct Door {
     clock: Arc<dyn Clock>,
     region: String,
     host: String,
+    bans: Bans,
     accepted: Counter,
     refused: Counter,
 }
@@ -67,18 +69,19 @@ enum Content {
 
 impl Door {
     /// A door into `outbox` for the holders of `keys`; `region` is the one their signatures name, `host` stands in
-    /// message ids.
+    /// message ids; `bans` hears of wrong signatures.
     pub fn new(
         outbox: Outbox,
         keys: Arc<AccessKeys>,
         clock: Arc<dyn Clock>,
         region: String,
         host: String,
+        bans: Bans,
         metrics: &Metrics,
     ) -> Self {
         let accepted = metrics.counter("mainstay_ses_messages_total", "Messages taken in over SES", &[]);
         let refused = metrics.counter("mainstay_ses_refused_total", "SES requests refused", &[]);
-        Self { outbox, keys, clock, region, host, accepted, refused }
+        Self { outbox, keys, clock, region, host, bans, accepted, refused }
     }
 
     /// The door's routes, to be merged into the router of its listener; paths are part of what clients sign.

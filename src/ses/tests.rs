@@ -41,7 +41,8 @@ fn bench() -> Bench {
     let shared = Arc::clone(&clock) as Arc<dyn Clock>;
     let outbox = Outbox::new(store, Arc::clone(&shared), random, &metrics, MailConfig::default());
     let region = "us-east-1".to_owned();
-    let door = Door::new(outbox.clone(), Arc::new(keys), shared, region, "mail.example.com".to_owned(), &metrics);
+    let bans = Bans::open(memory_store(), Arc::clone(&shared), &metrics, crate::bans::Rules::default()).unwrap();
+    let door = Door::new(outbox.clone(), Arc::new(keys), shared, region, "mail.example.com".to_owned(), bans, &metrics);
     let signer =
         Signer { access_key_id: "AKIDEXAMPLE".to_owned(), secret: Secret::new("a-secret-of-some-length".to_owned()) };
     Bench { router: RouterHandler::new(Arc::new(door).router()), outbox, clock, signer }

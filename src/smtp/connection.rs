@@ -13,6 +13,7 @@ use super::auth::smtp_password;
 use super::data::{DataReceiver, Received};
 use super::session::{Action, Credentials, LINE_MAX, Rules, Session, too_large};
 use crate::accounts::AccessKeys;
+use crate::bans::{self, Bans};
 use crate::base::supervise::Role;
 use crate::base::{Clock, Supervisor};
 use crate::mail::message::{self, LineEnds, Message};
@@ -36,8 +37,8 @@ pub struct Door {
     keys: Arc<AccessKeys>,
     clock: Arc<dyn Clock>,
     config: SmtpConfig,
-    region: String,
-    host: String,
+    place: Place,
+    bans: Bans,
     /// What all messages under way may hold, in shares of [`SHARE`] bytes.
     room: Arc<Semaphore>,
     accepted: Counter,
@@ -45,16 +46,24 @@ pub struct Door {
     logins_failed: Counter,
 }
 
+/// Where the door stands.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Goes into the passwords of its users.
+    pub region: String,
+    /// The name it greets with.
+    pub host: String,
+}
+
 impl Door {
-    /// A door into `outbox` for the holders of `keys`. `region` goes into their passwords; `host` is the name it greets
-    /// with.
+    /// A door into `outbox` for the holders of `keys`, of whom `bans` hears who has none.
     pub fn new(
         outbox: Outbox,
         keys: Arc<AccessKeys>,
         clock: Arc<dyn Clock>,
         config: SmtpConfig,
-        region: String,
-        host: String,
+        place: Place,
+        bans: Bans,
         metrics: &Metrics,
     ) -> Self {
         let counter = |name, help| metrics.counter(name, help, &[]);
@@ -65,8 +74,8 @@ impl Door {
             keys,
             clock,
             config,
-            region,
-            host,
+            place,
+            bans,
             room,
             accepted: counter("mainstay_smtp_messages_total", "Messages taken in over SMTP"),
             refused: counter("mainstay_smtp_refused_total", "Commands and messages refused"),
@@ -76,13 +85,17 @@ impl Door {
 
     fn rules(&self) -> Rules {
         let mail = self.outbox.config();
-        Rules { host: self.host.clone(), max_message: mail.max_message.bytes(), max_recipients: mail.max_recipients }
+        Rules {
+            host: self.place.host.clone(),
+            max_message: mail.max_message.bytes(),
+            max_recipients: mail.max_recipients,
+        }
     }
 
     /// The user, if the credentials are right.
     fn check(&self, credentials: &Credentials) -> Option<String> {
         let (key, now) = (self.keys.secret(credentials.user()), self.clock.now());
-        let matches = |secret| credentials.matches(smtp_password(&secret, &self.region).expose());
+        let matches = |secret| credentials.matches(smtp_password(&secret, &self.place.region).expose());
         let right = key.filter(|key| key.mail_secrets(now).into_iter().any(matches));
         if right.is_none() {
             self.logins_failed.inc();
@@ -112,14 +125,14 @@ impl Door {
     async fn queue(&self, peer: IpAddr, user: &str, envelope: Envelope, text: &[u8]) -> Result<String, MailError> {
         let (id, now) = (self.outbox.fresh_id(), self.clock.now());
         let name = id.to_string();
-        let message = Message::parse(text, LineEnds::Strict, now, &name, &self.host)?;
+        let message = Message::parse(text, LineEnds::Strict, now, &name, &self.place.host)?;
         let idempotency = message.header("Idempotency-Key").or_else(|| message.header("X-Idempotency-Key"));
         let accepted = self
             .outbox
             .accept(Submission {
                 id,
                 envelope,
-                trace: message::received(peer, &self.host, "ESMTPA", &name, now),
+                trace: message::received(peer, &self.place.host, "ESMTPA", &name, now),
                 message,
                 source: Source::Smtp,
                 idempotency: idempotency.map(|key| format!("smtp\0{user}\0{key}")),
@@ -171,6 +184,9 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, supervisor: Superviso
                 continue;
             }
         };
+        if door.bans.shuts_out(peer.ip()) {
+            continue;
+        }
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
                 let (door, shutdown) = (Arc::clone(&door), shutdown.clone());
@@ -211,7 +227,12 @@ async fn converse(
             let line: Vec<u8> = input.drain(..=end).collect();
             let mut action = session.line(&line);
             if let Action::Check(credentials) = &action {
-                action = session.logged_in(door.check(credentials));
+                let user = door.check(credentials);
+                let banned = user.is_none() && door.bans.failed_login(peer.ip(), bans::Door::Smtp);
+                action = match session.logged_in(user) {
+                    _ if banned => Action::Close("421 4.7.0 Too many failed log-ins\r\n"),
+                    action => action,
+                };
             }
             match action {
                 Action::Answer(text) => answers.extend_from_slice(text.as_bytes()),

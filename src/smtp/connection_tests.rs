@@ -25,8 +25,9 @@ async fn bench(mail: MailConfig) -> Bench {
     let keys = Arc::new(AccessKeys::open(&store, random.as_ref(), clock.as_ref(), first).unwrap());
     let outbox = Outbox::new(store, Arc::clone(&clock), random, &metrics, mail);
     let config = SmtpConfig { max_clients: 1, max_errors: 3, ..SmtpConfig::default() };
-    let (region, host) = ("us-east-1".to_owned(), "mail.example.com".to_owned());
-    let door = Door::new(outbox.clone(), keys, clock, config, region, host, &metrics);
+    let place = Place { region: "us-east-1".to_owned(), host: "mail.example.com".to_owned() };
+    let bans = Bans::open(memory_store(), Arc::clone(&clock), &metrics, bans::Rules::default()).unwrap();
+    let door = Door::new(outbox.clone(), keys, clock, config, place, bans, &metrics);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let supervisor = Supervisor::new(Shutdown::new());

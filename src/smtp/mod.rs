@@ -19,4 +19,4 @@ pub mod session;
 
 pub use auth::smtp_password;
 pub use config::SmtpConfig;
-pub use connection::{Door, serve};
+pub use connection::{Door, Place, serve};

@@ -20,16 +20,17 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use serde_json::json;
 
+use crate::bans::{Bans, Door};
 use crate::base::Secret;
 use crate::crypto::mac;
-use crate::http::Body;
 use crate::http::body::{self, ReadError};
+use crate::http::{Body, Peer};
 use crate::kv::Handle;
 use crate::kv::handle::{CallError, ChangeError};
 
@@ -49,6 +50,7 @@ pub struct Upstash(Arc<Inner>);
 struct Inner {
     keyspace: Handle,
     token: Secret<String>,
+    bans: Bans,
 }
 
 /// An answer that is an error.
@@ -80,9 +82,9 @@ impl From<CallError> for Refused {
 }
 
 impl Upstash {
-    /// Answers from `keyspace` whoever knows `token`.
-    pub fn new(keyspace: Handle, token: Secret<String>) -> Self {
-        Self(Arc::new(Inner { keyspace, token }))
+    /// Answers from `keyspace` whoever knows `token`; `bans` hears of those who give another.
+    pub fn new(keyspace: Handle, token: Secret<String>, bans: Bans) -> Self {
+        Self(Arc::new(Inner { keyspace, token, bans }))
     }
 
     /// The routes below [`PATH`].
@@ -95,7 +97,7 @@ impl Upstash {
     }
 
     /// Exactly one `Authorization` header, with the right token.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Refused> {
+    fn admit(&self, headers: &HeaderMap, peer: Peer) -> Result<(), Refused> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let given = values.next().and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
         let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
@@ -103,13 +105,16 @@ impl Upstash {
         if values.next().is_none() && given.is_some_and(|given| mac::equal(wanted, given.as_bytes())) {
             return Ok(());
         }
+        if headers.contains_key(header::AUTHORIZATION) {
+            self.0.bans.failed_login(peer.address.ip(), Door::RedisHttp);
+        }
         let text = "WRONGPASS invalid or missing auth token: send `Authorization: Bearer <password of the Redis door>`";
         Err(Refused { status: StatusCode::UNAUTHORIZED, text: String::from(text) })
     }
 
-    async fn run(&self, request: Request<Body>) -> Result<(StatusCode, Vec<u8>), Refused> {
+    async fn run(&self, request: Request<Body>, peer: Peer) -> Result<(StatusCode, Vec<u8>), Refused> {
         let (head, body) = request.into_parts();
-        self.admit(&head.headers)?;
+        self.admit(&head.headers, peer)?;
         if head.method != Method::POST && head.method != Method::GET && head.method != Method::HEAD {
             return Err(Refused { status: StatusCode::METHOD_NOT_ALLOWED, text: String::from("ERR send POST or GET") });
         }
@@ -149,8 +154,8 @@ impl std::fmt::Debug for Upstash {
     }
 }
 
-async fn answer(State(upstash): State<Upstash>, request: Request<Body>) -> Response {
-    let (status, text) = match upstash.run(request).await {
+async fn answer(State(upstash): State<Upstash>, Extension(peer): Extension<Peer>, request: Request<Body>) -> Response {
+    let (status, text) = match upstash.run(request, peer).await {
         Ok(answer) => answer,
         Err(refused) => (refused.status, json!({"error": refused.text}).to_string().into_bytes()),
     };

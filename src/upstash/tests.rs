@@ -10,7 +10,8 @@ use crate::http::{Handler as _, Peer, RouterHandler};
 use crate::kv::handle::mailbox;
 use crate::kv::persist::Refusal;
 use crate::kv::{Keyspace, KvConfig};
-use crate::testing::TestRandom;
+use crate::telemetry::Metrics;
+use crate::testing::{TestClock, TestRandom, memory_store};
 
 /// A server whose journal takes everything, or nothing.
 fn server(refusal: Option<Refusal>) -> Upstash {
@@ -28,7 +29,9 @@ fn server(refusal: Option<Refusal>) -> Upstash {
         }
     };
     supervisor.thread("keyspace", Role::Ordinary, Priority::Normal, serve).unwrap();
-    Upstash::new(handle, Secret::new(String::from("token")))
+    let clock = Arc::new(TestClock::default());
+    let bans = Bans::open(memory_store(), clock, &Metrics::new(), crate::bans::Rules::default()).unwrap();
+    Upstash::new(handle, Secret::new(String::from("token")), bans)
 }
 
 async fn call(upstash: &Upstash, request: Request<Body>) -> Response {

@@ -7,7 +7,8 @@ use super::V1;
 use super::problem::Problem;
 use super::route::{BODY_MAX, Call, Reply, Route, bearer, fits};
 use super::table::ROUTES;
-use crate::accounts::Client;
+use crate::accounts::{AccountsError, Client};
+use crate::bans::Door;
 use crate::base::Secret;
 use crate::http::body::{self, ReadError};
 use crate::http::query::Query;
@@ -38,7 +39,11 @@ async fn run(api: V1, peer: Peer, request: Request<Body>) -> Result<Reply, Probl
     let agent = head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let client = Client::new(peer.address.ip(), agent);
     let text = bearer(&head.headers)?.ok_or_else(|| Problem::unauthorized(false))?;
-    let token = api.users().token(&Secret::new(text.to_owned()), &client).await?;
+    let token = api.users().token(&Secret::new(text.to_owned()), &client).await.inspect_err(|error| {
+        if matches!(error, AccountsError::WrongCredentials | AccountsError::Throttled { .. }) {
+            api.bans().failed_login(peer.address.ip(), Door::Api);
+        }
+    })?;
     if let Some(wanted) = route.scope.filter(|wanted| !token.scopes.allow(*wanted)) {
         return Err(Problem::scope(wanted));
     }

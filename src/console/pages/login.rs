@@ -7,8 +7,10 @@ use axum::response::Response;
 
 use super::letters;
 use crate::accounts::{AccountsError, Login};
+use crate::bans::Door;
 use crate::base::Secret;
 use crate::console::cookies::Cookie;
+use crate::console::entry::Entry;
 use crate::console::page::local;
 use crate::console::{Answer, Console, Fault, Form, Frame, OpenForm, Page, Section, Visitor, entry, page};
 
@@ -65,7 +67,7 @@ pub async fn submit(State(console): State<Console>, OpenForm { visitor, fields }
             page::show(&CodePage { frame, pending: pending.expose(), next })
         }
         Err(error) => {
-            let fault = refused(&error)?;
+            let fault = refused(&console, visitor.entry(), &error)?;
             let (frame, plain) = (visitor.frame("Log in", Section::None), is_plain(&visitor));
             let template = LoginPage { frame, email, next, problem: fault.text, left: false, plain };
             Ok(with_wait(page::show_as(fault.status, &template)?, &error))
@@ -83,7 +85,7 @@ pub async fn submit_code(State(console): State<Console>, OpenForm { visitor, fie
             Ok(page::enter(&console, visitor.entry(), &fresh, local(fields.text("next"))))
         }
         Err(error) => {
-            let fault = refused(&error)?;
+            let fault = refused(&console, visitor.entry(), &error)?;
             let (frame, next, plain) =
                 (visitor.frame("Log in", Section::None), local(fields.text("next")), is_plain(&visitor));
             let template = LoginPage { frame, email: "", next, problem: fault.text, left: false, plain };
@@ -118,7 +120,7 @@ pub async fn confirm(State(console): State<Console>, Form { page, fields }: Form
     match console.world().users.confirm(page.session().account(), &password, &client).await {
         Ok(fresh) => Ok(page::enter(&console, page.entry(), &fresh, next)),
         Err(error) => {
-            let fault = refused(&error)?;
+            let fault = refused(&console, page.entry(), &error)?;
             let frame = page.frame("Confirm that it is you", Section::None);
             let template = ConfirmPage { frame, next, problem: fault.text };
             Ok(with_wait(page::show_as(fault.status, &template)?, &error))
@@ -126,8 +128,11 @@ pub async fn confirm(State(console): State<Console>, Form { page, fields }: Form
     }
 }
 
-/// What a form shows above its fields; a failure of the server is a page of its own.
-fn refused(error: &AccountsError) -> Result<Fault, Fault> {
+/// What a form shows above its fields; a failure of the server is a page of its own. Jails hear of what was wrong.
+fn refused(console: &Console, entry: &Entry, error: &AccountsError) -> Result<Fault, Fault> {
+    if matches!(error, AccountsError::WrongCredentials | AccountsError::Throttled { .. }) {
+        console.world().bans.failed_login(entry.origin().address, Door::Console);
+    }
     let fault = Fault::refused(error);
     if fault.status == StatusCode::SERVICE_UNAVAILABLE { Err(fault) } else { Ok(fault) }
 }

@@ -7,13 +7,15 @@ use crate::settings;
 
 settings! {
     /// Who is banned: an address that a jail catches gets 403 from every site and door of the edge, and no TLS handshake,
-    /// until its time is over. `mainstay bans`, `/v1/bans` and the console show, make and lift bans.
+    /// until its time is over; the listeners of Redis, SMTP, S3 and the console close its connections at once.
+    /// `mainstay bans`, `/v1/bans` and the console show, make and lift bans.
     pub struct BansConfig {
         /// Which of the jails that are there from the start are at work. `password`: wrong passwords of HTTP Basic and
         /// wrong tokens (401 to a request with `Authorization`), 10 in 10m. `login`: POST to a log-in page answered 401 or
         /// 403, 5 in 10m. `scan`: places that only a scanner asks for (`/.env`, `/wp-login.php` ..) and that are not there,
         /// 3 in 10m. `notfound`: 404, 100 in 1m. `limited`: 429, 60 in 1m. `doors`: failed log-ins at Mainstay's own doors
-        /// (401, 403, 429), 20 in 10m. Each bans for 1h, and twice as long each further time.
+        /// (401, 403, 429), 20 in 10m. `logins`: wrong credentials at any door, however it was reached (Redis, SMTP, S3, SES,
+        /// console, `/v1`), 10 in 10m. Each bans for 1h, and twice as long each further time.
         pub on: Vec<String> = Vec::new(),
         /// Jails of your own, always at work. One with the name of another takes its place.
         pub jails: Vec<JailConfig> = Vec::new(),
@@ -46,8 +48,12 @@ settings! {
         /// none means every path.
         pub paths: Vec<String> = Vec::new(),
         /// Whose answers count: those of `sites`, of Mainstay's own `doors` (`console.<domain>`, `s3.<domain>`), or of
-        /// `all`.
+        /// `all`. Or `logins`: no answers of the edge but failed log-ins at the doors themselves, over TCP too; then neither
+        /// `status`, `methods`, `hosts`, `paths` nor `authorization` is given.
         pub of: Whose = Whose::Sites,
+        /// With `of = "logins"`, the doors that count: `redis`, `redis-http`, `smtp`, `ses`, `s3`, `console`, `api`; none
+        /// means every one.
+        pub doors: Vec<String> = Vec::new(),
         /// Count only requests that came with an `Authorization` header.
         pub authorization: bool = false,
         /// So many failures within `find_time` ban, 1 to 200.
@@ -74,10 +80,12 @@ pub enum Whose {
     Doors,
     /// Both.
     All,
+    /// No answers of the edge: failed log-ins at the doors.
+    Logins,
 }
 
 /// The names of the jails that are there from the start.
-pub const PRESETS: [&str; 6] = ["password", "login", "scan", "notfound", "limited", "doors"];
+pub const PRESETS: [&str; 7] = ["password", "login", "scan", "notfound", "limited", "doors", "logins"];
 
 /// What is asked for by those who look for holes, and by nobody else. An app that has such a place answers it, and only
 /// answers that it is not there count.
@@ -113,6 +121,7 @@ pub fn preset(name: &str) -> Option<JailConfig> {
         "notfound" => JailConfig { status: texts(&["404"]), max_retry: 100, find_time: Span::mins(1), ..base },
         "limited" => JailConfig { status: texts(&["429"]), max_retry: 60, find_time: Span::mins(1), ..base },
         "doors" => JailConfig { status: texts(&["401", "403", "429"]), of: Whose::Doors, max_retry: 20, ..base },
+        "logins" => JailConfig { of: Whose::Logins, max_retry: 10, ..base },
         _ => return None,
     })
 }

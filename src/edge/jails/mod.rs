@@ -2,12 +2,12 @@
 //!
 //! A jail looks at requests once their answer is known, on the worker that answered. One whose status no jail counts costs
 //! a look at a bit; nothing is parsed and nothing is written to a log first. The address is the client's own, as
-//! [`super::client`] found it. What is banned is kept by [`crate::bans`].
+//! [`super::client`] found it. What is banned is kept by [`crate::bans`], which also counts for the jails of failed log-ins
+//! (`of = "logins"`), as those happen at other doors.
 //!
 //! Start reading at [`Jails::look`].
 
 pub mod config;
-mod counts;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -18,13 +18,12 @@ use http::Method;
 use regex::{RegexSet, RegexSetBuilder};
 
 use self::config::{BansConfig, JailConfig, PRESETS, Whose};
-use self::counts::Counts;
 use super::client::Network;
 use super::config::EdgeConfig;
 use super::error::ConfigError;
 use super::guard::networks;
 use super::host::{Host, Pattern};
-use crate::bans::{Bans, MOST_JAILS, Rules, Term};
+use crate::bans::{Bans, Counts, Door, LoginJail, MOST_JAILS, Rules, Term, number_of};
 use crate::base::network::counted_as;
 use crate::telemetry::{Counter, Metrics};
 
@@ -118,8 +117,8 @@ impl Jails {
         before: Option<&Self>,
     ) -> Result<Option<Arc<Self>>, ConfigError> {
         let mut jails = Vec::new();
-        for jail in at_work(config)? {
-            jails.push(Jail::new(&jail, metrics)?);
+        for jail in at_work(config)?.iter().filter(|jail| jail.of != Whose::Logins) {
+            jails.push(Jail::new(jail, metrics)?);
         }
         if jails.is_empty() {
             return Ok(None);
@@ -183,7 +182,9 @@ impl Jail {
         let host = |text: &String| {
             text.parse().or_else(|_bad| wrong("edge.bans.jails.hosts", text, "example.com or *.example.com"))
         };
-        let named = blake3::hash(name.as_bytes());
+        if config.of != Whose::Logins && !config.doors.is_empty() {
+            return wrong("edge.bans.jails.doors", &config.doors.join(", "), "none, unless of = \"logins\"");
+        }
         if config.max_retry == 0 || config.max_retry > MOST_RETRIES {
             return wrong("edge.bans.jails.max_retry", &config.max_retry.to_string(), "1 to 200");
         }
@@ -201,7 +202,7 @@ impl Jail {
         }
         Ok(Self {
             name: name.clone(),
-            number: named.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+            number: number_of(name),
             statuses,
             methods: config.methods.iter().map(method).collect::<Result<_, _>>()?,
             hosts: config.hosts.iter().map(host).collect::<Result<_, _>>()?,
@@ -210,11 +211,7 @@ impl Jail {
             authorization: config.authorization,
             most: config.max_retry as usize,
             within: config.find_time.duration(),
-            term: Term {
-                first: config.ban_time.duration(),
-                growth: config.growth,
-                longest: config.max_ban_time.duration().max(config.ban_time.duration()),
-            },
+            term: term(config),
             matches: metrics.counter(
                 "mainstay_edge_jail_matches_total",
                 "Answers that a jail counted.",
@@ -228,6 +225,8 @@ impl Jail {
             Whose::Sites => !seen.by_door,
             Whose::Doors => seen.by_door,
             Whose::All => true,
+            // Counted where they happen.
+            Whose::Logins => false,
         };
         whose
             && self.statuses.has(seen.status)
@@ -283,14 +282,52 @@ pub fn validate(config: &BansConfig) -> Result<(), ConfigError> {
     if config.most == 0 || config.most > 1_000_000 {
         return wrong("edge.bans.most", &config.most.to_string(), "1 to 1000000");
     }
-    at_work(config)?.iter().try_for_each(|jail| Jail::new(jail, &Metrics::new()).map(drop))
+    at_work(config)?.iter().try_for_each(|jail| match jail.of {
+        Whose::Logins => logins(jail).map(drop),
+        _ => Jail::new(jail, &Metrics::new()).map(drop),
+    })
 }
 
 /// By what the list of bans is kept under `config`: trusted proxies are never banned.
 pub fn rules(config: &EdgeConfig) -> Rules {
+    let config = &config.in_force();
     let texts = config.bans.ignore.iter().chain(&config.trusted_proxies);
     let exempt: Vec<Network> = texts.filter_map(|text| text.parse().ok()).collect();
-    Rules { most: config.bans.most, remember: config.bans.remember.duration(), exempt }
+    // Settings that are wrong get no further than `validate`.
+    let jails = at_work(&config.bans).unwrap_or_default();
+    let logins = jails.iter().filter(|jail| jail.of == Whose::Logins).filter_map(|jail| logins(jail).ok()).collect();
+    Rules { most: config.bans.most, remember: config.bans.remember.duration(), exempt, logins }
+}
+
+/// `config` as what counts failed log-ins.
+fn logins(config: &JailConfig) -> Result<LoginJail, ConfigError> {
+    // Name, numbers and times have the same rules.
+    Jail::new(&JailConfig { doors: Vec::new(), of: Whose::All, ..config.clone() }, &Metrics::new())?;
+    let plain = JailConfig::default();
+    if config.status != plain.status
+        || config.authorization
+        || [&config.methods, &config.hosts, &config.paths].iter().any(|list| !list.is_empty())
+    {
+        let allowed = "no status, methods, hosts, paths and authorization with of = \"logins\"";
+        return wrong("edge.bans.jails", &config.name, allowed);
+    }
+    let names = || Door::ALL.map(Door::name).join(", ");
+    let door = |text: &String| text.parse().or_else(|_none| wrong("edge.bans.jails.doors", text, &names()));
+    Ok(LoginJail {
+        name: config.name.clone(),
+        doors: config.doors.iter().map(door).collect::<Result<_, _>>()?,
+        most: config.max_retry as usize,
+        within: config.find_time.duration(),
+        term: term(config),
+    })
+}
+
+fn term(config: &JailConfig) -> Term {
+    Term {
+        first: config.ban_time.duration(),
+        growth: config.growth,
+        longest: config.max_ban_time.duration().max(config.ban_time.duration()),
+    }
 }
 
 fn patterns(texts: &[String]) -> Result<Option<RegexSet>, ConfigError> {
@@ -393,6 +430,27 @@ mod tests {
         ] {
             assert_eq!(needed(own, &wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn jails_of_log_ins_are_for_the_doors_and_none_of_the_edges_answers() {
+        let settings = "[bans]\non = [\"logins\"]\n[[bans.jails]]\nname = \"mail\"\nof = \"logins\"\ndoors = [\"smtp\"]\n\
+                        max_retry = 2\nfind_time = \"1m\"\n";
+        let config: EdgeConfig = toml::from_str(settings).unwrap();
+        config.validate().unwrap();
+        let logins = rules(&config).logins;
+        let shown: Vec<_> = logins.iter().map(|jail| (jail.name.as_str(), jail.doors.clone(), jail.most)).collect();
+        assert_eq!(shown, [("logins", Vec::new(), 10), ("mail", vec![Door::Smtp], 2)]);
+        let bans = Bans::open(memory_store(), Arc::new(TestClock::default()), &Metrics::new(), rules(&config)).unwrap();
+        assert!(Jails::of(&config.bans, &bans, &Metrics::new(), None).unwrap().is_none());
+        for wrong in
+            ["doors = [\"ftp\"]", "status = [\"404\"]", "paths = ['x']", "max_retry = 0", "authorization = true"]
+        {
+            let text = format!("[[bans.jails]]\nname = \"a\"\nof = \"logins\"\n{wrong}\n");
+            assert!(toml::from_str::<EdgeConfig>(&text).unwrap().validate().is_err(), "{wrong}");
+        }
+        let text = "[[bans.jails]]\nname = \"a\"\ndoors = [\"smtp\"]\n";
+        assert!(toml::from_str::<EdgeConfig>(text).unwrap().validate().is_err(), "a jail of answers has no doors");
     }
 
     #[test]

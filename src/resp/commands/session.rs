@@ -1,9 +1,11 @@
 //! `HELLO`, `AUTH`, `RESET`, `QUIT`: who a client is and how it speaks.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::acl::DEFAULT;
 use super::{VERSION, ok};
+use crate::bans::Door;
 use crate::base::ids;
 use crate::crypto::mac;
 use crate::kv::Reply;
@@ -64,11 +66,16 @@ fn take(connection: &mut Connection, identity: Identity) {
     connection.client.acl = identity;
 }
 
-/// A wrong name or password goes into `ACL LOG`; a name that is none may be a password in the wrong place.
-fn note(server: &mut Server, connection: &Connection, user: &[u8]) {
+/// A wrong name or password goes into `ACL LOG`; a name that is none may be a password in the wrong place. Jails hear of it
+/// too, and who is banned for it loses the connection.
+fn note(server: &mut Server, connection: &mut Connection, user: &[u8]) {
     let known = std::str::from_utf8(user).ok().filter(|name| *name == DEFAULT || server.users.contains_key(*name));
     let name = known.unwrap_or("(unknown)").to_owned();
     server.note_refusal(connection, "auth", String::from("AUTH"), name, "toplevel");
+    // A path, for the Unix socket: nobody to ban.
+    if let Ok(peer) = connection.peer.parse::<SocketAddr>() {
+        connection.closing |= server.bans.failed_login(peer.ip(), Door::Redis);
+    }
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`.

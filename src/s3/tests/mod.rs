@@ -19,6 +19,7 @@ use http::{HeaderMap, Response, StatusCode, header};
 
 use super::{S3Config, S3Door};
 use crate::accounts::{AccessKeys, AccountsConfig, FirstCredentials, Users};
+use crate::bans::{Bans, Rules};
 use crate::base::{Clock, Disk, Secret, Shutdown, Supervisor, SystemRandom, ids};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey, mac};
@@ -39,6 +40,7 @@ const SCOPE: &str = "20260101/us-east-1/s3/aws4_request";
 struct World {
     door: S3Door,
     users: Users,
+    bans: Bans,
     clock: Arc<TestClock>,
 }
 
@@ -65,8 +67,9 @@ impl World {
         let keys = Arc::new(AccessKeys::open(&state, random.as_ref(), time.as_ref(), first).unwrap());
         let settings = AccountsConfig::default();
         let users = Users::open(state, keys, time.clone(), random.clone(), settings).unwrap();
-        let door = S3Door::new(objects, users.clone(), Arc::new(|| true), time, random, config);
-        Self { door, users, clock }
+        let bans = Bans::open(memory_store(), time.clone(), &metrics, Rules::default()).unwrap();
+        let door = S3Door::new(objects, users.clone(), bans.clone(), Arc::new(|| true), time, random, config);
+        Self { door, users, bans, clock }
     }
 
     /// A world with the bucket `photos`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::*;
+use crate::bans::{Door, LoginJail, Term};
 
 #[tokio::test]
 async fn nothing_is_done_for_the_anonymous() {
@@ -28,6 +29,29 @@ async fn credentials_alone_are_no_signature() {
             .header("x-amz-decoded-content-length", "1");
     assert_eq!(world.call(ask.unsigned()).await.status, 400);
     assert_eq!(world.get("/photos/a").await.status, 404);
+}
+
+#[tokio::test]
+async fn wrong_signatures_and_unknown_keys_count_for_jails_and_presigned_ones_do_not() {
+    let world = World::with_bucket().await;
+    let (minute, client) = (Duration::from_mins(1), "192.0.2.1".parse().unwrap());
+    let term = Term { first: minute, growth: 1, longest: minute };
+    let jail = LoginJail { name: "logins".into(), doors: vec![Door::S3], most: 3, within: minute, term };
+    world.bans.set_rules(Rules { logins: vec![jail], ..Rules::default() });
+    let (stranger, guess) =
+        (("AKIANOBODY".to_owned(), SECRET.to_owned()), (KEY_ID.to_owned(), "a guess of some length".to_owned()));
+    for _ in 0..4 {
+        let wrong = world.call(Ask::new("GET", "/photos").presigned_by(&guess, &[])).await;
+        assert_eq!(wrong.error(), (StatusCode::FORBIDDEN, "SignatureDoesNotMatch"));
+        world.call(Ask::new("GET", "/photos").unsigned()).await;
+    }
+    assert_eq!(world.call(Ask::new("GET", "/photos").signed_by(&stranger)).await.error().1, "InvalidAccessKeyId");
+    assert_eq!(world.call(Ask::new("GET", "/photos").signed_by(&guess)).await.error().1, "SignatureDoesNotMatch");
+    assert!(!world.bans.shuts_out(client));
+    world.call(Ask::new("GET", "/photos").signed_by(&guess)).await;
+    assert!(world.bans.shuts_out(client));
+    let (_, ban) = world.bans.holding(client).unwrap();
+    assert_eq!(ban.reason, "3 failed log-ins, the last at the door s3");
 }
 
 #[tokio::test]
