@@ -235,7 +235,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
     };
     if let Some((gate, keeper)) = redis_tls.zip(keeper.as_ref()) {
         let tls = edge::tls_elsewhere(keeper, &plan.config.edge.domain)?;
-        gate.open(tls, &plan.supervisor, &plan.metrics)?;
+        let prepare = Arc::new(edge::prepare_elsewhere(keeper, &plan.config.edge.domain));
+        gate.open(tls, prepare, &plan.supervisor, &plan.metrics)?;
     }
     if let Some(keeper) = keeper {
         let renewer = Arc::clone(&keeper);

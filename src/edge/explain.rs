@@ -79,6 +79,9 @@ pub fn explain(config: &EdgeConfig, doors: &[&str], asking: &Asking) -> Result<V
     if let Some(auth) = &site.client {
         let without = if auth.is_required() { "400 without" } else { "the app is told when there is none" };
         out.push(format!("client certificate: asked for, {without} (edge.sites.client_ca_file)"));
+        if let Some((path, until)) = auth.lists() {
+            out.push(format!("revoked client certificates: those on the lists of {path}, good until {until}"));
+        }
     }
     if let Some(maintenance) = &site.maintenance {
         let shut = asking.from.is_none_or(|from| maintenance.shuts_out(from)) && maintenance.is_on();

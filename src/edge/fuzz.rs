@@ -10,8 +10,23 @@ use super::client::{Client, Network};
 use super::head::{check, for_upstream, is_websocket};
 
 /// Reads a DNS message.
+///
+/// # Panics
+/// A path of aliases through it has no end, or ends at what is no name.
 pub fn dns(bytes: &[u8]) {
-    let _ = super::acme::dns::wire::Answer::read(bytes);
+    use super::acme::dns::aliases::{MOST, Path};
+    use super::acme::dns::wire::{Answer, name};
+    let Ok(answer) = Answer::read(bytes) else { return };
+    let Some((asked, _)) = &answer.question else { return };
+    let (mut path, mut steps) = (Path::new(asked), 0);
+    while let Some(next) = answer.alias(path.end()) {
+        if path.add(next).is_err() {
+            break;
+        }
+        steps += 1;
+        assert!(steps <= MOST && name(path.end()).is_some(), "{path:?}");
+    }
+    let _ = answer.zone();
 }
 
 /// Reads a header of the PROXY protocol.

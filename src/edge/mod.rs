@@ -68,8 +68,10 @@ mod upstream;
 mod view;
 mod worker;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -217,6 +219,7 @@ impl Edge {
             plain: tls::server_config(keeper.certificates())?,
             asking: tls::asking_config(keeper.certificates())?,
             keeper: Arc::clone(&keeper),
+            certificates: keeper.certificates(),
         };
         let trusted = reload::trusted(config);
         let mut edge = Self {
@@ -336,12 +339,24 @@ pub async fn keep_certificates(config: &EdgeConfig, world: World) -> Result<Arc<
 }
 
 /// TLS for a door that speaks another protocol than HTTP, with the certificates of `keeper`; who names no server is shown that
-/// of `domain`.
+/// of `domain`. Before a handshake goes on, that door awaits [`prepare_elsewhere`].
 ///
 /// # Errors
 /// The kernel's generator gives no ticket key.
 pub fn tls_elsewhere(keeper: &Keeper, domain: &str) -> Result<Arc<rustls::ServerConfig>, EdgeError> {
     Ok(tls::config_elsewhere(keeper.certificates(), domain)?)
+}
+
+/// Makes what a handshake needs for which a client names a server, or none.
+pub fn prepare_elsewhere(
+    keeper: &Keeper,
+    domain: &str,
+) -> impl Fn(Option<&str>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static {
+    let (certificates, domain) = (keeper.certificates(), domain.to_owned());
+    move |name: Option<&str>| {
+        let (certificates, name) = (Arc::clone(&certificates), name.unwrap_or(&domain).to_owned());
+        Box::pin(async move { certificates.prepare(&name).await })
+    }
 }
 
 fn worker_runtime() -> Result<Runtime, EdgeError> {

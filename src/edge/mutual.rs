@@ -7,6 +7,7 @@
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,12 +16,13 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConnection, SignatureScheme};
 use serde::{Deserialize, Serialize};
-use x509_parser::parse_x509_certificate;
+use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use super::acme::x509::chain_of;
 use super::error::ConfigError;
@@ -28,8 +30,9 @@ use super::host::Host;
 use super::site_config::SiteConfig;
 use crate::base::{LocalDisk, Timestamp, disk};
 
-/// Largest file of authorities read.
+/// Largest file of authorities, and of revocation lists, read.
 const LARGEST: u64 = 1 << 20;
+const LARGEST_LISTS: u64 = 16 << 20;
 /// Longest subject passed on, in bytes.
 const LONGEST_SUBJECT: usize = 1_024;
 
@@ -57,6 +60,16 @@ pub enum ClientCert {
 pub struct ClientAuth {
     authorities: Arc<dyn ClientCertVerifier>,
     mode: ClientCert,
+    lists: Option<Lists>,
+}
+
+/// Where the revocation lists are from, and what is to be known of them.
+struct Lists {
+    path: String,
+    /// When the first of them is past its time.
+    until: Timestamp,
+    /// Whether it was told that one is.
+    told: AtomicBool,
 }
 
 /// What is known of a client's TLS connection.
@@ -86,31 +99,48 @@ pub enum Unproven {
 }
 
 impl ClientAuth {
-    /// What `site` wants; `None` when it asks for no certificates. Reads a file.
+    /// What `site` wants; `None` when it asks for no certificates. Reads files.
     ///
     /// # Errors
-    /// The file.
+    /// The files.
     pub fn of(site: &SiteConfig) -> Result<Option<Arc<Self>>, ConfigError> {
         let path = site.client_ca_file.as_str();
         if path.is_empty() {
-            return Ok(None);
+            if site.client_crl_file.is_empty() {
+                return Ok(None);
+            }
+            return Err(wrong_lists(&site.client_crl_file, "client_ca_file says whose".to_owned()));
         }
         let wrong = |what: String| ConfigError::Value {
             key: "edge.sites.client_ca_file",
             value: path.to_owned(),
             allowed: format!("a file with certificates of authorities in PEM ({what})"),
         };
-        let pem = disk::read_file(&LocalDisk, Path::new(path), LARGEST).map_err(|error| wrong(error.to_string()))?;
-        let pem = pem.ok_or_else(|| wrong("there is no such file".to_owned()))?;
-        let chain = chain_of(&pem).map_err(|failure| wrong(failure.text))?;
+        let chain =
+            read(path, LARGEST).and_then(|pem| chain_of(&pem).map_err(|failure| failure.text)).map_err(wrong)?;
         let mut roots = RootCertStore::empty();
         for certificate in chain {
             roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
         }
-        let built =
+        let mut built =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()));
-        let authorities = built.build().map_err(|error| wrong(error.to_string()))?;
-        Ok(Some(Arc::new(Self { authorities, mode: site.client_cert })))
+        let mut lists = None;
+        if !site.client_crl_file.is_empty() {
+            let path = site.client_crl_file.clone();
+            let (read, until) = Lists::read(&path).map_err(|what| wrong_lists(&path, what))?;
+            built = built.with_crls(read).enforce_revocation_expiration();
+            lists = Some(Lists { path, until, told: AtomicBool::new(false) });
+        }
+        let authorities = built.build().map_err(|error| match (&error, &lists) {
+            (VerifierBuilderError::InvalidCrl(_), Some(lists)) => wrong_lists(&lists.path, error.to_string()),
+            _ => wrong(error.to_string()),
+        })?;
+        Ok(Some(Arc::new(Self { authorities, mode: site.client_cert, lists })))
+    }
+
+    /// The file of revocation lists, and when the first of them is past its time.
+    pub fn lists(&self) -> Option<(&str, Timestamp)> {
+        self.lists.as_ref().map(|lists| (lists.path.as_str(), lists.until))
     }
 
     /// Whether clients without a good certificate are refused.
@@ -127,12 +157,71 @@ impl ClientAuth {
             return *good;
         }
         let time = UnixTime::since_unix_epoch(Duration::from_millis(now.millis()));
-        let good = secured
-            .chain
-            .split_first()
-            .is_some_and(|(own, others)| self.authorities.verify_client_cert(own, others, time).is_ok());
+        let judge = |(own, others): (&CertificateDer<'_>, &[CertificateDer<'_>])| {
+            self.authorities.verify_client_cert(own, others, time)
+        };
+        let good = match secured.chain.split_first().map(judge) {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => {
+                self.tell_of_old_lists(&error);
+                false
+            }
+            None => false,
+        };
         *judged = Some((Arc::clone(self), now, good));
         good
+    }
+}
+
+impl ClientAuth {
+    /// Says once that everybody is refused because a list was not renewed.
+    fn tell_of_old_lists(&self, error: &rustls::Error) {
+        use rustls::CertificateError as E;
+        let is_old = matches!(
+            error,
+            rustls::Error::InvalidCertificate(E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. })
+        );
+        if let Some(lists) = self.lists.as_ref().filter(|_| is_old)
+            && !lists.told.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(
+                file = lists.path,
+                until = %lists.until,
+                "a revocation list is past its time: clients of its authority are refused until a reload finds a newer one"
+            );
+        }
+    }
+}
+
+impl Lists {
+    /// The lists in the file at `path`, and when the first of them is past its time.
+    fn read(path: &str) -> Result<(Vec<CertificateRevocationListDer<'static>>, Timestamp), String> {
+        let pem = read(path, LARGEST_LISTS)?;
+        let lists = CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        let lists = lists.map_err(|error| error.to_string())?;
+        let mut until = None;
+        for list in &lists {
+            let (_, parsed) = parse_x509_crl(list).map_err(|error| error.to_string())?;
+            let next = parsed.next_update().ok_or("it does not say when the next one comes")?;
+            let next = Timestamp::from_seconds(u64::try_from(next.timestamp()).unwrap_or(0));
+            until = Some(until.map_or(next, |until: Timestamp| until.min(next)));
+        }
+        let until = until.ok_or("there is none in it")?;
+        Ok((lists, until))
+    }
+}
+
+fn read(path: &str, largest: u64) -> Result<Vec<u8>, String> {
+    let read = disk::read_file(&LocalDisk, Path::new(path), largest).map_err(|error| error.to_string())?;
+    read.ok_or_else(|| "there is no such file".to_owned())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
+fn wrong_lists(path: &str, what: String) -> ConfigError {
+    ConfigError::Value {
+        key: "edge.sites.client_crl_file",
+        value: path.to_owned(),
+        allowed: format!("a file with revocation lists, version 2, in PEM ({what})"),
     }
 }
 

@@ -113,6 +113,10 @@ settings! {
         /// told of it in `Client-Cert` (RFC 9440), `X-Client-Cert-Subject`, `X-Client-Cert-Sha256` and
         /// `X-Client-Cert-Verified`. Read at the start and by a reload.
         pub client_ca_file: String = String::new(),
+        /// A file with revocation lists (PEM, version 2) of those authorities: clients whose certificate is on one are
+        /// refused, and, as with nginx' `ssl_crl`, so are all of an authority without a list, or whose list is past its
+        /// time. Read at the start and by a reload.
+        pub client_crl_file: String = String::new(),
         /// Who shows no good certificate: `require`, they get 400; `request`, the app is told `none` or `failed` in
         /// `X-Client-Cert-Verified`.
         pub client_cert: ClientCert = ClientCert::Require,

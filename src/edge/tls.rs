@@ -54,11 +54,15 @@ impl Set {
 
     fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
-        let known = self.by_name.get(&name).or_else(|| {
+        self.known(&name).cloned().or_else(|| self.internal.as_ref()?.certificate(&name))
+    }
+
+    /// The certificate for `name`, in lower case, that is no affair of the internal authority.
+    fn known(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        self.by_name.get(name).or_else(|| {
             let (_, parent) = name.split_once('.')?;
             self.by_name.get(&format!("*.{parent}"))
-        });
-        known.cloned().or_else(|| self.internal.as_ref()?.certificate(&name))
+        })
     }
 }
 
@@ -70,7 +74,28 @@ impl Certificates {
 
     /// Whether there is a certificate for `name`, in lower case, other than the one for everybody.
     pub fn has(&self, name: &str) -> bool {
-        self.set.load().find(name).is_some()
+        let set = self.set.load();
+        set.known(name).is_some() || set.internal.as_ref().is_some_and(|internal| internal.is_for(name))
+    }
+
+    /// Whether a handshake may have to wait for [`Self::prepare`].
+    pub fn makes_some(&self) -> bool {
+        self.set.load().internal.is_some()
+    }
+
+    /// Has a certificate made for `name` if the internal authority is the one to give it and has none yet.
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, it may be made none the less.
+    pub async fn prepare(&self, name: &str) {
+        let name = name.to_ascii_lowercase();
+        let internal = {
+            let set = self.set.load();
+            set.internal.clone().filter(|_| set.known(&name).is_none())
+        };
+        if let Some(internal) = internal {
+            internal.prepare(&name).await;
+        }
     }
 
     /// Puts `set` in place of what is used now; running connections keep theirs.

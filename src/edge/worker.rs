@@ -26,6 +26,7 @@ use super::metrics::EdgeMetrics;
 use super::mutual::Secured;
 use super::proxy::Proxy;
 use super::proxy_protocol;
+use super::tls::Certificates;
 use crate::base::Supervisor;
 use crate::base::network::counted_as;
 use crate::base::supervise::Role;
@@ -68,6 +69,8 @@ pub struct Tls {
     pub asking: Arc<ServerConfig>,
     /// Gets certificates for names that nobody wrote down.
     pub keeper: Arc<Keeper>,
+    /// The certificates of both.
+    pub certificates: Arc<Certificates>,
 }
 
 impl Tls {
@@ -79,8 +82,8 @@ impl Tls {
         proxy: &Proxy,
         limit: Duration,
     ) -> io::Result<(TlsStream<TcpStream>, Option<Arc<Secured>>)> {
-        let strangers = self.keeper.takes_strangers();
-        if !proxy.asks_clients() && !strangers {
+        let (strangers, asks) = (self.keeper.takes_strangers(), proxy.asks_clients());
+        if !asks && !strangers && !self.certificates.makes_some() {
             let stream = timeout(limit, TlsAcceptor::from(Arc::clone(&self.plain)).accept(stream)).await??;
             return Ok((stream, None));
         }
@@ -91,12 +94,13 @@ impl Tls {
         if strangers && !validating && proxy.serves(&name) {
             self.keeper.welcome(&name).await;
         }
+        timeout(limit, self.certificates.prepare(&name)).await?;
+        if !asks {
+            return Ok((timeout(limit, begun.into_stream(Arc::clone(&self.plain))).await??, None));
+        }
         let asked = proxy.asks_clients_of(&name);
         let config = Arc::clone(if asked { &self.asking } else { &self.plain });
         let stream = timeout(limit, begun.into_stream(config)).await??;
-        if !proxy.asks_clients() {
-            return Ok((stream, None));
-        }
         let secured = Secured::of(stream.get_ref().1, asked);
         Ok((stream, Some(Arc::new(secured))))
     }

@@ -2,14 +2,19 @@
 //! know each other. A handshake costs a hundred times a command, and no command waits for one.
 
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::server::Acceptor;
 use rustls::{ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::error::RespError;
 use super::listen::keep_alive;
@@ -18,6 +23,9 @@ use crate::base::supervise::Role;
 use crate::base::{Shutdown, Supervisor};
 use crate::telemetry::Counter;
 use crate::telemetry::metrics::Metrics;
+
+/// Makes ready what the certificates need, once a client has named a server or none.
+pub type Prepare = Arc<dyn Fn(Option<&str>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// How long accepting rests when the operating system has no descriptor left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -96,18 +104,25 @@ impl fmt::Debug for TlsGate {
 }
 
 impl TlsGate {
-    /// Lets clients in, with the certificates of `config`, until the stop signal. Call it on the general runtime.
+    /// Lets clients in, with the certificates of `config` after `prepare`, until the stop signal. Call it on the general runtime.
     ///
     /// # Errors
     /// [`RespError::Loop`]: the listener cannot be polled.
-    pub fn open(self, config: Arc<ServerConfig>, supervisor: &Supervisor, metrics: &Metrics) -> Result<(), RespError> {
+    pub fn open(
+        self,
+        config: Arc<ServerConfig>,
+        prepare: Prepare,
+        supervisor: &Supervisor,
+        metrics: &Metrics,
+    ) -> Result<(), RespError> {
         self.listener.set_nonblocking(true).map_err(RespError::Loop)?;
         let address = self.listener.local_addr().map_err(RespError::Loop)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(RespError::Loop)?;
         let help = "Clients of the Redis door's TLS listener that were let go before they were served, by reason.";
         let counter = |reason| metrics.counter("mainstay_redis_tls_refused_total", help, &[("reason", reason)]);
         let door = Arc::new(Door {
-            acceptor: TlsAcceptor::from(config),
+            config,
+            prepare,
             arrivals: self.arrivals,
             wake: self.wake,
             limit: self.limit,
@@ -123,7 +138,8 @@ impl TlsGate {
 }
 
 struct Door {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
+    prepare: Prepare,
     arrivals: Arc<Arrivals>,
     wake: Arc<dyn Fn() + Send + Sync>,
     limit: Duration,
@@ -152,13 +168,20 @@ impl Door {
                     // Without a session there is nothing it could be told in.
                     None => self.full.inc(),
                 },
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "the Redis door cannot accept connections for TLS");
                     tokio::time::sleep(BREATH).await;
                 }
             }
         }
+    }
+
+    async fn shake_hands(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let named = begun.client_hello().server_name().map(str::to_owned);
+        (self.prepare)(named.as_deref()).await;
+        begun.into_stream(Arc::clone(&self.config)).await
     }
 
     async fn welcome(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _place: Place) {
@@ -168,7 +191,7 @@ impl Door {
         let shutdown: &Shutdown = self.supervisor.shutdown();
         let done = tokio::select! {
             () = shutdown.draining() => return,
-            done = tokio::time::timeout(self.limit, self.acceptor.accept(stream)) => done,
+            done = tokio::time::timeout(self.limit, self.shake_hands(stream)) => done,
         };
         let Ok(Ok(stream)) = done else {
             let why = done.map_or_else(

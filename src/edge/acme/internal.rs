@@ -6,7 +6,8 @@
 //! public name, whoever gets hold of the key.
 //!
 //! Certificates are made when a client first asks for a name in its handshake, last a week, and are kept in memory alone:
-//! the next start makes others from the same root.
+//! the next start makes others from the same root. They are made one at a time, on a thread that may block, while the
+//! handshake waits ([`Internal::prepare`]): clients that ask for ever other names hold up each other and nobody else.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex as AsyncMutex;
 use zeroize::Zeroize as _;
 
 use crate::base::{Clock, Disk, Span, Timestamp};
@@ -153,6 +155,8 @@ pub struct Internal {
     names: Vec<String>,
     clock: Arc<dyn Clock>,
     made: Mutex<HashMap<String, Leaf>>,
+    /// Held while a certificate is made.
+    making: Arc<AsyncMutex<()>>,
 }
 
 #[derive(Clone)]
@@ -244,37 +248,62 @@ impl Internal {
             source,
         })?;
         let names = config.names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Ok(Some(Arc::new(Self { row, names, clock: Arc::clone(clock), made: Mutex::default() })))
+        Ok(Some(Arc::new(Self {
+            row,
+            names,
+            clock: Arc::clone(clock),
+            made: Mutex::default(),
+            making: Arc::default(),
+        })))
     }
 
-    /// The certificate for `name`, in lower case, made now when there is none; `None` when it is no name of this authority.
+    /// The certificate for `name`, in lower case, as it was made last; `None` when it is no name of this authority, or
+    /// nobody has had it made.
     pub fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        if !has(&self.names, name) {
-            return None;
+        has(&self.names, name).then(|| self.made().get(name).map(|leaf| Arc::clone(&leaf.key))).flatten()
+    }
+
+    /// Has [`Self::certificate`] know one for `name`, in lower case, that is good for some days yet. Does nothing for others'
+    /// names. One that cannot be made is told in the log; the one before stays, half of whose time is left.
+    ///
+    /// # Cancel safety
+    /// Dropped before its end, the certificate may be made none the less.
+    pub async fn prepare(self: &Arc<Self>, name: &str) {
+        if !has(&self.names, name) || self.is_fresh(name) {
+            return;
         }
+        let turn = Arc::clone(&self.making).lock_owned().await;
+        // Others may have waited for the same name.
+        if self.is_fresh(name) {
+            return;
+        }
+        let (internal, name) = (Arc::clone(self), name.to_owned());
+        let made = tokio::task::spawn_blocking(move || {
+            // Goes with the work, not with whoever waits for it.
+            let _turn = turn;
+            internal.make(&name);
+        });
+        // It panicked, which was reported, or the server stops.
+        let _ = made.await;
+    }
+
+    fn is_fresh(&self, name: &str) -> bool {
         let now = self.clock.now();
-        let known = self.made().get(name).cloned();
-        if let Some(leaf) = known.as_ref().filter(|leaf| now.millis() < leaf.renew_at_ms) {
-            return Some(Arc::clone(&leaf.key));
-        }
+        self.made().get(name).is_some_and(|leaf| now.millis() < leaf.renew_at_ms)
+    }
+
+    fn make(&self, name: &str) {
+        let now = self.clock.now();
         let key = match self.sign(name, now) {
             Ok(key) => key,
-            Err(error) => {
-                tracing::error!(name, %error, "no certificate");
-                // Half of its time is left.
-                return known.map(|leaf| leaf.key);
-            }
+            Err(error) => return tracing::error!(name, %error, "no certificate"),
         };
         let mut made = self.made();
         if made.len() >= MOST && !made.contains_key(name) {
             let first = made.iter().min_by_key(|(_, leaf)| leaf.renew_at_ms).map(|(name, _)| name.clone());
             first.map(|first| made.remove(&first));
         }
-        made.insert(
-            name.to_owned(),
-            Leaf { key: Arc::clone(&key), renew_at_ms: now.after(RENEWED_AFTER.duration()).millis() },
-        );
-        Some(key)
+        made.insert(name.to_owned(), Leaf { key, renew_at_ms: now.after(RENEWED_AFTER.duration()).millis() });
     }
 
     /// The names it is for, as the settings have them, and the last moment its root is good for.
@@ -379,6 +408,12 @@ mod tests {
             Internal::open(&config, "home.arpa", &self.store, &disk, self.folder.path(), &clock).await.unwrap()
         }
 
+        /// The certificate a handshake gets.
+        async fn certificate(&self, internal: &Arc<Internal>, name: &str) -> Option<Arc<CertifiedKey>> {
+            internal.prepare(name).await;
+            internal.certificate(name)
+        }
+
         /// Whether somebody who trusts the root takes `key` for `name` now.
         fn takes(&self, internal: &Internal, key: &CertifiedKey, name: &str) -> bool {
             let mut roots = RootCertStore::empty();
@@ -395,17 +430,18 @@ mod tests {
     async fn a_name_gets_a_certificate_that_verifies_and_another_before_it_ends() {
         let home = Home::new();
         let internal = home.open(&["*.home.arpa", "Box.internal"]).await.unwrap();
-        let first = internal.certificate("a.b.home.arpa").unwrap();
+        assert!(internal.certificate("a.b.home.arpa").is_none());
+        let first = home.certificate(&internal, "a.b.home.arpa").await.unwrap();
         first.keys_match().unwrap();
         assert!(home.takes(&internal, &first, "a.b.home.arpa"));
         assert!(!home.takes(&internal, &first, "b.home.arpa"));
-        assert!(internal.certificate("box.internal").is_some());
+        assert!(home.certificate(&internal, "box.internal").await.is_some());
         for other in ["home.arpa", "xhome.arpa", "a.box.internal", "example.com"] {
-            assert!(internal.certificate(other).is_none(), "{other}");
+            assert!(home.certificate(&internal, other).await.is_none(), "{other}");
         }
-        assert!(Arc::ptr_eq(&first, &internal.certificate("a.b.home.arpa").unwrap()));
+        assert!(Arc::ptr_eq(&first, &home.certificate(&internal, "a.b.home.arpa").await.unwrap()));
         home.clock.advance(RENEWED_AFTER.duration());
-        let second = internal.certificate("a.b.home.arpa").unwrap();
+        let second = home.certificate(&internal, "a.b.home.arpa").await.unwrap();
         assert!(!Arc::ptr_eq(&first, &second));
         assert!(home.takes(&internal, &first, "a.b.home.arpa") && home.takes(&internal, &second, "a.b.home.arpa"));
     }
@@ -419,7 +455,7 @@ mod tests {
         let second = home.open(&["*.lan"]).await.unwrap();
         assert_eq!(first.row.certificate, second.row.certificate);
         assert_eq!(std::fs::read_to_string(exported_path(home.folder.path())).unwrap(), second.root().pem);
-        let leaf = second.certificate("a.lan").unwrap();
+        let leaf = home.certificate(&second, "a.lan").await.unwrap();
         assert!(home.takes(&second, &leaf, "a.lan"));
         home.clock.advance(Span::days(40).duration());
         assert_ne!(home.open(&["*.lan"]).await.unwrap().row.certificate, first.row.certificate);
@@ -439,16 +475,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn many_that_ask_for_one_name_at_once_get_one_certificate() {
+        let home = Home::new();
+        let internal = home.open(&["*.lan"]).await.unwrap();
+        let asked = (0..20).map(|_| home.certificate(&internal, "a.lan"));
+        let got = futures_util::future::join_all(asked).await;
+        let first = got[0].as_ref().unwrap();
+        assert!(got.iter().all(|one| Arc::ptr_eq(one.as_ref().unwrap(), first)));
+        assert_eq!(internal.made().len(), 1);
+    }
+
+    #[tokio::test]
     async fn no_more_certificates_are_kept_than_there_is_room_for() {
         let home = Home::new();
         let internal = home.open(&["*.lan"]).await.unwrap();
-        let one = internal.certificate("a.lan").unwrap();
+        let one = home.certificate(&internal, "a.lan").await.unwrap();
         for number in 0..MOST {
             let renew_at_ms = NOW.after(RENEWED_AFTER.duration()).millis() + number as u64 + 1;
             internal.made().insert(format!("{number}.lan"), Leaf { key: Arc::clone(&one), renew_at_ms });
         }
         internal.made().remove("999.lan");
-        internal.certificate("b.lan").unwrap();
+        home.certificate(&internal, "b.lan").await.unwrap();
         assert_eq!(internal.made().len(), MOST);
         assert!(!internal.made().contains_key("a.lan"));
     }

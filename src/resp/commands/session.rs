@@ -105,7 +105,7 @@ struct Hello {
 }
 
 /// Nothing of a `HELLO` takes effect unless all of it is right.
-fn parse(server: &mut Server, connection: &Connection, arguments: &[&[u8]]) -> Result<Hello, String> {
+fn parse(server: &mut Server, connection: &mut Connection, arguments: &[&[u8]]) -> Result<Hello, String> {
     let mut hello = Hello::default();
     let mut authenticated = connection.authenticated;
     let mut rest = arguments;

@@ -1,13 +1,16 @@
 //! Names proven in the DNS (`dns-01`, RFC 8555 section 8.4): a text under `_acme-challenge.<name>`, put there by one of
 //! three providers, waited for until it can be seen, and taken away after the order.
 //!
-//! Start reading at [`Dns::of`]. `update.rs`, `acme_dns.rs` and `hook.rs` are the providers, `seen.rs` the wait; messages are
-//! in `wire.rs`, their signatures in `tsig.rs`. What a name server answers counts only when it is signed with the key.
+//! Start reading at [`Dns::of`]. `update.rs`, `acme_dns.rs` and `hook.rs` are the providers, `aliases.rs` where a name leads,
+//! `seen.rs` the wait, `kept.rs` what is remembered so that no record stays behind; messages are in `wire.rs`, their
+//! signatures in `tsig.rs`. What a name server answers to an update counts only when it is signed with the key.
 
 mod acme_dns;
+pub mod aliases;
 pub mod config;
 mod exchange;
 mod hook;
+pub mod kept;
 mod seen;
 mod tsig;
 mod update;
@@ -20,11 +23,12 @@ use std::time::Duration;
 
 use self::acme_dns::AcmeDns;
 use self::config::{DnsConfig, Kind};
+use self::kept::RecordRow;
 use self::update::Updates;
 use self::wire::Change;
 use super::failure::Failure;
 use crate::base::supervise::Role;
-use crate::base::{Disk, disk};
+use crate::base::{Clock, Disk, Random, disk};
 use crate::edge::World;
 use crate::edge::error::EdgeError;
 
@@ -49,12 +53,21 @@ enum Provider {
     Exec,
 }
 
-/// A record that is there; taken away when dropped.
+/// Where a record is, or will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The zone; empty when the provider does not want to know.
+    pub zone: String,
+    /// The record's name.
+    pub name: String,
+}
+
+/// A record that is there; taken away when dropped, and after the next start when it is not.
 pub struct Standing {
     entry: Arc<Entry>,
     world: World,
-    name: String,
-    value: String,
+    /// Also in the store.
+    row: RecordRow,
 }
 
 impl Dns {
@@ -109,11 +122,24 @@ impl Entry {
     /// # Cancel safety
     /// Dropped before its end, the record is taken away.
     pub async fn present(self: &Arc<Self>, name: &str, value: &str, world: &World) -> Result<Standing, Failure> {
+        let certificate = name.to_owned();
         let name = format!("_acme-challenge.{}", name.strip_prefix("*.").unwrap_or(name)).to_ascii_lowercase();
+        let spot = self.spot(&name, world.random.as_ref()).await?;
+        let row = RecordRow {
+            certificate,
+            name: spot.name.clone(),
+            zone: spot.zone.clone(),
+            value: value.to_owned(),
+            since_ms: world.clock.now().millis(),
+        };
+        // What is kept by its server is nothing to take away.
+        if self.leaves_records() {
+            let noted = kept::note(&world.store, &row).await;
+            noted.map_err(|error| Failure::told(format!("the record cannot be noted: {error}")))?;
+        }
         // Before the change: an answer that is lost tells nothing of it.
-        let standing =
-            Standing { entry: Arc::clone(self), world: world.clone(), name: name.clone(), value: value.to_owned() };
-        self.change(&name, value, Change::Add, world).await?;
+        let standing = Standing { entry: Arc::clone(self), world: world.clone(), row };
+        self.change(&spot, value, Change::Add, world.clock.as_ref(), world.random.as_ref()).await?;
         let limit = self.wait();
         if !limit.is_zero() && !seen::wait(&name, value, &self.config.nameservers, limit, &world.random).await {
             tracing::warn!(
@@ -124,17 +150,35 @@ impl Entry {
         Ok(standing)
     }
 
-    async fn change(&self, name: &str, value: &str, change: Change, world: &World) -> Result<(), Failure> {
+    /// Whether records stay until they are taken away.
+    const fn leaves_records(&self) -> bool {
+        !matches!(self.provider, Provider::AcmeDns(_))
+    }
+
+    /// Where the record for `name` has to be: programs and acme-dns know by themselves.
+    async fn spot(&self, name: &str, random: &dyn Random) -> Result<Spot, Failure> {
         match &self.provider {
-            Provider::Update(updates) => {
-                updates.change(name, value, change, world.clock.as_ref(), world.random.as_ref()).await
-            }
+            Provider::Update(updates) => updates.spot(name, &self.config.nameservers, random).await,
+            Provider::AcmeDns(_) | Provider::Exec => Ok(Spot { zone: String::new(), name: name.to_owned() }),
+        }
+    }
+
+    async fn change(
+        &self,
+        spot: &Spot,
+        value: &str,
+        change: Change,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<(), Failure> {
+        match &self.provider {
+            Provider::Update(updates) => updates.change(spot, value, change, clock, random).await,
             Provider::AcmeDns(account) => match change {
                 Change::Add => account.present(value).await,
                 Change::Remove => Ok(()),
             },
             Provider::Exec => {
-                let (command, name, value) = (self.config.command.clone(), name.to_owned(), value.to_owned());
+                let (command, name, value) = (self.config.command.clone(), spot.name.clone(), value.to_owned());
                 let ran = tokio::task::spawn_blocking(move || hook::run(&command, change, &name, &value)).await;
                 ran.unwrap_or_else(|error| Err(Failure::told(error.to_string())))
             }
@@ -144,14 +188,21 @@ impl Entry {
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        let (entry, world) = (Arc::clone(&self.entry), self.world.clone());
-        let (name, value) = (std::mem::take(&mut self.name), std::mem::take(&mut self.value));
+        let (entry, world, row) = (Arc::clone(&self.entry), self.world.clone(), self.row.clone());
         // Whoever drops it may be outside of any runtime by now.
         let _inside = self.world.runtime.enter();
         self.world.supervisor.task("edge dns cleanup", Role::Ordinary, async move {
-            let removed = tokio::time::timeout(CLEANUP, entry.change(&name, &value, Change::Remove, &world)).await;
-            match removed {
+            let (spot, name) = (row.spot(), row.name.as_str());
+            let change =
+                entry.change(&spot, &row.value, Change::Remove, world.clock.as_ref(), world.random.as_ref());
+            match tokio::time::timeout(CLEANUP, change).await {
+                Ok(Ok(())) if entry.leaves_records() => {
+                    if let Err(error) = kept::forget(&world.store, &row).await {
+                        tracing::debug!(name, %error, "a challenge's record is taken away once more after the next start");
+                    }
+                }
                 Ok(Ok(())) => {}
+                // Its row stays: the keeper tries again.
                 Ok(Err(failure)) => tracing::warn!(name, %failure, "a challenge's record cannot be taken away"),
                 Err(_elapsed) => tracing::warn!(name, "a challenge's record is not taken away in time"),
             }
@@ -167,6 +218,6 @@ impl fmt::Debug for Entry {
 
 impl fmt::Debug for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Standing").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Standing").field("name", &self.row.name).finish_non_exhaustive()
     }
 }

@@ -21,6 +21,8 @@ use crate::edge::acme::failure::Failure;
 const PORT: u16 = 53;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Longest wait for where a CNAME leads.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Most names a CNAME leads through, and most servers asked.
 const MOST_ALIASES: usize = 8;
 const MOST_SERVERS: usize = 16;
@@ -42,6 +44,30 @@ pub async fn wait(name: &str, value: &str, servers: &[String], limit: Duration, 
         }
     };
     tokio::time::timeout(limit, look).await.is_ok()
+}
+
+/// What `name` is a CNAME to, as the first of `servers` has it, or without any the machine's resolver; `None` when there is
+/// none, or nobody says.
+pub async fn alias(name: &str, servers: &[String], random: &dyn Random) -> Option<String> {
+    let ask = async {
+        let Some((host, port)) = servers.first().and_then(|server| place(server)) else {
+            return cname(&system().await.ok()?, name).await;
+        };
+        let address = exchange::addresses(&host, port).await.ok()?.into_iter().next()?;
+        let answer = exchange::ask(address, name, CNAME, random).await.ok()?;
+        answer.alias(name).map(str::to_owned)
+    };
+    tokio::time::timeout(PATIENCE, ask).await.ok().flatten()
+}
+
+/// What `name` is a CNAME to, as `resolver` finds it; `None` also when it does not answer.
+async fn cname(resolver: &TokioResolver, name: &str) -> Option<String> {
+    let found = resolver.lookup(format!("{name}."), RecordType::CNAME).await.ok()?;
+    let alias = found.answers().iter().find_map(|record| match &record.data {
+        RData::CNAME(other) => Some(other.0.to_ascii()),
+        _ => None,
+    });
+    alias.map(|other| other.trim_end_matches('.').to_owned())
 }
 
 async fn look(name: &str, value: &str, servers: &[String], random: &dyn Random) -> Result<bool, Failure> {
@@ -91,13 +117,8 @@ async fn authoritative(resolver: &TokioResolver, name: &str, port: u16) -> Resul
     let mut name = name.to_owned();
     for _ in 0..MOST_ALIASES {
         // None, or no answer: then what is known so far is looked for.
-        let Ok(found) = resolver.lookup(format!("{name}."), RecordType::CNAME).await else { break };
-        let alias = found.answers().iter().find_map(|record| match &record.data {
-            RData::CNAME(other) => Some(other.0.to_ascii()),
-            _ => None,
-        });
-        match alias {
-            Some(other) => other.trim_end_matches('.').clone_into(&mut name),
+        match cname(resolver, &name).await {
+            Some(other) => name = other,
             None => break,
         }
     }

@@ -8,9 +8,10 @@ use futures_util::stream;
 
 use super::{Keeper, LOOK, Name, Settings};
 use crate::base::Timestamp;
+use crate::edge::World;
 use crate::edge::acme::authority::Authority;
 use crate::edge::acme::config::Proof;
-use crate::edge::acme::dns::Entry;
+use crate::edge::acme::dns::{Entry, kept};
 use crate::edge::acme::failure::Failure;
 use crate::edge::acme::on_demand::TRIES;
 use crate::edge::acme::order::{self, Keep, Wanted};
@@ -19,6 +20,9 @@ use crate::edge::acme::schedule;
 
 /// Orders under way at once. One that hangs holds up its own place alone.
 const AT_ONCE: usize = 4;
+/// How often it is looked for records that were left in the DNS, and how soon again when one stays.
+const SWEEP: Duration = Duration::from_hours(1);
+const SWEEP_AGAIN: Duration = Duration::from_mins(10);
 /// Longest time of one attempt, beside the wait for a record in the DNS.
 const ATTEMPT: Duration = Duration::from_mins(5);
 /// How often an authority is asked when to renew, unless it says otherwise; and the least and most it can say.
@@ -48,7 +52,13 @@ impl Settings {
 
 impl Keeper {
     pub(super) async fn order_around(&self) {
+        let mut sweep_at = self.world.clock.monotonic();
         loop {
+            // Nothing is under way now, so whatever is noted was left behind.
+            if self.world.clock.monotonic() >= sweep_at {
+                let wait = if self.sweep_records().await { SWEEP_AGAIN } else { SWEEP };
+                sweep_at = self.world.clock.monotonic().saturating_add(wait);
+            }
             let due = self.due();
             stream::iter(due).for_each_concurrent(AT_ONCE, |name| async move { self.attempt(&name).await }).await;
             self.ask_when_to_renew().await;
@@ -57,6 +67,16 @@ impl Keeper {
                 () = self.wake.notified() => {}
             }
         }
+    }
+
+    /// Takes away what orders that were broken off have left in the DNS; whether some of it is left.
+    async fn sweep_records(&self) -> bool {
+        let World { store, clock, random, .. } = &self.world;
+        let swept = kept::sweep(&self.settings.load_full().dns, store, clock, random).await;
+        swept.unwrap_or_else(|error| {
+            tracing::warn!(%error, "records left in the DNS cannot be looked for");
+            true
+        })
     }
 
     /// Names to order for now.
