@@ -374,3 +374,122 @@ impl fmt::Debug for Secured {
         f.debug_struct("Secured").field("name", &self.name).field("asked", &self.asked).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    };
+
+    use super::*;
+
+    /// 2026-01-01.
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    struct People {
+        folder: tempfile::TempDir,
+        issuer: Issuer<'static, KeyPair>,
+        next: u8,
+    }
+
+    impl People {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            let pem = params.self_signed(&key).unwrap().pem();
+            let people = Self { folder, issuer: Issuer::new(params, key), next: 1 };
+            people.write("ca.pem", &pem);
+            people
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.folder.path().join(name).display().to_string()
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            use std::io::Write as _;
+            std::fs::File::create(self.path(name)).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+
+        /// Somebody, by the certificate's number.
+        fn somebody(&mut self) -> (u8, Secured) {
+            let number = self.next;
+            self.next += 1;
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.serial_number = Some(SerialNumber::from(vec![number]));
+            let key = KeyPair::generate().unwrap();
+            let own = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+            (number, Secured { name: None, asked: true, chain: vec![own], judged: Mutex::new(None) })
+        }
+
+        /// A list of those `revoked`, good from `year` to the next.
+        fn list(&self, year: i32, revoked: &[u8]) {
+            let revoked = revoked.iter().map(|number| RevokedCertParams {
+                serial_number: SerialNumber::from(vec![*number]),
+                revocation_time: date_time_ymd(year, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            });
+            let params = CertificateRevocationListParams {
+                this_update: date_time_ymd(year, 1, 1),
+                next_update: date_time_ymd(year + 1, 1, 1),
+                crl_number: SerialNumber::from(vec![1]),
+                issuing_distribution_point: None,
+                revoked_certs: revoked.collect(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            self.write("crl.pem", &params.signed_by(&self.issuer).unwrap().pem().unwrap());
+        }
+
+        fn auth(&self, crl: &str) -> Result<Arc<ClientAuth>, String> {
+            let client_crl_file = if crl.is_empty() { String::new() } else { self.path(crl) };
+            let site = SiteConfig { client_ca_file: self.path("ca.pem"), client_crl_file, ..SiteConfig::default() };
+            ClientAuth::of(&site).map(Option::unwrap).map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn who_is_on_a_revocation_list_is_refused_and_others_are_not() {
+        let mut people = People::new();
+        let ((_, ada), (number, mallory)) = (people.somebody(), people.somebody());
+        let plain = people.auth("").unwrap();
+        assert!(plain.takes(&ada, NOW) && plain.takes(&mallory, NOW));
+        people.list(2026, &[number]);
+        let auth = people.auth("crl.pem").unwrap();
+        assert!(auth.takes(&ada, NOW) && !auth.takes(&mallory, NOW));
+        assert_eq!(auth.lists().unwrap().1, Timestamp::from_seconds(1_798_761_600));
+    }
+
+    #[test]
+    fn a_list_past_its_time_and_one_of_another_authority_refuse_everybody() {
+        let mut people = People::new();
+        let (_, ada) = people.somebody();
+        people.list(2024, &[]);
+        assert!(!people.auth("crl.pem").unwrap().takes(&ada, NOW));
+        let others = People::new();
+        others.list(2026, &[]);
+        std::fs::copy(others.path("crl.pem"), people.path("crl.pem")).unwrap();
+        assert!(!people.auth("crl.pem").unwrap().takes(&ada, NOW));
+        people.list(2026, &[]);
+        assert!(people.auth("crl.pem").unwrap().takes(&ada, NOW));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_is_told_by_its_setting() {
+        let people = People::new();
+        for (text, told) in
+            [("", "none in it"), ("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "version 2")]
+        {
+            people.write("crl.pem", text);
+            let error = people.auth("crl.pem").unwrap_err();
+            assert!(error.contains("edge.sites.client_crl_file") && error.contains(told), "{error}");
+        }
+        assert!(people.auth("nowhere.pem").unwrap_err().contains("there is no such file"));
+        let alone = SiteConfig { client_crl_file: people.path("crl.pem"), ..SiteConfig::default() };
+        assert!(ClientAuth::of(&alone).unwrap_err().to_string().contains("client_ca_file"));
+    }
+}

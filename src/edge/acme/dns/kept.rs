@@ -125,7 +125,8 @@ async fn take_away(dns: &Dns, row: &RecordRow, clock: &Arc<dyn Clock>, random: &
         );
         return true;
     };
-    let change = entry.change(&row.spot(), &row.value, Change::Remove, clock.as_ref(), random.as_ref());
+    let spot = row.spot();
+    let change = entry.change(&spot, &row.value, Change::Remove, clock.as_ref(), random.as_ref());
     let failure = match tokio::time::timeout(CLEANUP, change).await {
         Ok(Ok(())) => {
             tracing::info!(name, "took away a challenge's record that was left behind");
