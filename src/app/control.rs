@@ -29,6 +29,7 @@ use super::control_bans::{self, BansAsk};
 use super::control_buckets::{self, BucketsAsk};
 use super::control_keys::{self, KeysAsk};
 use super::control_mail::{self, MailAsk};
+use super::control_master::{self, MasterAsk};
 use super::control_objects::{self, ObjectsAsk};
 use super::control_people::{self, LinkWanted};
 use super::handover::request::{Teller, Wanted};
@@ -154,6 +155,8 @@ pub enum Ask {
     Analytics(AnalyticsAsk),
     /// Something about buckets.
     Buckets(BucketsAsk),
+    /// Something about the master key.
+    Master(MasterAsk),
     /// Takes kept answers of apps away.
     PurgeCache(WhichKept),
     /// Another program in the place of this one; see [`handover`](super::handover).
@@ -394,6 +397,7 @@ async fn answer(asked: Result<Ask, String>, facts: &Facts) -> (Option<serde_json
         }
         Ok(Ask::Keys(asked)) => told(control_keys::answer(asked, facts).await),
         Ok(Ask::Buckets(asked)) => told(control_buckets::answer(asked, facts).await),
+        Ok(Ask::Master(asked)) => told(control_master::answer(asked, facts).await),
         Ok(Ask::Bans(asked)) => told(control_bans::answer(asked, facts).await),
         Ok(Ask::Analytics(asked)) => told(control_analytics::answer(&asked, facts).await),
         Ok(Ask::PurgeCache(which)) => told(control_cache::purge(&which, facts).await),

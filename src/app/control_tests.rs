@@ -2,11 +2,25 @@
 
 use super::*;
 use crate::accounts::{AccessKeys, AccountsConfig, FirstCredentials, Users};
+use crate::app::master_change::MasterChange;
 use crate::base::{LocalDisk, Shutdown, SystemRandom};
+use crate::crypto::Keyring;
+use crate::crypto::keyring::MasterSource;
 use crate::monitor::Checks;
 use crate::testing::{TestClock, memory_store};
 
 fn facts(shutdown: &Shutdown) -> Arc<Facts> {
+    let (disk, data) = (Arc::new(crate::testing::FaultyDisk::new()), Path::new("/data"));
+    let keyring = Keyring::open(disk.clone(), Arc::new(SystemRandom), data, MasterSource::Folder, false).unwrap();
+    let objects = crate::objects::tests::open(
+        Arc::new(crate::testing::FaultyDisk::new()),
+        data,
+        memory_store(),
+        Arc::new(TestClock::default()),
+        &crate::telemetry::Metrics::new(),
+        crate::objects::ObjectsConfig::default(),
+    );
+    let backups = crate::backup::server_tests::backups(shutdown);
     let first = FirstCredentials::default();
     let store = memory_store();
     let keys = Arc::new(AccessKeys::open(&store, &SystemRandom, &TestClock::default(), first).unwrap());
@@ -20,15 +34,9 @@ fn facts(shutdown: &Shutdown) -> Arc<Facts> {
         users,
         checks: Checks::new(Vec::new(), shutdown.clone()),
         issues: crate::issues::tests::issues(&memory_store(), crate::issues::IssuesConfig::default()).issues,
-        backups: crate::backup::server_tests::backups(shutdown),
-        objects: crate::objects::tests::open(
-            Arc::new(crate::testing::FaultyDisk::new()),
-            Path::new("/data"),
-            memory_store(),
-            Arc::new(TestClock::default()),
-            &crate::telemetry::Metrics::new(),
-            crate::objects::ObjectsConfig::default(),
-        ),
+        master: MasterChange::new(Arc::new(keyring), objects.clone(), backups.clone()),
+        backups,
+        objects,
         bans: crate::bans::Bans::open(
             memory_store(),
             Arc::new(TestClock::default()),
@@ -135,4 +143,18 @@ async fn the_socket_belongs_to_its_owner_alone() {
 fn without_a_server_the_command_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(status(folder.path()), Err(ControlError::NotRunning { .. })));
+}
+
+#[tokio::test]
+async fn the_master_key_is_changed_and_the_one_before_told_once() {
+    let (rotated, status) = with_server(|folder| {
+        let before = control_master::status(folder).unwrap();
+        let rotated = control_master::rotate(folder).unwrap();
+        assert_eq!(rotated.previous, before.active);
+        (rotated, control_master::status(folder).unwrap())
+    })
+    .await;
+    assert_eq!((&status.active, &status.older), (&rotated.active, &vec![rotated.previous.clone()]));
+    let previous = crate::crypto::MasterKey::parse(&rotated.previous_key).unwrap();
+    assert_eq!(previous.id(), rotated.previous);
 }

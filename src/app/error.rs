@@ -94,6 +94,12 @@ pub enum StartError {
         /// What is wrong with it.
         source: MasterKeyError,
     },
+    /// Only the master key before was given.
+    #[error("{from} is given, and no master key that follows it; give the new one by MAINSTAY_MASTER_KEY_FILE")]
+    PreviousAlone {
+        /// Where it was given.
+        from: &'static str,
+    },
     /// The file that should hold the first account's password cannot be read.
     #[error("MAINSTAY_ADMIN_PASSWORD_FILE: cannot read {path}: {source}", path = path.display())]
     AdminFile {

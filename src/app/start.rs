@@ -16,6 +16,7 @@ use super::handover::predecessor::{BACK_DOOR, Predecessor};
 use super::handover::request::{Counts, Upgrades, Wanted};
 use super::handover::successor::Successor;
 use super::inherited::Inherited;
+use super::master_change::MasterChange;
 use super::notify::Notifier;
 use super::rebuild::refuse_without_index;
 use super::reload::{Reloader, Source};
@@ -270,6 +271,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
         disk: Arc::clone(&plan.disk),
         clock: Arc::clone(&plan.clock),
     };
+    let master = MasterChange::new(Arc::clone(&ground.keyring), services.objects.clone(), backups.clone());
     let facts = Arc::new(Facts {
         data: ground.folder.path().to_owned(),
         doors: doors::table(&connect),
@@ -280,6 +282,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
         issues: services.issues.clone(),
         backups: backups.clone(),
         objects: services.objects.clone(),
+        master: master.clone(),
         bans,
         analytics: analytics.clone(),
         edge,
@@ -291,6 +294,7 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
     });
     services.start(plan)?;
     backups.start().map_err(|source| StartError::Thread { what: "backup", source })?;
+    master.start(&plan.supervisor).map_err(|source| StartError::Thread { what: "master-key", source })?;
     let (disk, supervisor) = (plan.disk.as_ref(), &plan.supervisor);
     control::start(disk, ground.folder.path(), Arc::clone(&facts), supervisor, control_before, &kept)?;
     let mut socket_files = vec![control::socket(ground.folder.path()), predecessor.back_door()];
@@ -438,6 +442,9 @@ pub fn open_ground(plan: &Plan, folder: Folder) -> Result<Ground, StartError> {
     let source = master::source(plan.disk.as_ref(), &plan.environment)?;
     let (disk, random) = (Arc::clone(&plan.disk), Arc::clone(&plan.random));
     let keyring = Arc::new(Keyring::open(disk, random, folder.path(), source, folder.has_data)?);
+    if let Some(changed) = keyring.settle()? {
+        tracing::info!(active = changed.active, previous = changed.previous, "the master key is changed");
+    }
     let state = Store::open(&STATE, opening(plan, folder.path(), &keyring, "store/state")?)?;
     let environment = &plan.environment;
     let first = FirstCredentials { id: environment.root_user.clone(), secret: environment.root_password.clone() };

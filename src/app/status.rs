@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Connect;
 use super::handover::request::Upgrades;
+use super::master_change::MasterChange;
 use super::reload::Reloader;
 use crate::accounts::{AccessKeys, Users};
 use crate::analytics::Analytics;
@@ -86,6 +87,8 @@ pub struct Facts {
     pub backups: Backups,
     /// Buckets and objects.
     pub objects: Objects,
+    /// The change of the master key.
+    pub master: MasterChange,
     /// Who is banned.
     pub bans: Bans,
     /// Who visits pages.

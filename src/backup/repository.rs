@@ -44,17 +44,11 @@ pub enum Unlock<'a> {
 }
 
 impl Unlock<'_> {
-    fn master_id(&self) -> String {
+    /// The ids of master keys that may open the repository, each with its key for it; the one in use first.
+    fn ways_in(&self, repository: &Id128) -> Vec<(String, Key)> {
         match self {
-            Self::MasterKey(key) => key.id(),
-            Self::Keyring(keyring) => keyring.master_id(),
-        }
-    }
-
-    fn wrapping_key(&self, repository: &Id128) -> Key {
-        match self {
-            Self::MasterKey(key) => key.backup_key(repository.as_bytes()),
-            Self::Keyring(keyring) => keyring.backup_key(repository.as_bytes()),
+            Self::MasterKey(key) => vec![(key.id(), key.backup_key(repository.as_bytes()))],
+            Self::Keyring(keyring) => keyring.backup_keys(repository.as_bytes()),
         }
     }
 }
@@ -94,8 +88,10 @@ impl Repository {
         }
         let id = Id128::random(random.as_ref());
         let key = Key::random(random.as_ref());
-        let slot = seal_slot(id, &unlock.master_id(), &unlock.wrapping_key(&id), &key, random.as_ref());
-        target.put(&slot_name(random.as_ref()), &slot)?;
+        if let Some((master, wrapping)) = unlock.ways_in(&id).first() {
+            let slot = seal_slot(id, master, wrapping, &key, random.as_ref());
+            target.put(&slot_name(random.as_ref()), &slot)?;
+        }
         // Last: whoever sees it finds the key. Of two makers one wins, the other's slot opens nothing.
         match target.put(CONFIG, Config::new(id, clock.now(), &key).as_bytes()) {
             Ok(()) => Ok(Self::with_key(target, clock, random, id, &key)),
@@ -120,26 +116,26 @@ impl Repository {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, BackupError> {
-        let config = match target.get(CONFIG, SMALL) {
-            Ok(bytes) => Config::decode(&bytes),
-            Err(error) if error.trouble == Trouble::Missing => {
-                return Err(BackupError::NoRepository { target: target.label().to_owned() });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let config = config.map_err(|error| match error {
-            ConfigError::Newer(found) => BackupError::Newer { name: CONFIG.to_owned(), found, known: 1 },
-            ConfigError::Damaged => BackupError::damaged(CONFIG, "it is no repository's"),
-        })?;
-        let key = find_key(target.as_ref(), &config, unlock)?;
-        if !config.is_whole(&key) {
-            return Err(BackupError::damaged(CONFIG, "it was altered"));
-        }
+        let (config, key, _) = unlocked(target.as_ref(), unlock)?;
         let repository = Self::with_key(target, clock, random, config.id, &key);
         if let Some(known) = known_head {
             repository.check_head(known)?;
         }
         Ok(repository)
+    }
+
+    /// Has the repository at `target` open with the master key in use, when it opens with one before it: every key of the
+    /// keyring finds a way in of its own from then on. Blocks.
+    ///
+    /// # Errors
+    /// As [`Repository::open`]; it is as it was.
+    pub fn let_in(target: &dyn Target, keyring: &Keyring, random: &dyn Random) -> Result<(), BackupError> {
+        let unlock = Unlock::Keyring(keyring);
+        let (config, key, by) = unlocked(target, &unlock)?;
+        if let Some((master, wrapping)) = unlock.ways_in(&config.id).first().filter(|(master, _)| *master != by) {
+            target.put(&slot_name(random), &seal_slot(config.id, master, wrapping, &key, random))?;
+        }
+        Ok(())
     }
 
     fn with_key(target: Arc<dyn Target>, clock: Arc<dyn Clock>, random: Arc<dyn Random>, id: Id128, key: &Key) -> Self {
@@ -286,20 +282,53 @@ fn put_or_there(target: &dyn Target, name: &str, bytes: &[u8]) -> Result<(), Bac
     }
 }
 
-fn find_key(target: &dyn Target, config: &Config, unlock: &Unlock<'_>) -> Result<Key, BackupError> {
-    let (master, wrapping) = (unlock.master_id(), unlock.wrapping_key(&config.id));
+/// The config of the repository at `target`, its key, and the id of the master key that opens it.
+fn unlocked(target: &dyn Target, unlock: &Unlock<'_>) -> Result<(Config, Key, String), BackupError> {
+    let config = match target.get(CONFIG, SMALL) {
+        Ok(bytes) => Config::decode(&bytes),
+        Err(error) if error.trouble == Trouble::Missing => {
+            return Err(BackupError::NoRepository { target: target.label().to_owned() });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let config = config.map_err(|error| match error {
+        ConfigError::Newer(found) => BackupError::Newer { name: CONFIG.to_owned(), found, known: 1 },
+        ConfigError::Damaged => BackupError::damaged(CONFIG, "it is no repository's"),
+    })?;
+    let (key, by) = find_key(target, &config, unlock)?;
+    if !config.is_whole(&key) {
+        return Err(BackupError::damaged(CONFIG, "it was altered"));
+    }
+    Ok((config, key, by))
+}
+
+/// The repository's key, and the id of the master key that opens it: the one in use, if that does.
+fn find_key(target: &dyn Target, config: &Config, unlock: &Unlock<'_>) -> Result<(Key, String), BackupError> {
+    let ways_in = unlock.ways_in(&config.id);
     let slots = target.list("keys")?;
+    let mut found: Option<(usize, Key)> = None;
     for slot in slots.iter().take(MOST_SLOTS) {
         let bytes = match target.get(&slot.name, SMALL) {
             Ok(bytes) => bytes,
             Err(error) if [Trouble::Missing, Trouble::TooLarge].contains(&error.trouble) => continue,
             Err(error) => return Err(error.into()),
         };
-        if let Some(key) = open_slot(&bytes, config.id, &master, &wrapping).filter(|key| config.is_of(key)) {
-            return Ok(key);
+        let before = found.as_ref().map_or(usize::MAX, |(at, _)| *at);
+        for (at, (master, wrapping)) in ways_in.iter().enumerate().take(before) {
+            if let Some(key) = open_slot(&bytes, config.id, master, wrapping).filter(|key| config.is_of(key)) {
+                found = Some((at, key));
+                break;
+            }
+        }
+        if matches!(found, Some((0, _))) {
+            break;
         }
     }
-    Err(BackupError::WrongKey { target: target.label().to_owned(), slots: slots.len(), given: master })
+    let by = |at: usize| ways_in.get(at).map(|(master, _)| master.clone()).unwrap_or_default();
+    match found {
+        Some((at, key)) => Ok((key, by(at))),
+        None => Err(BackupError::WrongKey { target: target.label().to_owned(), slots: slots.len(), given: by(0) }),
+    }
 }
 
 /// Entries of a snapshot.

@@ -22,6 +22,8 @@ const FAULTS_SHOWN: usize = 20;
 pub(super) fn run(backups: &Backups, target: &str) -> Result<RunReport, ServiceError> {
     let clock = &backups.0.world.clock;
     let started = clock.now();
+    // What is wrapped is read at other moments than the keyring that says by which keys.
+    let _masters = backups.0.world.keyring.hold();
     backups.doing(target, "opening the repository");
     let repository = backups.repository_or_new(target)?;
     let mut report = RunReport {
@@ -131,7 +133,9 @@ pub(super) fn add(
     if count == 0 {
         return Err(failed("nothing came".to_owned()));
     }
+    let masters = backups.0.world.keyring.hold();
     let repository = backups.repository_or_new(target)?;
+    drop(masters);
     let started = backups.0.world.clock.now();
     let mut writer = repository.begin(new_snapshot(backups, format!("stdin:{name}"), started), progress)?;
     let mut whole = io::Cursor::new(first).chain(stream);

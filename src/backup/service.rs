@@ -467,8 +467,27 @@ impl Backups {
                 let unlock = Unlock::Keyring(&world.keyring);
                 Ok(Repository::create(self.target(target)?, &unlock, clock, random)?)
             }
+            // Whatever is put into it from now on opens with the master key in use.
+            Ok(opened) if self.0.world.keyring.is_changing() => self.let_into(target).map(|()| opened),
             opened => opened,
         }
+    }
+
+    /// Has the repository at the scheduled target, if there is one, open with the master key in use. Blocks.
+    ///
+    /// # Errors
+    /// The target: it opens with the master key before, or with neither.
+    pub fn let_in(&self) -> Result<(), ServiceError> {
+        let Some(target) = self.scheduled() else { return Ok(()) };
+        match self.let_into(&target) {
+            Err(ServiceError::Backup(BackupError::NoRepository { .. })) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn let_into(&self, target: &str) -> Result<(), ServiceError> {
+        let world = &self.0.world;
+        Ok(Repository::let_in(self.target(target)?.as_ref(), &world.keyring, world.random.as_ref())?)
     }
 
     fn target(&self, target: &str) -> Result<Arc<dyn Target>, ServiceError> {

@@ -148,7 +148,7 @@ pub(super) enum Command {
     Config(ConfigCommand),
     /// Look after the master key
     #[command(subcommand)]
-    Key(KeyCommand),
+    Key(super::master::KeyCommand),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -333,14 +333,6 @@ pub(super) enum ConfigCommand {
     },
     /// Print every setting with its manual and default, as a file to start from
     Reference,
-}
-
-#[derive(Subcommand)]
-pub(super) enum KeyCommand {
-    /// Print the master key; keep it apart from the data and its backups
-    ///
-    /// Without this key nobody can read the data folder, or a backup of it.
-    Export,
 }
 
 #[derive(Args)]

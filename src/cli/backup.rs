@@ -160,7 +160,7 @@ fn master_key(shell: &Shell, file: Option<&Path>, data: &Path) -> anyhow::Result
     let path = match file {
         Some(file) => file,
         None => match master::source(&local, &shell.environment)? {
-            MasterSource::Given { key, .. } => return Ok(key),
+            MasterSource::Given { key, .. } | MasterSource::Changed { key, .. } => return Ok(key),
             MasterSource::Folder => &named,
         },
     };

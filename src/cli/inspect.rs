@@ -1,18 +1,16 @@
 //! Commands that look at a server or its data folder.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::say;
 use super::serve::plan;
 use super::settings::Shell;
 use crate::app::connect::Connect;
 use crate::app::control::{self, ControlError};
-use crate::app::{Folder, StartError, master, start};
-use crate::base::{ByteSize, LocalDisk, SystemRandom};
-use crate::crypto::Keyring;
+use crate::app::{Folder, StartError, start};
+use crate::base::{ByteSize, LocalDisk};
 use crate::monitor::CacheView;
 
 /// Prints how apps reach the server.
@@ -111,19 +109,6 @@ pub(super) fn healthcheck(shell: &Shell) -> anyhow::Result<()> {
         .collect();
     let reason = if failing.is_empty() { String::from("the server is stopping") } else { failing.join("; ") };
     bail!("not ready: {reason}")
-}
-
-/// Prints the master key. Works beside a running server: the keyring is only read.
-pub(super) fn key_export(shell: &Shell) -> anyhow::Result<()> {
-    let data = shell.existing_data();
-    if !data.exists() {
-        return Err(StartError::NoFolder { path: data }.into());
-    }
-    let source = master::source(&LocalDisk, &shell.environment)?;
-    // `has_data`: a missing ring is an error here, never made.
-    let keyring = Keyring::open(Arc::new(LocalDisk), Arc::new(SystemRandom), &data, source, true)
-        .context("the master key cannot be exported")?;
-    say(&format!("{}\n", keyring.export().expose()))
 }
 
 #[cfg(test)]

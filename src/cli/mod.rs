@@ -20,6 +20,7 @@ mod inspect;
 mod issues;
 mod keys;
 mod mail;
+mod master;
 mod objects;
 mod objects_rebuild;
 mod people;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::arguments::{Arguments, Command, ConfigCommand, ImportCommand, KeyCommand, RouteCommand, TokenCommand};
+use self::arguments::{Arguments, Command, ConfigCommand, ImportCommand, RouteCommand, TokenCommand};
 use self::settings::Shell;
 use crate::config::Environment;
 
@@ -71,7 +72,7 @@ pub fn main() -> ExitCode {
         Command::Keys(command) => keys::keys(&shell, command),
         Command::Config(ConfigCommand::Check { url: None, .. }) => settings::check(&shell),
         Command::Config(ConfigCommand::Reference) => say(&crate::config::reference::reference()),
-        Command::Key(KeyCommand::Export) => inspect::key_export(&shell),
+        Command::Key(command) => master::key(&shell, command),
         Command::Version => say(&format!("mainstay {}\n", crate::app::status::VERSION)),
         Command::Completions { shell } => say(&arguments::completions(shell)),
         Command::Man => say(&arguments::man()),

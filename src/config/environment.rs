@@ -18,6 +18,10 @@ pub struct Environment {
     pub master_key: Option<Secret<String>>,
     /// `MAINSTAY_MASTER_KEY_FILE`: a file that holds the master key.
     pub master_key_file: Option<PathBuf>,
+    /// `MAINSTAY_MASTER_KEY_PREVIOUS`: the master key before, while it is being changed.
+    pub master_key_previous: Option<Secret<String>>,
+    /// `MAINSTAY_MASTER_KEY_PREVIOUS_FILE`: a file that holds the master key before.
+    pub master_key_previous_file: Option<PathBuf>,
     /// `CREDENTIALS_DIRECTORY`: where systemd puts a unit's credentials.
     pub credentials: Option<PathBuf>,
     /// `MINIO_ROOT_USER`: the first S3 access key's id.
@@ -69,6 +73,8 @@ impl Environment {
             match name.as_str() {
                 "MAINSTAY_MASTER_KEY" => out.master_key = given.cloned().map(Secret::new),
                 "MAINSTAY_MASTER_KEY_FILE" => out.master_key_file = given.map(PathBuf::from),
+                "MAINSTAY_MASTER_KEY_PREVIOUS" => out.master_key_previous = given.cloned().map(Secret::new),
+                "MAINSTAY_MASTER_KEY_PREVIOUS_FILE" => out.master_key_previous_file = given.map(PathBuf::from),
                 "CREDENTIALS_DIRECTORY" => out.credentials = given.map(PathBuf::from),
                 "MINIO_ROOT_USER" => out.root_user = given.cloned(),
                 "MINIO_ROOT_PASSWORD" => out.root_password = given.cloned().map(Secret::new),

@@ -2,6 +2,7 @@
 //!
 //! Lives in `keys/` of the data folder:
 //! - `keys/master.key` (0600): the master key as text, only when no other source gave one;
+//! - `keys/master.key.next` (0600): the one that is to follow it, while it is being put in its place (`rotation.rs`);
 //! - `keys/ring`: JSON, replaced as a whole (temporary file, sync, rename, folder sync):
 //!
 //! ```json
@@ -9,13 +10,16 @@
 //!   "version": 1,
 //!   "master": "<id of the master key, 16 hex digits>",
 //!   "canary": "<wrapped zero key>",
-//!   "keys": { "store/state": "<wrapped key>", "kv/journal": "<wrapped key>" }
+//!   "keys": { "store/state": "<wrapped key>", "kv/journal": "<wrapped key>" },
+//!   "older": { "<id of a master key that is being left>": "<that master key, wrapped>" }
 //! }
 //! ```
 //!
-//! A wrapped key is `nonce (12) ‖ ciphertext (32) ‖ tag (16)`, here in hex; AES-256-GCM under a key derived from the
-//! master key; associated data `mainstay/wrapped/v1 ‖ 0 ‖ master id ‖ 0 ‖ context`, the context being the key's name. So a
-//! wrapped key can neither be opened with another master key nor passed off as another one.
+//! `older` is there while a master key is being changed, and only then the version is 2: before and after, an earlier release
+//! reads the ring. The master keys in it are wrapped by the one in use, for the context `master/<id>`; what they have wrapped
+//! elsewhere opens until it is wrapped anew.
+//!
+//! A wrapped key is described in `wrapping.rs`, here it is in hex; the context is the key's name.
 //!
 //! The canary proves the master key before any data is touched. When data is there but the ring or the key is not, the
 //! keyring refuses to open: a new key over old data would make the old data unreadable for ever.
@@ -23,14 +27,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
-use super::aead::{Aead, NONCE, TAG};
+use super::aead::{NONCE, TAG};
+use super::wrapping::{Wrapping, unopened};
 use super::{Key, MasterKey, MasterKeyError};
 use crate::base::ids::{hex, hex_decode};
-use crate::base::{Disk, Random, Secret, disk, random};
+use crate::base::{Disk, Random, Secret, disk};
 
 /// Bytes of a wrapped key.
 pub const WRAPPED: usize = NONCE + 32 + TAG;
@@ -38,8 +43,13 @@ pub const WRAPPED: usize = NONCE + 32 + TAG;
 /// Most bytes the ring may have; a few hundred keys.
 const RING_LIMIT: u64 = 256 << 10;
 
+/// The version of a ring with one master key, and of one with several.
 const VERSION: u32 = 1;
+const VERSION_OLDER: u32 = 2;
 const CANARY: &str = "canary";
+
+/// Most bytes of a file with a master key.
+const MASTER_LIMIT: u64 = 4096;
 
 /// Where the master key comes from.
 #[derive(Clone, Debug)]
@@ -49,6 +59,15 @@ pub enum MasterSource {
         /// The key.
         key: MasterKey,
         /// Such as `MAINSTAY_MASTER_KEY_FILE`.
+        from: &'static str,
+    },
+    /// Given by the operator together with the one before it, which the ring may still need.
+    Changed {
+        /// The key.
+        key: MasterKey,
+        /// The one before it.
+        previous: MasterKey,
+        /// Where the first came from, such as `MAINSTAY_MASTER_KEY_FILE`.
         from: &'static str,
     },
     /// `keys/master.key`, made at the first start.
@@ -95,7 +114,7 @@ pub enum KeyringError {
         path: PathBuf,
     },
     /// The ring is of a later version.
-    #[error("{path} has version {found}, this Mainstay knows up to {VERSION}; start the newer release again")]
+    #[error("{path} has version {found}, this Mainstay knows up to {VERSION_OLDER}; start the newer release again")]
     NewerRing {
         /// The ring.
         path: PathBuf,
@@ -124,6 +143,23 @@ pub enum KeyringError {
         /// What is wrong with it.
         source: MasterKeyError,
     },
+    /// The operator gives the master key, so only the operator can give another.
+    #[error(
+        "the master key is given by {from}: give a new one there, this one by MAINSTAY_MASTER_KEY_PREVIOUS_FILE, and start the server again"
+    )]
+    Given {
+        /// Where it comes from.
+        from: &'static str,
+    },
+    /// The last change is not through.
+    #[error("the master key is being changed already: what key {older} has wrapped is still being wrapped anew")]
+    Changing {
+        /// Id of the key that is being left.
+        older: String,
+    },
+    /// Something needs the master keys to stay as they are.
+    #[error("a backup is under way, which needs the master key to stay the same; ask again when it is done")]
+    Held,
     /// The disk refused.
     #[error("{path}: {source}")]
     Disk {
@@ -136,21 +172,44 @@ pub enum KeyringError {
 
 #[derive(Serialize, Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
-struct Ring {
+pub(super) struct Ring {
     version: u32,
     master: String,
     canary: String,
     keys: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    older: BTreeMap<String, String>,
+}
+
+/// Where the master key comes from, and which one it should be.
+pub(super) enum Origin {
+    /// `keys/master.key`.
+    Folder,
+    /// The operator.
+    Given {
+        from: &'static str,
+        /// The key that follows the ring's.
+        next: Option<MasterKey>,
+    },
+}
+
+/// The ring, opened.
+pub(super) struct State {
+    pub active: Wrapping,
+    /// Those being left.
+    pub older: Vec<Wrapping>,
+    ring: Ring,
 }
 
 /// The open keyring. Share it in an `Arc`.
 pub struct Keyring {
-    disk: Arc<dyn Disk>,
-    random: Arc<dyn Random>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) random: Arc<dyn Random>,
     path: PathBuf,
-    master: MasterKey,
-    wrapping: Aead,
-    ring: Mutex<Ring>,
+    pub(super) origin: Origin,
+    state: RwLock<State>,
+    /// Shared by all who need the master keys to stay as they are.
+    pub(super) held: Arc<()>,
 }
 
 impl Keyring {
@@ -174,34 +233,44 @@ impl Keyring {
             return Err(KeyringError::MissingRing { folder: folder.to_owned(), path });
         }
         disk.create_dir(&keys).map_err(at(&keys))?;
-        let (master, from) = match source {
-            MasterSource::Given { key, from } => (key, from.to_owned()),
+        let (masters, from, mut origin) = match source {
+            MasterSource::Given { key, from } => (vec![key], from.to_owned(), Origin::Given { from, next: None }),
+            MasterSource::Changed { key, previous, from } => {
+                (vec![key.clone(), previous], from.to_owned(), Origin::Given { from, next: Some(key) })
+            }
             MasterSource::Folder => {
-                let file = keys.join("master.key");
+                let file = master_path(&path);
                 let wanted = ring.as_ref().map(|ring| ring.master.clone());
-                (master_file(disk.as_ref(), random.as_ref(), folder, &file, wanted)?, file.display().to_string())
+                let masters = in_folder(disk.as_ref(), random.as_ref(), folder, &file, wanted)?;
+                (masters, file.display().to_string(), Origin::Folder)
             }
         };
-        let wrapping = Aead::new(&master.wrapping_key());
-        let Some(ring) = ring else {
-            let canary = wrap(&wrapping, random.as_ref(), &master.id(), CANARY.as_bytes(), &Key::from_bytes([0; 32]));
-            let ring = Ring { version: VERSION, master: master.id(), canary: hex(&canary), keys: BTreeMap::new() };
-            let keyring = Self { disk, random, path, master, wrapping, ring: Mutex::new(ring.clone()) };
-            keyring.save(&ring)?;
-            keyring.disk.sync_dir(folder).map_err(at(folder))?;
-            return Ok(keyring);
+        let given = || masters.iter().map(MasterKey::id).collect::<Vec<_>>().join(" and ");
+        let is_new = ring.is_none();
+        let wanted = ring.as_ref().map(|ring| ring.master.clone());
+        let found = masters.iter().find(|master| wanted.as_ref().is_none_or(|wanted| master.id() == *wanted));
+        let Some(master) = found.cloned() else {
+            let wanted = wanted.unwrap_or_default();
+            return Err(KeyringError::WrongMaster { folder: folder.to_owned(), wanted, given: given(), from });
         };
-        if ring.master != master.id() {
-            return Err(KeyringError::WrongMaster {
-                folder: folder.to_owned(),
-                wanted: ring.master,
-                given: master.id(),
-                from,
-            });
+        if let Origin::Given { next, .. } = &mut origin {
+            *next = next.take().filter(|next| next.id() != master.id());
         }
-        let canary = ring.canary.clone();
-        let keyring = Self { disk, random, path, master, wrapping, ring: Mutex::new(ring) };
-        keyring.unwrap_text(CANARY, &canary)?;
+        let active = Wrapping::new(master);
+        let (ring, older) = match ring {
+            Some(ring) => {
+                unwrap_text(&path, &active, CANARY, &ring.canary)?;
+                let older = open_older(&path, &active, &ring)?;
+                (ring, older)
+            }
+            None => (Ring::new(&active, random.as_ref(), BTreeMap::new(), &[]), Vec::new()),
+        };
+        let state = RwLock::new(State { active, older, ring });
+        let keyring = Self { disk, random, path, origin, state, held: Arc::default() };
+        if is_new {
+            keyring.save(&keyring.state().ring)?;
+            keyring.disk.sync_dir(folder).map_err(at(folder))?;
+        }
         Ok(keyring)
     }
 
@@ -212,26 +281,26 @@ impl Keyring {
     /// [`KeyringError::Disk`] when a new key cannot be recorded (it is not used then); [`KeyringError::Unwrap`] when the
     /// recorded one was tampered with.
     pub fn key(&self, name: &str) -> Result<Key, KeyringError> {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wrapped) = ring.keys.get(name) {
-            return self.unwrap_text(name, wrapped);
+        let mut state = self.state_mut();
+        if let Some(wrapped) = state.ring.keys.get(name) {
+            return unwrap_text(&self.path, &state.active, name, wrapped);
         }
         let key = Key::random(self.random.as_ref());
-        let mut next = ring.clone();
-        next.keys.insert(name.to_owned(), hex(&self.wrap(name.as_bytes(), &key)));
+        let mut next = state.ring.clone();
+        next.keys.insert(name.to_owned(), hex(&state.active.wrap(self.random.as_ref(), name.as_bytes(), &key)));
         self.save(&next)?;
-        *ring = next;
+        state.ring = next;
         Ok(key)
     }
 
     /// Whether a data key called `name` was ever made.
     pub fn has(&self, name: &str) -> bool {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner).keys.contains_key(name)
+        self.state().ring.keys.contains_key(name)
     }
 
     /// `key` wrapped for `context`: [`WRAPPED`] bytes that may be stored in the open.
     pub fn wrap(&self, context: &[u8], key: &Key) -> Vec<u8> {
-        wrap(&self.wrapping, self.random.as_ref(), &self.master.id(), context, key)
+        self.state().active.wrap(self.random.as_ref(), context, key)
     }
 
     /// The key wrapped for `context`.
@@ -239,37 +308,85 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::Unwrap`] when `wrapped` is something else or belongs elsewhere.
     pub fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Key, KeyringError> {
-        unwrap(&self.wrapping, &self.master.id(), context, wrapped)
+        let state = self.state();
+        let found = state.all().find_map(|wrapping| wrapping.unwrap(context, wrapped));
+        found.ok_or_else(|| unopened(context))
     }
 
     /// The master key written out, for the operator's recovery sheet.
     pub fn export(&self) -> Secret<String> {
-        self.master.export()
+        self.state().active.master().export()
     }
 
     /// The master key's id: tells keys apart, tells nothing about them.
     pub fn master_id(&self) -> String {
-        self.master.id()
+        self.state().active.id().to_owned()
     }
 
-    /// As [`MasterKey::backup_key`], of the keyring's master key.
-    pub fn backup_key(&self, repository: &[u8; 16]) -> Key {
-        self.master.backup_key(repository)
+    /// The ids of the master keys that open something, the one in use first, each with its
+    /// [`MasterKey::backup_key`] for this repository.
+    pub fn backup_keys(&self, repository: &[u8; 16]) -> Vec<(String, Key)> {
+        let key = |wrapping: &Wrapping| (wrapping.id().to_owned(), wrapping.master().backup_key(repository));
+        self.state().all().map(key).collect()
     }
 
-    fn unwrap_text(&self, name: &str, text: &str) -> Result<Key, KeyringError> {
-        let mut wrapped = [0; WRAPPED];
-        hex_decode(text.as_bytes(), &mut wrapped).ok_or_else(|| KeyringError::Damaged {
-            path: self.path.clone(),
-            reason: format!("the entry {name} is not {WRAPPED} bytes in hex"),
-        })?;
-        self.unwrap(name.as_bytes(), &wrapped)
+    pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `active` and `older` the ring's master keys, durably, with every key in it wrapped anew.
+    pub(super) fn replace(
+        &self,
+        state: &mut State,
+        active: Wrapping,
+        older: Vec<Wrapping>,
+    ) -> Result<(), KeyringError> {
+        let open = |(name, text): (&String, &String)| {
+            Ok::<_, KeyringError>((name.clone(), unwrap_text(&self.path, &state.active, name, text)?))
+        };
+        let keys = state.ring.keys.iter().map(open).collect::<Result<_, _>>()?;
+        let ring = Ring::new(&active, self.random.as_ref(), keys, &older);
+        self.save(&ring)?;
+        *state = State { active, older, ring };
+        Ok(())
+    }
+
+    /// Where the master key lies when nobody gives it.
+    pub(super) fn master_path(&self) -> PathBuf {
+        master_path(&self.path)
     }
 
     fn save(&self, ring: &Ring) -> Result<(), KeyringError> {
         let bytes = serde_json::to_vec_pretty(ring)
             .map_err(|error| KeyringError::Damaged { path: self.path.clone(), reason: error.to_string() })?;
         disk::replace_file(self.disk.as_ref(), &self.path, &bytes).map_err(at(&self.path))
+    }
+}
+
+impl State {
+    /// Every master key, the one in use first.
+    pub fn all(&self) -> impl Iterator<Item = &Wrapping> {
+        std::iter::once(&self.active).chain(&self.older)
+    }
+}
+
+impl Ring {
+    /// The ring of `active` with these keys.
+    fn new(active: &Wrapping, random: &dyn Random, keys: BTreeMap<String, Key>, older: &[Wrapping]) -> Self {
+        let wrap = |context: &str, key: &Key| hex(&active.wrap(random, context.as_bytes(), key));
+        let master =
+            |older: &Wrapping| (older.id().to_owned(), wrap(&master_context(older.id()), older.master().key()));
+        Self {
+            version: if older.is_empty() { VERSION } else { VERSION_OLDER },
+            master: active.id().to_owned(),
+            canary: wrap(CANARY, &Key::from_bytes([0; 32])),
+            keys: keys.iter().map(|(name, key)| (name.clone(), wrap(name, key))).collect(),
+            older: older.iter().map(master).collect(),
+        }
     }
 }
 
@@ -280,73 +397,99 @@ impl std::fmt::Debug for Keyring {
 }
 
 fn read_ring(disk: &dyn Disk, path: &Path) -> Result<Option<Ring>, KeyringError> {
+    let bytes = disk::read_file(disk, path, RING_LIMIT).map_err(at(path))?;
+    bytes.map(|bytes| parse_ring(&bytes, path)).transpose()
+}
+
+fn parse_ring(bytes: &[u8], path: &Path) -> Result<Ring, KeyringError> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    let Some(bytes) = disk::read_file(disk, path, RING_LIMIT).map_err(at(path))? else { return Ok(None) };
     let damaged = |error: serde_json::Error| KeyringError::Damaged { path: path.to_owned(), reason: error.to_string() };
     // The version first: a later ring may have fields this one does not know.
-    let Version { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if version > VERSION {
+    let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version > VERSION_OLDER {
         return Err(KeyringError::NewerRing { path: path.to_owned(), found: version });
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    serde_json::from_slice(bytes).map_err(damaged)
 }
 
-fn master_file(
+/// The master keys that a ring tells are being left for `active`; none when it does not read.
+pub(super) fn older_masters(active: &Wrapping, ring: &[u8]) -> Vec<Wrapping> {
+    let path = Path::new("keys/ring");
+    parse_ring(ring, path).and_then(|ring| open_older(path, active, &ring)).unwrap_or_default()
+}
+
+fn open_older(path: &Path, active: &Wrapping, ring: &Ring) -> Result<Vec<Wrapping>, KeyringError> {
+    let open = |(id, text): (&String, &String)| {
+        let master = MasterKey::from_key(unwrap_text(path, active, &master_context(id), text)?);
+        Ok(Wrapping::new(master))
+    };
+    ring.older.iter().map(open).collect()
+}
+
+fn master_context(id: &str) -> String {
+    format!("master/{id}")
+}
+
+fn unwrap_text(path: &Path, active: &Wrapping, name: &str, text: &str) -> Result<Key, KeyringError> {
+    let mut wrapped = [0; WRAPPED];
+    hex_decode(text.as_bytes(), &mut wrapped).ok_or_else(|| KeyringError::Damaged {
+        path: path.to_owned(),
+        reason: format!("the entry {name} is not {WRAPPED} bytes in hex"),
+    })?;
+    active.unwrap(name.as_bytes(), &wrapped).ok_or_else(|| unopened(name.as_bytes()))
+}
+
+fn master_path(ring: &Path) -> PathBuf {
+    ring.with_file_name("master.key")
+}
+
+/// Where the master key lies that is to follow the one at `path`.
+pub(super) fn next_path(path: &Path) -> PathBuf {
+    path.with_extension("key.next")
+}
+
+/// The master keys in the folder: the one in use, made when nothing is there yet, and the one that is to follow it.
+fn in_folder(
     disk: &dyn Disk,
     random: &dyn Random,
     folder: &Path,
     path: &Path,
     wanted: Option<String>,
-) -> Result<MasterKey, KeyringError> {
-    if let Some(bytes) = disk::read_file(disk, path, 4096).map_err(at(path))? {
-        let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());
-        return MasterKey::parse(text.expose())
-            .map_err(|source| KeyringError::MasterFile { path: path.to_owned(), source });
-    }
+) -> Result<Vec<MasterKey>, KeyringError> {
+    let mut masters: Vec<MasterKey> = read_master(disk, path)?.into_iter().collect();
     if let Some(wanted) = wanted {
-        return Err(KeyringError::MissingMaster { folder: folder.to_owned(), wanted, path: path.to_owned() });
+        if masters.iter().all(|master| master.id() != wanted) {
+            masters.extend(read_master(disk, &next_path(path))?);
+        }
+        if masters.is_empty() {
+            return Err(KeyringError::MissingMaster { folder: folder.to_owned(), wanted, path: path.to_owned() });
+        }
+    } else if masters.is_empty() {
+        let master = MasterKey::random(random);
+        write_master(disk, path, &master)?;
+        masters.push(master);
     }
-    let master = MasterKey::random(random);
+    Ok(masters)
+}
+
+/// The master key in the file at `path`; `None` without a file.
+pub(super) fn read_master(disk: &dyn Disk, path: &Path) -> Result<Option<MasterKey>, KeyringError> {
+    let Some(bytes) = disk::read_file(disk, path, MASTER_LIMIT).map_err(at(path))? else { return Ok(None) };
+    let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());
+    let master = MasterKey::parse(text.expose());
+    master.map(Some).map_err(|source| KeyringError::MasterFile { path: path.to_owned(), source })
+}
+
+/// Makes the file at `path` hold `master`.
+pub(super) fn write_master(disk: &dyn Disk, path: &Path, master: &MasterKey) -> Result<(), KeyringError> {
     let text = Secret::new(format!("{}\n", master.export().expose()));
-    disk::replace_file(disk, path, text.expose().as_bytes()).map_err(at(path))?;
-    Ok(master)
+    disk::replace_file(disk, path, text.expose().as_bytes()).map_err(at(path))
 }
 
-fn wrap(aead: &Aead, random: &dyn Random, master: &str, context: &[u8], key: &Key) -> Vec<u8> {
-    let nonce = random::bytes::<NONCE>(random);
-    let mut sealed = *key.expose();
-    let tag = aead.seal(&nonce, &associated(master, context), &mut sealed);
-    [&nonce[..], &sealed, &tag].concat()
-}
-
-fn unwrap(aead: &Aead, master: &str, context: &[u8], wrapped: &[u8]) -> Result<Key, KeyringError> {
-    let failed = || KeyringError::Unwrap { context: String::from_utf8_lossy(context).into_owned() };
-    let (nonce, rest) = wrapped.split_first_chunk::<NONCE>().ok_or_else(failed)?;
-    let (sealed, tag) = rest.split_last_chunk::<TAG>().ok_or_else(failed)?;
-    let mut key = <[u8; 32]>::try_from(sealed).map_err(|_other_length| failed())?;
-    let aad = associated(master, context);
-    aead.open(nonce, &aad, &mut key, tag).map_err(|_tampered| failed())?;
-    Ok(Key::from_bytes(key))
-}
-
-impl MasterKey {
-    /// The key that a keyring of this master key has wrapped for `context`; for reading a backup without its keyring.
-    ///
-    /// # Errors
-    /// [`KeyringError::Unwrap`] when `wrapped` is something else or belongs elsewhere.
-    pub fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Key, KeyringError> {
-        unwrap(&Aead::new(&self.wrapping_key()), &self.id(), context, wrapped)
-    }
-}
-
-fn associated(master: &str, context: &[u8]) -> Vec<u8> {
-    [b"mainstay/wrapped/v1\0", master.as_bytes(), b"\0", context].concat()
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> KeyringError + '_ {
+pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> KeyringError + '_ {
     |source| KeyringError::Disk { path: path.to_owned(), source }
 }
 

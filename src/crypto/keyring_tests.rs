@@ -65,8 +65,8 @@ fn a_newer_or_damaged_ring_is_refused_untouched() {
     let folder = tempfile::tempdir().unwrap();
     let ring = folder.path().join("keys/ring");
     LocalDisk.create_dir(&folder.path().join("keys")).unwrap();
-    disk::replace_file(&LocalDisk, &ring, br#"{"version":2,"new":true}"#).unwrap();
-    assert!(matches!(open(folder.path(), given("0a"), true), Err(KeyringError::NewerRing { found: 2, .. })));
+    disk::replace_file(&LocalDisk, &ring, br#"{"version":3,"new":true}"#).unwrap();
+    assert!(matches!(open(folder.path(), given("0a"), true), Err(KeyringError::NewerRing { found: 3, .. })));
     disk::replace_file(&LocalDisk, &ring, b"{").unwrap();
     assert!(matches!(open(folder.path(), given("0a"), true), Err(KeyringError::Damaged { .. })));
 }

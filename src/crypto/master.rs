@@ -37,6 +37,16 @@ impl MasterKey {
         Self(Key::random(random))
     }
 
+    /// The master key that a keyring kept.
+    pub(super) const fn from_key(key: Key) -> Self {
+        Self(key)
+    }
+
+    /// The key itself, for a keyring to keep.
+    pub(super) const fn key(&self) -> &Key {
+        &self.0
+    }
+
     /// Reads a key from `text`; white space around it does not matter.
     ///
     /// # Errors

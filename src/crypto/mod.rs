@@ -4,7 +4,7 @@
 //! - **Nothing opens with the wrong key, place or order.** Every seal names what it belongs to (associated data), every
 //!   stream authenticates position and end, and a key commitment is checked before the first segment is opened.
 //! - **One master key, never in use directly.** The [`keyring`] wraps random data keys with a key derived from the
-//!   master key; changing the master key later means wrapping again, not sealing all data again.
+//!   master key; changing the master key ([`rotation`]) means wrapping again, not sealing all data again.
 //! - **Never a new key over old data.** A missing or wrong key refuses to start and says which key is wanted.
 //!
 //! AES-256-GCM comes from the `aes-gcm` crate behind [`aead::Aead`]'s two functions; hashes, HMAC and HKDF from
@@ -14,7 +14,9 @@ pub mod aead;
 pub mod keyring;
 pub mod mac;
 pub mod master;
+pub mod rotation;
 pub mod stream;
+mod wrapping;
 
 use aws_lc_rs::hkdf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -25,6 +27,7 @@ pub use aead::{Aead, Tampered};
 pub use keyring::{Keyring, KeyringError};
 pub use master::{MasterKey, MasterKeyError};
 pub use stream::StreamKey;
+pub use wrapping::Opener;
 
 /// 32 secret bytes: an AES-256 or HMAC key. Wiped when dropped, never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]

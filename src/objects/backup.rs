@@ -30,14 +30,14 @@ use super::index::{
     BLOBS, BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS, VersionRow,
     decode, malformed_key, object_key, parse_version_key,
 };
-use super::keys::{BucketKeys, unwrap_with_master};
+use super::keys::{BucketKeys, unwrap_with};
 use super::names::{BucketName, ObjectKey};
 use super::service::Objects;
 pub use super::settle::Settled;
 use super::settle::settle;
 use crate::base::{Disk, Id128, OpenMode, disk};
 use crate::crypto::stream::SEGMENT;
-use crate::crypto::{Keyring, MasterKey};
+use crate::crypto::{Keyring, Opener};
 use crate::store::{Direction, ReadTx, Store, StoreError, Table, after_prefix};
 
 const VERSION: u8 = 1;
@@ -390,7 +390,7 @@ pub fn bucket_key_in(table: &str, value: &[u8]) -> Option<(Id128, Vec<u8>)> {
 pub struct Search<'a> {
     bucket: BucketName,
     key: ObjectKey,
-    master: &'a MasterKey,
+    opener: &'a Opener,
     open: Option<BucketKey>,
     wanted: Option<Vec<u8>>,
     object: Option<ObjectRow>,
@@ -409,8 +409,8 @@ pub enum Located {
 
 impl<'a> Search<'a> {
     /// Looks for `bucket`/`key`.
-    pub fn new(bucket: BucketName, key: ObjectKey, master: &'a MasterKey) -> Self {
-        Self { bucket, key, master, open: None, wanted: None, object: None, inline: None, parts: Vec::new() }
+    pub fn new(bucket: BucketName, key: ObjectKey, opener: &'a Opener) -> Self {
+        Self { bucket, key, opener, open: None, wanted: None, object: None, inline: None, parts: Vec::new() }
     }
 
     /// Looks at the next row.
@@ -421,7 +421,7 @@ impl<'a> Search<'a> {
         if table == BUCKETS.name() && key == self.bucket.as_str().as_bytes() {
             let row: BucketRow = decode(BUCKETS, value)?;
             self.wanted = Some(object_key(row.id, &self.key));
-            self.open = Some(unwrap_with_master(self.master, row.id, &row.wrapped_key)?);
+            self.open = Some(unwrap_with(self.opener, row.id, &row.wrapped_key)?);
         } else if table == CURRENT.name() && self.wanted.as_deref() == Some(key) {
             let row: ObjectRow = decode(CURRENT, value)?;
             if let Content::Blob(id) = row.content {

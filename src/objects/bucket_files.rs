@@ -27,6 +27,7 @@ use super::blob::{Fault, remove_if_there};
 use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, SETTINGS, decode};
 use super::names::BucketName;
+use super::rewrap::Rewrapped;
 use super::service::Objects;
 use crate::base::{Disk, Id128, Random, disk, random};
 use crate::crypto::aead::{NONCE, TAG};
@@ -109,6 +110,33 @@ impl BucketFiles {
             return Ok(());
         }
         disk::replace_file(self.disk.as_ref(), &self.path(id), &seal(&self.keyring, self.random.as_ref(), id, state))
+    }
+
+    /// Writes the files anew whose key an older master key has wrapped, as long as `go_on` says so.
+    pub fn rewrap(&self, go_on: &dyn Fn() -> bool, done: &mut Rewrapped) -> std::io::Result<()> {
+        // Whoever had sealed a file and not written it yet has by now.
+        drop(self.turn());
+        for id in self.ids()? {
+            if !go_on() {
+                return Ok(());
+            }
+            let _turn = self.turn();
+            let Some(bytes) = disk::read_file(self.disk.as_ref(), &self.path(id), FILE_MAX)? else { continue };
+            let wrapped = bytes.get(HEAD..BOUND).unwrap_or_default();
+            if done.bucket_files.of(self.keyring.rewrap(&context(id), wrapped)).is_none() {
+                continue;
+            }
+            // What is wrapped is associated data of the rest, so all of it is sealed anew.
+            match unseal(&self.keyring, id, &bytes) {
+                Ok(state) => {
+                    let sealed = seal(&self.keyring, self.random.as_ref(), id, &state);
+                    disk::replace_file(self.disk.as_ref(), &self.path(id), &sealed)?;
+                }
+                Err(fault) => tracing::warn!(bucket = %id, fault = fault.0, "the file of a bucket does not read"),
+            }
+        }
+        // What an earlier attempt has renamed, and failed to sync.
+        self.disk.sync_dir(&self.folder)
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {

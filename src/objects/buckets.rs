@@ -39,12 +39,9 @@ impl Objects {
         let this = self.clone();
         // The key is durable before the row that needs it.
         let wrapped_key = blocking(move || Ok(this.0.keys.create(id, this.0.random.as_ref())?)).await?;
-        let value = record::encode(&BucketRow {
-            id,
-            created: inner.clock.now().millis(),
-            wrapped_key,
-            versioning: Versioning::Off,
-        });
+        let created = inner.clock.now().millis();
+        let row = BucketRow { id, created, wrapped_key, versioning: Versioning::Off };
+        let this = self.clone();
         let key = name.as_str().as_bytes().to_vec();
         let limit = inner.config.max_buckets;
         let created = inner
@@ -57,7 +54,10 @@ impl Objects {
                 if tx.scan(BUCKETS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, most)?.len() >= most {
                     return Err(ObjectError::TooManyBuckets { limit });
                 }
-                tx.put(BUCKETS, &key, &value)?;
+                // The master key may have changed since: see `rewrap.rs`.
+                let again = this.0.keys.rewrapped(id, &row.wrapped_key)?;
+                let wrapped_key = again.unwrap_or_else(|| row.wrapped_key.clone());
+                tx.put(BUCKETS, &key, &record::encode(&BucketRow { wrapped_key, ..row.clone() }))?;
                 tx.put(USAGE, id.as_bytes(), &record::encode(&UsageRow::empty()))?;
                 Ok(Created::New)
             })

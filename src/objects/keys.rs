@@ -13,15 +13,16 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blob::{BucketKey, remove_if_there};
 use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, row};
 use super::names::BucketName;
+use super::rewrap::Rewrapped;
 use super::settings::BucketSettings;
 use crate::base::{Disk, Id128, Random, disk};
-use crate::crypto::{Key, Keyring, KeyringError, MasterKey};
+use crate::crypto::{Key, Keyring, KeyringError, Opener};
 use crate::store::ReadTx;
 
 /// Most bucket keys kept unwrapped.
@@ -59,6 +60,9 @@ pub(super) struct BucketKeys {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     keyring: Arc<Keyring>,
+    /// One who makes, rewraps or destroys a file at a time: what is destroyed never comes back, and who looks at the files
+    /// finds each key wrapped so far.
+    turn: Mutex<()>,
     open: Mutex<HashMap<BucketName, Arc<OpenBucket>>>,
     /// How often a bucket was forgotten.
     forgotten: AtomicU64,
@@ -69,7 +73,7 @@ impl BucketKeys {
     pub fn open(disk: Arc<dyn Disk>, folder: PathBuf, keyring: Arc<Keyring>) -> std::io::Result<Self> {
         disk.create_dir(&folder)?;
         disk.sync_dir(disk::parent(&folder))?;
-        Ok(Self { disk, folder, keyring, open: Mutex::default(), forgotten: AtomicU64::new(0) })
+        Ok(Self { disk, folder, keyring, turn: Mutex::default(), open: Mutex::default(), forgotten: AtomicU64::new(0) })
     }
 
     /// What wraps the keys.
@@ -79,6 +83,7 @@ impl BucketKeys {
 
     /// A fresh key for the bucket `id`, wrapped, and durable beside the blobs. Blocks.
     pub fn create(&self, id: Id128, random: &dyn Random) -> std::io::Result<Vec<u8>> {
+        let _turn = self.turn();
         let wrapped = self.keyring.wrap(&context(id), &Key::random(random));
         disk::replace_file(self.disk.as_ref(), &self.path(id), &wrapped)?;
         Ok(wrapped)
@@ -86,6 +91,7 @@ impl BucketKeys {
 
     /// Removes the key of the bucket `id` from beside the blobs. Blocks.
     pub fn destroy(&self, id: Id128) -> std::io::Result<()> {
+        let _turn = self.turn();
         remove_if_there(self.disk.as_ref(), &self.path(id))?;
         self.disk.sync_dir(&self.folder)
     }
@@ -114,6 +120,33 @@ impl BucketKeys {
         }
         out.sort_unstable();
         Ok(out)
+    }
+
+    /// Wraps the keys beside the blobs anew that an older master key has wrapped, as long as `go_on` says so. Blocks.
+    pub fn rewrap(&self, go_on: &dyn Fn() -> bool, done: &mut Rewrapped) -> std::io::Result<()> {
+        // Whoever had wrapped a key and not written it yet has by now; all others wrap with the master key in use.
+        drop(self.turn());
+        for (id, _) in self.files()? {
+            if !go_on() {
+                return Ok(());
+            }
+            let _turn = self.turn();
+            let Some(wrapped) = self.wrapped(id)? else { continue };
+            if let Some(wrapped) = done.key_files.of(self.keyring.rewrap(&context(id), &wrapped)) {
+                self.put_back(id, &wrapped)?;
+            }
+        }
+        // What an earlier attempt has renamed, and failed to sync.
+        self.disk.sync_dir(&self.folder)
+    }
+
+    /// As [`Keyring::rewrap`], of the key of the bucket `id`.
+    pub fn rewrapped(&self, id: Id128, wrapped: &[u8]) -> Result<Option<Vec<u8>>, KeyringError> {
+        self.keyring.rewrap(&context(id), wrapped)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts the wrapped key of the bucket `id` from a backup beside the blobs. Blocks.
@@ -172,8 +205,8 @@ pub(super) fn unwrap(keyring: &Keyring, id: Id128, wrapped: &[u8]) -> Result<Buc
 }
 
 /// As [`unwrap`], without a keyring.
-pub(super) fn unwrap_with_master(master: &MasterKey, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
-    Ok(BucketKey::new(id, &master.unwrap(&context(id), wrapped)?))
+pub(super) fn unwrap_with(opener: &Opener, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
+    Ok(BucketKey::new(id, &opener.unwrap(&context(id), wrapped)?))
 }
 
 fn context(bucket: Id128) -> Vec<u8> {

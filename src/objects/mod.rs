@@ -23,7 +23,7 @@
 //! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
 //! looking whether all is there `check.rs` and, behind the scenes, `scrub.rs` and `damage.rs`, what is set for a bucket `settings.rs`,
 //! what files it takes `file_rules.rs` and `sniff.rs`,
-//! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`. An index that is lost is made
+//! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`, another master key `rewrap.rs`. An index that is lost is made
 //! anew by [`rebuild`].
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
@@ -64,6 +64,7 @@ mod put;
 mod reader;
 pub mod rebuild;
 mod receive;
+pub mod rewrap;
 pub mod scrub;
 pub mod service;
 pub mod settings;

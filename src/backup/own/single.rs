@@ -1,11 +1,11 @@
 //! One object, or what was piped in, out of a backup.
 
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 
 use super::restore::RestoreError;
-use super::{BLOBS, STORES};
+use super::{BLOBS, RING, STORES};
 use crate::backup::{Entry, EntryPath, Repository, SnapshotInfo};
-use crate::crypto::MasterKey;
+use crate::crypto::{MasterKey, Opener};
 use crate::objects::backup::{Located, Search, body};
 use crate::objects::{BucketName, ObjectKey};
 use crate::store::OBJECTS;
@@ -24,7 +24,12 @@ pub fn one_object(
 ) -> Result<u64, RestoreError> {
     let name = format!("{}/{}", bucket.as_str(), key.as_str());
     let index = find(repository, snapshot, &format!("{STORES}/{}", OBJECTS.name()))?;
-    let mut search = Search::new(bucket, key, master);
+    // While a master key is being changed, some keys are wrapped by the one before, which the ring has.
+    let opener = match find(repository, snapshot, RING).ok().map(|ring| read_small(repository, &ring)) {
+        Some(Ok(ring)) => Opener::with_ring(master, &ring),
+        _ => Opener::new(master),
+    };
+    let mut search = Search::new(bucket, key, &opener);
     let mut stream = repository.read(&index);
     let part = |error: DumpError| RestoreError::part(&index.path.to_string(), error);
     let object = |source| RestoreError::Object { name: name.clone(), source };
@@ -62,6 +67,15 @@ pub fn one_stream(
 ) -> Result<u64, RestoreError> {
     let entry = find(repository, snapshot, name)?;
     io::copy(&mut repository.read(&entry), out).map_err(|source| RestoreError::Output { name: name.to_owned(), source })
+}
+
+/// Most bytes of a keyring.
+const RING_MAX: u64 = 1 << 20;
+
+fn read_small(repository: &Repository, entry: &Entry) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    repository.read(entry).take(RING_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 pub(super) fn find(repository: &Repository, snapshot: &SnapshotInfo, path: &str) -> Result<Entry, RestoreError> {

@@ -28,7 +28,7 @@
 //! out is noticed, and costs its own rows alone when there is nothing better.
 //!
 //! **Keys.** What opens an export is the master key and nothing else, whatever the keyring's file has been through. The
-//! wrapped key stands in the head, so that a new master key means new heads and nothing else.
+//! wrapped key stands in the head, so that a new master key means new heads and nothing else (`rewrap.rs`).
 //!
 //! **What it costs.** An export is made every `objects.export_every`; one that takes longer than some seconds never before a
 //! hundred times as long has passed, so that exports take a hundredth of a disk at most. Memory: a piece.
@@ -37,13 +37,15 @@
 
 mod keep;
 mod read;
+mod rewrap;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod write;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blob::remove_if_there;
 use crate::base::{Disk, EntryKind, Random, Timestamp, disk};
@@ -78,6 +80,9 @@ pub(super) struct Exports {
     folder: PathBuf,
     keyring: Arc<Keyring>,
     random: Arc<dyn Random>,
+    /// Held while an export is written or heads are; the numbers of those that are known to be wrapped by the master key in
+    /// use.
+    writing: Mutex<HashSet<u64>>,
 }
 
 /// An export that is there, by its name.
@@ -98,7 +103,7 @@ impl Exports {
     ) -> std::io::Result<Self> {
         disk.create_dir(&folder)?;
         disk.sync_dir(disk::parent(&folder))?;
-        Ok(Self { disk, folder, keyring, random })
+        Ok(Self { disk, folder, keyring, random, writing: Mutex::default() })
     }
 
     /// What is there, newest first.
@@ -132,6 +137,10 @@ impl Exports {
             }
         }
         self.disk.sync_dir(&self.folder)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, number: u64) -> PathBuf {

@@ -26,6 +26,7 @@ impl Exports {
         taken: Timestamp,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Export>, ObjectError> {
+        let _writing = self.writing();
         let number = self.list()?.first().map_or(1, |newest| newest.number.saturating_add(1));
         let path = self.path(number);
         let temporary = path.with_extension(TEMPORARY);

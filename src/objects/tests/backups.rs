@@ -4,6 +4,7 @@ use std::io::Read as _;
 
 use super::*;
 use crate::base::disk::read_file;
+use crate::crypto::Opener;
 use crate::objects::backup::{Located, Restoring, Search, blob_ids, body};
 use crate::store::OBJECTS;
 use crate::store::dump::{Dump, Rows};
@@ -21,7 +22,7 @@ fn streams(world: &World) -> Vec<(crate::base::Id128, Vec<u8>)> {
 
 pub(super) fn same_keyring(disk: &FaultyDisk) -> Arc<Keyring> {
     let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "test" };
-    let random = Arc::new(crate::base::SystemRandom);
+    let random = Arc::new(SystemRandom);
     Arc::new(Keyring::open(Arc::new(disk.clone()), random, Path::new("/data"), master, false).unwrap())
 }
 
@@ -90,7 +91,7 @@ async fn an_object_is_found_among_the_rows_of_a_backup() {
     let world = World::new().await;
     world.put("small", b"hello").await.unwrap();
     world.put("large", &bytes(3, 100_000)).await.unwrap();
-    let master = MasterKey::random(&TestRandom::new(1));
+    let master = Opener::new(&MasterKey::random(&TestRandom::new(1)));
     let find = |name: &str| {
         let mut search = Search::new(bucket(), key(name), &master);
         let mut dump = Dump::new(world.store.snapshot().unwrap()).unwrap();

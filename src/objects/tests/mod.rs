@@ -12,6 +12,7 @@ mod multipart;
 mod objects;
 mod quota;
 mod rebuilding;
+mod rewrapping;
 mod scrubbing;
 mod sweeping;
 mod usage_days;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::*;
-use crate::base::{Disk, Shutdown, Supervisor};
+use crate::base::{Disk, Shutdown, Supervisor, SystemRandom};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey};
 use crate::jobs::Jobs;
@@ -104,9 +105,22 @@ pub(crate) fn open(
     metrics: &Metrics,
     config: ObjectsConfig,
 ) -> Objects {
-    let random = Arc::new(crate::base::SystemRandom);
     let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "test" };
-    let keyring = Arc::new(Keyring::open(disk.clone(), random.clone(), data, master, false).unwrap());
+    let keyring = Arc::new(Keyring::open(disk.clone(), Arc::new(SystemRandom), data, master, false).unwrap());
+    open_with(disk, data, store, keyring, clock, metrics, config)
+}
+
+/// As [`open`], with the keys of `keyring`.
+pub(super) fn open_with(
+    disk: Arc<dyn Disk>,
+    data: &Path,
+    store: Store,
+    keyring: Arc<Keyring>,
+    clock: Arc<TestClock>,
+    metrics: &Metrics,
+    config: ObjectsConfig,
+) -> Objects {
+    let random = Arc::new(SystemRandom);
     let supervisor = Supervisor::new(Shutdown::new());
     let jobs = Jobs::new(store.clone(), clock.clone(), random.clone(), supervisor, metrics);
     Objects::open(disk, data.join("objects"), store, keyring, jobs, clock, random, metrics, config).unwrap()
