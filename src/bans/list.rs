@@ -84,9 +84,9 @@ impl List {
         Ok((ban, pushed_out))
     }
 
-    /// Takes over a `ban` of `network` that another process made, unless one is in force that ends no earlier. Returns whose row
-    /// made room; `None` when it is not taken over.
-    pub fn learn(&mut self, network: Network, ban: Ban, now: Timestamp) -> Option<Option<Network>> {
+    /// Takes over a `ban` of `network` that another process made, unless one is in force that ends no earlier. Returns the
+    /// networks whose rows made room, one at most; `None` when it is not taken over.
+    pub fn learn(&mut self, network: Network, ban: Ban, now: Timestamp) -> Option<Vec<Network>> {
         let by_jail = matches!(ban.origin, Origin::Jail(_));
         let known = self.rows.get(&network).is_some_and(|known| known.until_ms >= ban.until_ms);
         if known || !ban.is_active(now) || (by_jail && self.is_exempt(&network)) {
@@ -94,7 +94,7 @@ impl List {
         }
         let pushed_out = self.make_room(&network).ok()?;
         self.put(network, ban);
-        Some(pushed_out)
+        Some(pushed_out.into_iter().collect())
     }
 
     /// Lifts the ban of `network` and forgets it; whether there was one in force.

@@ -298,7 +298,7 @@ impl Bans {
             let mut list = self.list();
             let Some(pushed_out) = list.learn(network, ban, self.0.clock.now()) else { return };
             self.0.fast.set(network, until);
-            if let Some(gone) = pushed_out {
+            for gone in pushed_out {
                 self.0.fast.remove(gone);
             }
         }

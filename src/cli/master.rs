@@ -22,8 +22,8 @@ pub(super) enum KeyCommand {
     ///
     /// All that the key before has wrapped is wrapped anew behind the scenes, then that key is forgotten; objects are not
     /// sealed again. Backups made until now need the key before for as long as they are kept. A key that you give to the server
-    /// (MAINSTAY_MASTER_KEY_FILE) you change yourself: give the new one there, the one before by
-    /// MAINSTAY_MASTER_KEY_PREVIOUS_FILE, and start the server again.
+    /// (`MAINSTAY_MASTER_KEY_FILE`) you change yourself: give the new one there, the one before by
+    /// `MAINSTAY_MASTER_KEY_PREVIOUS_FILE`, and start the server again.
     Rotate,
     /// Tell which master key is in use, and whether anything needs the one before
     Status {

@@ -263,7 +263,7 @@ impl Keyring {
                 let older = open_older(&path, &active, &ring)?;
                 (ring, older)
             }
-            None => (Ring::new(&active, random.as_ref(), BTreeMap::new(), &[]), Vec::new()),
+            None => (Ring::new(&active, random.as_ref(), &BTreeMap::new(), &[]), Vec::new()),
         };
         let state = RwLock::new(State { active, older, ring });
         let keyring = Self { disk, random, path, origin, state, held: Arc::default() };
@@ -349,7 +349,7 @@ impl Keyring {
             Ok::<_, KeyringError>((name.clone(), unwrap_text(&self.path, &state.active, name, text)?))
         };
         let keys = state.ring.keys.iter().map(open).collect::<Result<_, _>>()?;
-        let ring = Ring::new(&active, self.random.as_ref(), keys, &older);
+        let ring = Ring::new(&active, self.random.as_ref(), &keys, &older);
         self.save(&ring)?;
         *state = State { active, older, ring };
         Ok(())
@@ -376,7 +376,7 @@ impl State {
 
 impl Ring {
     /// The ring of `active` with these keys.
-    fn new(active: &Wrapping, random: &dyn Random, keys: BTreeMap<String, Key>, older: &[Wrapping]) -> Self {
+    fn new(active: &Wrapping, random: &dyn Random, keys: &BTreeMap<String, Key>, older: &[Wrapping]) -> Self {
         let wrap = |context: &str, key: &Key| hex(&active.wrap(random, context.as_bytes(), key));
         let master =
             |older: &Wrapping| (older.id().to_owned(), wrap(&master_context(older.id()), older.master().key()));

@@ -78,7 +78,7 @@ impl Keyring {
     /// [`KeyringError::Disk`]: it may have; the folder opens either way.
     pub fn rotate(&self) -> Result<Changed, KeyringError> {
         if let Origin::Given { from, .. } = &self.origin {
-            return Err(KeyringError::Given { from: *from });
+            return Err(KeyringError::Given { from });
         }
         let mut state = self.state_mut();
         if let Some(older) = state.older.first() {
@@ -88,13 +88,12 @@ impl Keyring {
         let path = next_path(&self.master_path());
         // One that lies there may be the one that the ring on disk names.
         let there = read_master(self.disk.as_ref(), &path)?.filter(|there| there.id() != state.active.id());
-        let next = match there {
-            Some(next) => next,
-            None => {
-                let next = MasterKey::random(self.random.as_ref());
-                write_master(self.disk.as_ref(), &path, &next)?;
-                next
-            }
+        let next = if let Some(next) = there {
+            next
+        } else {
+            let next = MasterKey::random(self.random.as_ref());
+            write_master(self.disk.as_ref(), &path, &next)?;
+            next
         };
         let changed = self.change(&mut state, next)?;
         self.settle_file(&state)?;

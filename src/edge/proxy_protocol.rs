@@ -1,7 +1,6 @@
 //! The PROXY protocol: what a load balancer that passes bytes on says about a connection before its first byte.
 //!
-//! Both forms are read, the line and the binary one, as HAProxy's `proxy-protocol.txt` (versions 1 and 2, "The PROXY protocol",
-//! 2020/03/05) has them. Nothing behind the header is taken off the stream. Additions (TLV) are passed over.
+//! Both forms are read, the line and the binary one, as `proxy-protocol.txt` (versions 1 and 2, of 2020/03/05) has them. Nothing behind the header is taken off the stream. Additions (TLV) are passed over.
 
 #![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
@@ -84,7 +83,7 @@ pub async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyPro
 /// A line, with its end.
 fn text(line: &[u8]) -> Result<Option<SocketAddr>, ProxyProtocolError> {
     let line = line.strip_suffix(b"\r\n").ok_or(Malformed("its line does not end in CR LF"))?;
-    let line = std::str::from_utf8(line).map_err(|_| Malformed("its line is no text"))?;
+    let line = std::str::from_utf8(line).map_err(|_not_utf8| Malformed("its line is no text"))?;
     let mut words = line.split(' ').skip(1);
     let family = words.next().unwrap_or_default();
     if family == "UNKNOWN" {
@@ -96,7 +95,7 @@ fn text(line: &[u8]) -> Result<Option<SocketAddr>, ProxyProtocolError> {
         return Err(Malformed("its line has not two addresses and two ports"));
     };
     let address = |text: &str| -> Result<IpAddr, ProxyProtocolError> {
-        let address: IpAddr = text.parse().map_err(|_| Malformed("an address is none"))?;
+        let address: IpAddr = text.parse().map_err(|_no_address| Malformed("an address is none"))?;
         match family {
             "TCP4" if address.is_ipv4() => Ok(address),
             "TCP6" if address.is_ipv6() => Ok(address),

@@ -131,7 +131,7 @@ impl Sites {
                 rates.push("general".to_owned());
             }
             let (upstream, analytics) = (config.app.clone(), config.analytics);
-            let app = SiteConfig { upstream, rates, analytics, ..SiteConfig::default() };
+            let app = SiteConfig { upstream, analytics, rates, ..SiteConfig::default() };
             let site = table.add(&maker, &app, "edge.app")?;
             // After the sites: a site for every host at `/` wins over `edge.app`.
             table.any.push(Route { prefix: String::new(), site });

@@ -66,9 +66,18 @@ fn held(tx: &dyn ReadTx) -> Result<Vec<(Id128, Held)>, ObjectError> {
     Ok(out)
 }
 
-/// The rows of `today` that are not as they should be, and keys of rows that are too old.
-fn due(tx: &dyn ReadTx, today: u32) -> Result<(Vec<(Vec<u8>, Held)>, Vec<Vec<u8>>), ObjectError> {
-    let (mut changed, mut old) = (Vec::new(), Vec::new());
+/// What is to be written.
+#[derive(Default)]
+struct Due {
+    /// Rows of today that are not as they should be.
+    changed: Vec<(Vec<u8>, Held)>,
+    /// Keys of rows that are too old.
+    old: Vec<Vec<u8>>,
+}
+
+/// What is to be written on `today`.
+fn due(tx: &dyn ReadTx, today: u32) -> Result<Due, ObjectError> {
+    let Due { mut changed, mut old } = Due::default();
     for (id, now) in held(tx)? {
         let at = place(id, today);
         if row::<Held>(tx, USAGE_DAYS, &at)? != Some(now) {
@@ -78,7 +87,7 @@ fn due(tx: &dyn ReadTx, today: u32) -> Result<(Vec<(Vec<u8>, Held)>, Vec<Vec<u8>
         let rows = tx.scan(USAGE_DAYS, Bound::Included(&from), Bound::Excluded(&to), Direction::Forward, PAGE)?;
         old.extend(rows.into_iter().map(|(key, _)| key));
     }
-    Ok((changed, old))
+    Ok(Due { changed, old })
 }
 
 /// Removes what is kept of the bucket `id`, which goes.
@@ -96,13 +105,13 @@ impl Objects {
     /// Notes what every bucket holds today. Blocks; writes only where something has changed.
     pub(super) fn note_usage(&self) -> Result<(), ObjectError> {
         let today = day(self.0.clock.now());
-        let (changed, old) = self.0.store.read_blocking(|tx| due(tx, today))?;
+        let Due { changed, old } = self.0.store.read_blocking(|tx| due(tx, today))?;
         if changed.is_empty() && old.is_empty() {
             return Ok(());
         }
         self.0.store.write_blocking(move |tx: &mut dyn WriteTx| {
             // Once more: a bucket may have gone meanwhile, and its rows with it.
-            let (changed, old) = due(tx, today)?;
+            let Due { changed, old } = due(tx, today)?;
             for (at, now) in changed {
                 tx.put(USAGE_DAYS, &at, &record::encode(&now))?;
             }

@@ -185,17 +185,13 @@ impl Learning {
             match channel.offer(&word) {
                 Ok(true) if serves => {}
                 Ok(true) => self.told.push(word),
-                Ok(false) => {
-                    self.waiting.push_front(word);
-                    return false;
-                }
                 Err(error) if serves => {
                     tracing::warn!(%error, "the process that took over is gone; what this one learns stays here");
                     self.to = To::Over;
                     self.waiting.clear();
                 }
-                // Whether it serves is about to be told.
-                Err(_) => {
+                // Full; or it is about to be told whether that process serves.
+                Ok(false) | Err(_) => {
                     self.waiting.push_front(word);
                     return false;
                 }

@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 use crate::testing::{TestClock, TestRandom, memory_store};
 
 const SOON: Duration = Duration::from_secs(10);
-const TERM: Term = Term { first: Duration::from_secs(60), growth: 1, longest: Duration::from_secs(60) };
+const TERM: Term = Term { first: Duration::from_mins(1), growth: 1, longest: Duration::from_mins(1) };
 
 /// What a process knows.
 struct Known {

@@ -102,7 +102,7 @@ impl Lead {
         async move {
             if waiting.wait_for(|waiting| *waiting > 0).await.is_err() {
                 // The flight is over: nobody will.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -53,7 +53,10 @@ async fn check(world: &World, what: &str) {
     let exports = inner.exports.list().unwrap();
     assert_eq!(exports.len(), 2, "{what}");
     for export in exports {
-        assert!(inner.exports.read(&export).is_ok_and(|export| export.reads_whole()), "{what}: an export");
+        assert!(
+            inner.exports.read(&export).is_ok_and(crate::objects::export::ExportReader::reads_whole),
+            "{what}: an export"
+        );
     }
 }
 

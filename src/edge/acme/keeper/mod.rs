@@ -82,9 +82,10 @@ impl Settings {
         let dns = Dns::open(&config.acme.dns, disk).await?;
         let proofs = config.acme.proofs(listening.0, listening.1);
         let on_demand = config.acme.on_demand.clone();
-        let on_demand = match config.acme.agree_terms {
-            true => tokio::task::spawn_blocking(move || OnDemand::of(&on_demand)).await.map_err(interrupted)??,
-            false => None,
+        let on_demand = if config.acme.agree_terms {
+            tokio::task::spawn_blocking(move || OnDemand::of(&on_demand)).await.map_err(interrupted)??
+        } else {
+            None
         };
         Ok(Self { proofs, dns, authorities, on_demand, skip: config.acme.skip.clone() })
     }
@@ -395,7 +396,6 @@ impl Keeper {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
 fn interrupted(error: tokio::task::JoinError) -> EdgeError {
     EdgeError::System {
         what: "cannot read the machine's certificate authorities",
