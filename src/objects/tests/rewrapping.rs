@@ -53,10 +53,7 @@ async fn check(world: &World, what: &str) {
     let exports = inner.exports.list().unwrap();
     assert_eq!(exports.len(), 2, "{what}");
     for export in exports {
-        assert!(
-            inner.exports.read(&export).is_ok_and(crate::objects::export::ExportReader::reads_whole),
-            "{what}: an export"
-        );
+        assert!(inner.exports.read(&export).is_ok_and(export::ExportReader::reads_whole), "{what}: an export");
     }
 }
 
