@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -58,16 +59,23 @@ impl Reading {
         let mut all = Vec::new();
         for directive in directives {
             match (directive.name(), directive.block.is_some()) {
-                ("include", false) => {
-                    for file in self.included(directive.arg(0))? {
-                        all.extend(self.file(&file, depth + 1)?);
+                ("include", false) => match self.included(directive.arg(0))? {
+                    Some(files) => {
+                        for file in files {
+                            all.extend(self.file(&file, depth + 1)?);
+                        }
                     }
-                }
+                    None => all.push(Placed { file: shown.clone(), directive }),
+                },
                 ("http", true) => {
                     // What is in it counts as if it stood alone, with the file it stands in.
                     for inner in directive.block.unwrap_or_default() {
-                        if inner.name() == "include" {
-                            for file in self.included(inner.arg(0))? {
+                        let files = match inner.name() {
+                            "include" => self.included(inner.arg(0))?,
+                            _ => None,
+                        };
+                        if let Some(files) = files {
+                            for file in files {
                                 all.extend(self.file(&file, depth + 1)?);
                             }
                         } else {
@@ -86,28 +94,30 @@ impl Reading {
         let Some(block) = directive.block.take() else { return Ok(directive) };
         let mut inner = Vec::new();
         for one in block {
-            if one.name() == "include" {
-                for file in self.included(one.arg(0))? {
-                    inner.extend(self.file(&file, depth + 1)?.into_iter().map(|placed| placed.directive));
-                }
-            } else {
+            let files = if one.name() == "include" { self.included(one.arg(0))? } else { None };
+            let Some(files) = files else {
                 inner.push(self.filled(one, depth)?);
+                continue;
+            };
+            for file in files {
+                inner.extend(self.file(&file, depth + 1)?.into_iter().map(from_file));
             }
         }
         directive.block = Some(inner);
         Ok(directive)
     }
 
-    /// The files a pattern names, by name. `*` stands for anything in the last part of the path; one without is a file that
-    /// must be there, but for those that hold no sites.
-    fn included(&self, pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
+    /// The files a pattern names, by name. `*` stands for anything in the last part of the path. Those that hold no sites are
+    /// passed over; `None` when what is named is not there, or is named in another way.
+    fn included(&self, pattern: &str) -> anyhow::Result<Option<Vec<PathBuf>>> {
         let whole = self.folder.join(pattern);
         let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some((before, after)) = name.split_once('*') else {
             let without_sites = ["mime.types", "proxy_params", "fastcgi_params", "uwsgi_params", "scgi_params"];
-            return Ok(if without_sites.contains(&name.as_str()) { Vec::new() } else { vec![whole] });
+            let passed_over = without_sites.contains(&name.as_str());
+            return Ok(if passed_over { Some(Vec::new()) } else { whole.is_file().then(|| vec![whole]) });
         };
-        let Some(folder) = whole.parent().filter(|folder| folder.is_dir()) else { return Ok(Vec::new()) };
+        let Some(folder) = whole.parent().filter(|folder| folder.is_dir()) else { return Ok(None) };
         let mut found = Vec::new();
         for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
@@ -117,8 +127,20 @@ impl Reading {
             }
         }
         found.sort();
-        Ok(found)
+        Ok(Some(found))
     }
+}
+
+/// The directive, which knows its file from now on, as does all that is in it.
+fn from_file(placed: Placed) -> Directive {
+    fn marked(mut directive: Directive, file: &Arc<str>) -> Directive {
+        directive.file.get_or_insert_with(|| Arc::clone(file));
+        let block = directive.block.take();
+        directive.block = block.map(|block| block.into_iter().map(|one| marked(one, file)).collect());
+        directive
+    }
+    let file: Arc<str> = Arc::from(placed.file.as_str());
+    marked(placed.directive, &file)
 }
 
 #[cfg(test)]

@@ -46,11 +46,6 @@ pub(super) fn is_ours(name: &str) -> bool {
     name.starts_with("proxy_cache") || ["proxy_no_cache", "proxy_ignore_headers"].contains(&name)
 }
 
-/// Whether servers take `name` from what stands around them.
-pub(super) fn is_inherited(name: &str) -> bool {
-    is_ours(name) && name != "proxy_cache_path"
-}
-
 /// The disk for kept answers, of all `proxy_cache_path` among `http`, as settings; what they say beside it is left out.
 pub(super) fn disk(http: &[Placed], left_out: &mut Vec<String>) -> Option<(String, ByteSize)> {
     let mut total = 0u64;
@@ -75,7 +70,7 @@ pub(super) fn disk(http: &[Placed], left_out: &mut Vec<String>) -> Option<(Strin
     let note = if unlimited { "# nginx has no limit here; this is one.\n" } else { "" };
     let folder =
         "# Kept answers lie in the data folder, sealed; edge.cache_memory is what is kept of them in memory.\n";
-    (total > 0).then(|| (format!("[edge]\n{folder}{note}cache_disk = {}\n\n", quoted(&size.to_string())), size))
+    (total > 0).then(|| (format!("{folder}{note}cache_disk = {}\n", quoted(&size.to_string())), size))
 }
 
 /// Puts what one directive says into the draft of a site; `disk` is what there is for all.

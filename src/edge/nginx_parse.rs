@@ -7,6 +7,7 @@
 
 use std::iter::Peekable;
 use std::str::Chars;
+use std::sync::Arc;
 
 /// Deepest nesting of blocks.
 const DEEPEST: usize = 16;
@@ -22,6 +23,8 @@ pub struct Directive {
     pub block: Option<Vec<Directive>>,
     /// The line it begins in, from 1.
     pub line: usize,
+    /// The file it stands in, when that is another one than that of what is around it.
+    pub file: Option<Arc<str>>,
 }
 
 impl Directive {
@@ -106,7 +109,7 @@ impl Reader<'_> {
                         return self.wrong("there are too many directives");
                     }
                     let block = if next == '{' { Some(self.block(depth.saturating_add(1))?) } else { None };
-                    all.push(Directive { words: std::mem::take(&mut words), block, line });
+                    all.push(Directive { words: std::mem::take(&mut words), block, line, file: None });
                 }
                 '}' => {
                     self.next();

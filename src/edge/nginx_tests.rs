@@ -52,8 +52,10 @@ fn a_site_of_a_guide_becomes_sites_that_are_valid() {
     assert_eq!(text("/old", "redirect"), "\"https://new.example$uri\"");
     assert_eq!(text("/admin", "allow"), "[\"10.0.0.0/8\"]");
     assert_eq!(text("/admin", "headers"), "[\"X-Frame-Options: DENY\"]");
-    assert_eq!(out.left_out.len(), 2, "{:?}", out.left_out);
-    assert!(out.left_out[0].contains("site.conf:15: location ~") && out.left_out[1].contains("sub_filter"));
+    assert_eq!(out.left_out.len(), 3, "{:?}", out.left_out);
+    assert!(out.left_out[0].contains("weight=2 (only the address"), "{:?}", out.left_out);
+    assert!(out.left_out[1].contains("site.conf:15: location ~") && out.left_out[2].contains("sub_filter"));
+    assert!(out.settings.contains("burst = 20") && !out.settings.contains("acme-challenge"), "{}", out.settings);
     let edge: toml::Table = toml::from_str(&out.settings).unwrap();
     let config: EdgeConfig = edge["edge"].clone().try_into().unwrap();
     config.validate().unwrap();
@@ -89,6 +91,199 @@ fn log_ins_rewrites_and_pages_are_taken_over() {
         assert!(text.contains(line), "{line} not in {text}");
     }
     assert_eq!(out.left_out.len(), 2, "{:?}", out.left_out);
+}
+
+/// The settings for `text`, which are valid, and what was left out.
+fn valid(text: &str) -> (EdgeConfig, Vec<String>) {
+    let (_, out) = taken_over(text);
+    let whole: toml::Table = toml::from_str(&out.settings).unwrap();
+    let config: EdgeConfig = whole.get("edge").map(|edge| edge.clone().try_into().unwrap()).unwrap_or_default();
+    // Its files are elsewhere.
+    let mut alone = config.clone();
+    for site in &mut alone.sites {
+        for file in [&mut site.basic_auth_file, &mut site.client_ca_file, &mut site.client_crl_file] {
+            file.clear();
+        }
+        site.error_pages.clear();
+    }
+    alone.certificates.clear();
+    alone.validate().unwrap_or_else(|error| panic!("{error} in {}", out.settings));
+    (config, out.left_out)
+}
+
+#[test]
+fn what_certbot_wrote_is_an_app_and_nothing_for_plain_http() {
+    let (config, left) = valid(
+        r#"
+        server {
+            server_name app.example.com;
+            location / { proxy_pass http://localhost:3000; proxy_set_header Upgrade $http_upgrade; proxy_cache_bypass $http_upgrade; }
+            location /_next/static { alias /srv/app/.next/static; add_header Cache-Control "public, immutable"; }
+            listen [::]:443 ssl ipv6only=on; # managed by Certbot
+            listen 443 ssl;
+            ssl_certificate /etc/letsencrypt/live/app.example.com/fullchain.pem;
+            ssl_certificate_key /etc/letsencrypt/live/app.example.com/privkey.pem;
+        }
+        server {
+            if ($host = app.example.com) { return 301 https://$host$request_uri; } # managed by Certbot
+            listen 80; listen [::]:80;
+            server_name app.example.com;
+            return 404; # managed by Certbot
+        }
+        "#,
+    );
+    assert!(left.is_empty(), "{left:?}");
+    let shown: Vec<_> = config.sites.iter().map(|site| (site.path.as_str(), site.upstream.as_str())).collect();
+    assert_eq!(shown, [("/", "http://localhost:3000"), ("/_next/static", "")]);
+    assert_eq!(config.certificates.len(), 1);
+}
+
+#[test]
+fn an_app_behind_its_files_is_an_app() {
+    let (config, left) = valid(
+        r#"
+        upstream puma { server unix:///srv/app/puma.sock fail_timeout=0; }
+        server {
+            listen 80 default_server deferred;
+            server_name rails.example.com;
+            root /srv/app/public;
+            location ^~ /assets/ { gzip_static on; expires max; add_header Cache-Control public; }
+            try_files $uri/index.html $uri @puma;
+            location @puma { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://puma; }
+            error_page 500 502 503 504 /500.html;
+        }
+        "#,
+    );
+    let shown: Vec<_> =
+        config.sites.iter().map(|site| (site.path.as_str(), site.root.as_str(), site.upstreams.clone())).collect();
+    let puma = vec!["unix:/srv/app/puma.sock".to_owned()];
+    assert_eq!(shown, [("/assets", "/srv/app/public", Vec::new()), ("/", "", puma)]);
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().any(|line| line.contains("try_files") && line.contains("the app is asked for files too")));
+}
+
+#[test]
+fn where_php_runs_no_file_is_shown() {
+    let (config, left) = valid(
+        r"
+        server {
+            server_name example.com;
+            root /var/www/html;
+            index index.php;
+            location / { try_files $uri $uri/ /index.php?$args; }
+            location ~ \.php$ { fastcgi_pass unix:/run/php.sock; }
+            location = /robots.txt { allow all; }
+            location /private { deny all; }
+        }
+        ",
+    );
+    let shown: Vec<_> = config.sites.iter().map(|site| (site.path.as_str(), site.root.as_str())).collect();
+    assert_eq!(shown, [("/private", "")], "what is shut stays shut");
+    assert!(left.iter().any(|line| line.contains("location /") && line.contains("sources")), "{left:?}");
+    assert!(left.iter().any(|line| line.contains("location = /robots.txt")), "{left:?}");
+}
+
+#[test]
+fn what_stands_around_servers_counts_in_each_and_is_told_once() {
+    let (config, left) = valid(
+        r#"
+        user www-data;
+        events { worker_connections 768; }
+        http {
+            sendfile on;
+            allow 10.0.0.0/8; deny all;
+            auth_basic "All"; auth_basic_user_file /etc/x;
+            add_header X-Content-Type-Options nosniff always;
+            proxy_read_timeout 300;
+            set_real_ip_from 173.245.48.0/20;
+            set_real_ip_from 2400:cb00::/32;
+            real_ip_header X-Forwarded-For;
+            map $http_upgrade $connection_upgrade { default upgrade; '' close; }
+            lua_shared_dict x 1m;
+            server { server_name a.example; location / { proxy_pass http://127.0.0.1:3; } }
+            server { server_name b.example; allow all; auth_basic off; location / { add_header X-Frame-Options DENY; proxy_pass http://127.0.0.1:4; } }
+        }
+        "#,
+    );
+    assert_eq!(left, ["site.conf:14: lua_shared_dict x 1m"]);
+    assert_eq!(config.trusted_proxies, ["173.245.48.0/20", "2400:cb00::/32"]);
+    let [a, b] = config.sites.as_slice() else { panic!("{:?}", config.sites) };
+    assert_eq!((a.allow.clone(), a.basic_auth_file.as_str()), (vec!["10.0.0.0/8".to_owned()], "/etc/x"));
+    assert_eq!(a.response_timeout, crate::base::Span::mins(5));
+    assert!(b.allow.is_empty() && b.deny.is_empty() && b.basic_auth_file.is_empty());
+    assert_eq!(b.headers, ["X-Content-Type-Options: nosniff", "X-Frame-Options: DENY"]);
+}
+
+#[test]
+fn who_is_kept_out_by_nginx_is_kept_out() {
+    let all = ["0.0.0.0/0", "::/0"].map(str::to_owned).to_vec();
+    let (config, left) = valid(
+        r#"
+        server {
+            server_name a.example;
+            allow 10.0.0.0/8; deny all;
+            location / { proxy_pass http://127.0.0.1:3; }
+            location /shut { deny all; }
+            location /gone { return 410; }
+            location /one { allow 192.0.2.1; deny all; proxy_pass http://127.0.0.1:3; }
+            location /open { allow all; proxy_pass http://127.0.0.1:3; }
+            location /but { deny 192.0.2.66; proxy_pass http://127.0.0.1:3; }
+            location /odd { allow 192.0.2.1; deny 192.0.2.0/24; proxy_pass http://127.0.0.1:3; }
+            location /text { return 200 "ok"; }
+            location ~ \.sql$ { deny all; }
+        }
+        server { listen 80 default_server; server_name _; return 444; }
+        server { listen 8080 proxy_protocol; server_name c.example; satisfy any; location / { proxy_pass http://127.0.0.1:3; } }
+        "#,
+    );
+    let at = |path: &str| {
+        let site = config.sites.iter().find(|site| site.path == path && site.hosts == ["a.example"]).unwrap();
+        (site.allow.clone(), site.deny.clone())
+    };
+    let none = Vec::new();
+    assert_eq!(at("/"), (vec!["10.0.0.0/8".to_owned()], none.clone()));
+    assert_eq!(at("/shut"), (none.clone(), all.clone()));
+    assert_eq!(at("/gone"), (none.clone(), all));
+    assert_eq!(at("/one"), (vec!["192.0.2.1".to_owned()], none.clone()));
+    assert_eq!(at("/open"), (none.clone(), none.clone()));
+    assert_eq!(at("/but"), (none.clone(), vec!["192.0.2.66".to_owned()]));
+    assert_eq!(at("/odd"), (none, vec!["192.0.2.0/24".to_owned()]));
+    for told in
+        ["deny 192.0.2.0/24", "return 200 ok", "nginx shuts out", "return 444", "PROXY", "edge.http", "satisfy any"]
+    {
+        assert!(left.iter().any(|line| line.contains(told)), "{told} not in {left:?}");
+    }
+}
+
+#[test]
+fn clients_certificates_and_locations_in_locations_are_taken_over() {
+    let (config, left) = valid(
+        r#"
+        ssl_client_certificate /etc/ca.pem;
+        server {
+            server_name a.example;
+            ssl_verify_client on; ssl_crl /etc/crl.pem;
+            location / { proxy_pass http://127.0.0.1:3; }
+            location /n/ { proxy_pass http://127.0.0.1:6; proxy_set_header X-A b; location /n/a/ { proxy_pass http://127.0.0.1:7; } }
+            location = / { return 302 /home; }
+        }
+        server { server_name b.example; location / { proxy_pass http://127.0.0.1:3; proxy_redirect http://a/ http://b/; } }
+        server { listen 443 ssl; server_name b.example; location / { proxy_pass http://127.0.0.1:3; } }
+        server { listen 443 ssl; server_name b.example; location / { proxy_pass http://127.0.0.1:9; } }
+        "#,
+    );
+    let shown: Vec<_> = config.sites.iter().map(|site| (site.path.as_str(), site.upstream.as_str())).collect();
+    let wanted = [("/", "3"), ("/n", "6"), ("/n/a", "7"), ("/", "3")]
+        .map(|(path, port)| (path, format!("http://127.0.0.1:{port}")));
+    assert_eq!(shown, wanted.each_ref().map(|(path, upstream)| (*path, upstream.as_str())));
+    let first = &config.sites[0];
+    assert_eq!((first.client_ca_file.as_str(), first.client_crl_file.as_str()), ("/etc/ca.pem", "/etc/crl.pem"));
+    assert_eq!(config.sites[2].request_headers, ["X-A: b"]);
+    assert!(config.sites[3].client_ca_file.is_empty());
+    for told in ["location = /", "proxy_redirect", "same host and path already"] {
+        assert!(left.iter().any(|line| line.contains(told)), "{told} not in {left:?}");
+    }
+    assert_eq!(left.len(), 3, "{left:?}");
 }
 
 proptest::proptest! {

@@ -1,0 +1,139 @@
+//! The settings of one site while they are put together.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::edge::nginx_parse::Directive;
+
+/// Everybody, as addresses.
+pub(super) const EVERYBODY: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
+/// The settings of one site, key and value in TOML.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about what was read")]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draft {
+    pub(super) lines: Vec<(&'static str, String)>,
+    pub(super) lists: BTreeMap<&'static str, Vec<String>>,
+    pub(super) notes: Vec<String>,
+    /// All it does is to send plain HTTP on.
+    pub(super) sends_on: bool,
+    /// Sources lie among its files.
+    pub(super) runs_sources: bool,
+    /// It is for a location, not for a whole server.
+    pub(super) is_location: bool,
+    /// What `ssl_verify_client` says.
+    pub(super) asks_clients: bool,
+}
+
+impl Draft {
+    pub(super) fn set(&mut self, key: &'static str, value: String) {
+        self.drop(key);
+        self.lines.push((key, value));
+    }
+
+    pub(super) fn drop(&mut self, key: &str) {
+        self.lines.retain(|(known, _)| *known != key);
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.lines.iter().any(|(known, _)| *known == key)
+    }
+
+    pub(super) fn add(&mut self, key: &'static str, value: String) {
+        self.lists.entry(key).or_default().push(value);
+    }
+
+    /// Adds a header in place of one of the same name.
+    pub(super) fn header(&mut self, key: &'static str, name: &str, value: &str) {
+        let lines = self.lists.entry(key).or_default();
+        lines.retain(|line| !line.split(':').next().is_some_and(|known| known.eq_ignore_ascii_case(name)));
+        lines.push(if value.is_empty() { format!("{name}:") } else { format!("{name}: {value}") });
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.has("upstream") || self.lists.contains_key("upstreams") || self.has("root") || self.has("redirect")
+    }
+
+    pub(super) fn shuts_out_all(&self) -> bool {
+        self.lists.get("deny").is_some_and(|deny| EVERYBODY.iter().all(|all| deny.iter().any(|one| one == all)))
+    }
+
+    /// Takes out who answers, but for files.
+    pub(super) fn forget_app(&mut self) {
+        for key in ["upstream", "fallback", "redirect", "redirect_status", "strip_path", "balance"] {
+            self.drop(key);
+        }
+        self.lists.remove("upstreams");
+    }
+
+    /// What a location that holds `inner` begins with: what its server says, but for lists that it has itself and who
+    /// answers.
+    pub(super) fn for_location(&self, inner: &[Directive]) -> Self {
+        let mut draft = self.clone();
+        draft.is_location = true;
+        draft.forget_app();
+        let serves = |names: &[&str]| inner.iter().any(|one| names.contains(&one.name()));
+        if serves(&["proxy_pass", "grpc_pass", "return", "alias", "root"]) {
+            draft.drop("root");
+            if !serves(&["root", "alias"]) {
+                draft.drop("index");
+            }
+        }
+        for (names, list) in [
+            (["proxy_cache_valid"].as_slice(), "cache_default"),
+            (["limit_req"].as_slice(), "rates"),
+            (["expires"].as_slice(), "cache"),
+            (["error_page"].as_slice(), "error_pages"),
+            (["proxy_set_header", "grpc_set_header"].as_slice(), "request_headers"),
+        ] {
+            if serves(names) {
+                draft.lists.remove(list);
+            }
+        }
+        draft
+    }
+
+    /// Without `ssl_verify_client` the authorities of clients are there for nothing.
+    pub(super) fn settle_certificates(&mut self) {
+        if !self.asks_clients {
+            for key in ["client_ca_file", "client_crl_file", "client_cert"] {
+                self.drop(key);
+            }
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut String, hosts: &[String], path: &str) {
+        for note in &self.notes {
+            comment(out, note);
+        }
+        let _ = writeln!(out, "[[edge.sites]]");
+        if !hosts.is_empty() {
+            let _ = writeln!(out, "hosts = {}", list(hosts));
+        }
+        if path != "/" {
+            let _ = writeln!(out, "path = {}", quoted(path));
+        }
+        for (key, value) in &self.lines {
+            let _ = writeln!(out, "{key} = {value}");
+        }
+        for (key, values) in &self.lists {
+            let _ = writeln!(out, "{key} = {}", list(values));
+        }
+        out.push('\n');
+    }
+}
+
+/// A line that is not read.
+pub(super) fn comment(out: &mut String, text: &str) {
+    let plain: String = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+    let _ = writeln!(out, "# {plain}");
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+pub(super) fn list(values: &[String]) -> String {
+    let all: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+    format!("[{}]", all.join(", "))
+}
