@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::decode::{self, COMPRESSED_MAX, Encoding};
-use super::{Refusal, auth, envelope, legacy};
+use super::{Refusal, auth, envelope, legacy, reports};
 use crate::accounts::AccessKeys;
 use crate::base::{Id128, ids};
 use crate::crypto::mac;
@@ -82,6 +82,8 @@ impl Ingest {
             .route("/api/{project}/envelope/", endpoint(Form::Envelope))
             .route("/api/{project}/store", endpoint(Form::Store))
             .route("/api/{project}/store/", endpoint(Form::Store))
+            .route("/api/{project}/security", endpoint(Form::Reports))
+            .route("/api/{project}/security/", endpoint(Form::Reports))
             .with_state(self.clone())
     }
 
@@ -115,6 +117,15 @@ impl Ingest {
         self.take(asked, body, |bytes| {
             let event = legacy::event(&bytes)?.into_owned();
             Ok(Taken { header_id: None, events: vec![event.into()], counted: Vec::new() })
+        })
+        .await
+    }
+
+    async fn reports(&self, asked: Asked, body: Body) -> Result<Id128, Refusal> {
+        self.check(asked.project, asked.key.as_deref())?;
+        self.take(asked, body, |bytes| {
+            let events = reports::events(&bytes)?.into_iter().map(Bytes::from).collect();
+            Ok(Taken { header_id: None, events, counted: Vec::new() })
         })
         .await
     }
@@ -164,6 +175,7 @@ fn check(keys: &AccessKeys, project: u64, key: Option<&str>) -> Result<(), Refus
 enum Form {
     Envelope,
     Store,
+    Reports,
 }
 
 /// The answer to a request for the path of a project.
@@ -175,6 +187,7 @@ async fn answered(form: Form, door: Ingest, project: &str, peer: Peer, request: 
     let taken = match (asked(project, peer, &parts), form) {
         (Ok(asked), Form::Envelope) => door.envelope(asked, body).await,
         (Ok(asked), Form::Store) => door.store(asked, body).await,
+        (Ok(asked), Form::Reports) => door.reports(asked, body).await,
         (Err(refusal), _) => Err(refusal),
     };
     answer(taken)

@@ -63,6 +63,21 @@ async fn an_envelope_is_answered_with_the_events_id_and_becomes_an_issue() {
 }
 
 #[tokio::test]
+async fn what_a_policy_has_blocked_becomes_an_issue() {
+    let door = door(IssuesConfig::default());
+    let report = r#"{"csp-report":{"document-uri":"https://a.example/","violated-directive":"img-src","blocked-uri":"https://b.example/c.png"}}"#;
+    for path in ["/api/1/security/", "/api/1/security"] {
+        assert_eq!(door.post(path, report).await.status, 200);
+    }
+    assert_eq!(door.post("/api/1/security/", "[]").await.status, 200, "nothing to say");
+    assert_eq!(door.post("/api/1/security/", "{}").await.status, 400);
+    door.rig.jobs.run_due().await.unwrap();
+    let list = door.rig.issues.list(Filter::default()).await.unwrap().issues;
+    let wanted = (1, 2, "img-src blocked https://b.example");
+    assert_eq!((list.len(), list[0].count, list[0].title.as_str()), wanted);
+}
+
+#[tokio::test]
 async fn a_tunnelled_envelope_shows_its_key_in_its_own_header() {
     let door = door(IssuesConfig::default());
     let send = |key: String| {

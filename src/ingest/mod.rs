@@ -6,6 +6,7 @@
 //! - no body makes it hold more than its caps: compressed, decompressed, items, depth ([`decode`], [`envelope`]);
 //! - item kinds it does not know are counted and skipped, never refused, since SDKs do not send again;
 //! - refusals name the categories they are about, so that an SDK goes on sending the others;
+//! - what browsers report of a `Content-Security-Policy` comes in beside, under `/api/<project>/security/` ([`reports`]);
 //! - every answer, refusals too, can be read by a page of any origin ([`door`]).
 //!
 //! Start reading at [`door`], then [`auth`], [`decode`] and [`envelope`], in the order a request meets them.
@@ -16,6 +17,7 @@ pub mod door;
 pub mod envelope;
 pub mod error;
 pub mod legacy;
+pub mod reports;
 
 pub use door::Ingest;
 pub use error::Refusal;
