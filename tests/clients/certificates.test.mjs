@@ -202,6 +202,7 @@ ${provider}
   const server = await startMainstay({ data, extra });
   undo(t, () => server.stop());
   const run = (...words) => command(data, words, extra);
+  const kill = () => server.kill();
   const standing = async (name) => JSON.parse((await run('certs', '--json')).stdout).find((one) => one.name === name);
   const until = async (name, wanted) => {
     for (;;) {
@@ -211,7 +212,7 @@ ${provider}
       await new Promise((next) => setTimeout(next, 50));
     }
   };
-  return { https, run, standing, until };
+  return { https, extra, run, kill, standing, until };
 }
 
 /** Both names have a certificate; the wildcard's is good for one label and shown for it. */
@@ -262,6 +263,42 @@ nameservers = ["127.0.0.1:${dns.port}"]`,
     await until(() => dns.texts.get(RECORD).size === 0);
   });
 }
+
+test('a record is written where its CNAME leads, and one left by a killed server goes with the next start', { skip }, async (t) => {
+  const dir = folder(t);
+  const key = { name: 'acme.auth.example', algorithm: 'hmac-sha256', secret: Buffer.from('a key of both sides') };
+  const [delegated, seen] = ['shop.auth.example', { hidden: true }];
+  const aliases = { [RECORD]: delegated };
+  const dns = await nameServer(t, { zone: ['example.org', 'auth.example'], key, aliases, hides: () => seen.hidden });
+  const ca = await authority(t, dir, { http: await freePort(), https: await freePort(), bound: false, resolver: dns.port });
+  writeFileSync(join(dir, 'tsig.key'), `${key.secret.toString('base64')}\n`);
+  const provider = `provider = "rfc2136"
+server = "127.0.0.1:${dns.port}"
+key_name = "acme.auth.example."
+key_file = "${join(dir, 'tsig.key')}"
+nameservers = ["127.0.0.1:${dns.port}"]`;
+  // Waits for the record to be seen, which it is not.
+  const first = await proving(t, dir, ca, provider);
+  await until(() => dns.texts.get(delegated)?.size > 0);
+  await first.kill();
+  assert.ok(dns.texts.get(delegated).size > 0);
+
+  // The next one orders nothing, and tidies up all the same.
+  const config = join(dir, 'mainstay.toml');
+  writeFileSync(config, readFileSync(config, 'utf8').replace('agree_terms = true', 'agree_terms = false'));
+  const idle = await startMainstay({ data: join(dir, 'data'), extra: first.extra });
+  undo(t, () => idle.stop());
+  await until(() => dns.texts.get(delegated).size === 0);
+  await idle.stop();
+
+  seen.hidden = false;
+  writeFileSync(config, readFileSync(config, 'utf8').replace('agree_terms = false', 'agree_terms = true'));
+  const last = await startMainstay({ data: join(dir, 'data'), extra: first.extra });
+  undo(t, () => last.stop());
+  await proven({ ...first, until: (name, wanted) => patient(first, name, wanted) }, ca);
+  await until(() => dns.texts.get(delegated).size === 0);
+  assert.equal(dns.texts.get(RECORD), undefined);
+});
 
 /** As `until`, for a name that failed before. */
 async function patient({ standing }, name, wanted) {

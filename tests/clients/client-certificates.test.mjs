@@ -64,11 +64,11 @@ before(async () => {
   const upstream = `127.0.0.1:${app.address().port}`;
   const site = (host, more) => `[[edge.sites]]\nhosts = ["${host}"]\nupstream = "${upstream}"\n${more}\n`;
   const config = join(dir, 'mainstay.toml');
-  settings = (of) =>
+  settings = (of, crl) =>
     writeFileSync(
       config,
       `[edge]\ndomain = "example.org"\nredirect_https = false\n${site('open.example.org', '')}` +
-        site('secret.example.org', of ? `client_ca_file = "${ca(of)}"` : '') +
+        site('secret.example.org', of ? `client_ca_file = "${ca(of)}"\n${crl ? `client_crl_file = "${crl}"` : ''}` : '') +
         site('asks.example.org', `client_ca_file = "${ca('people')}"\nclient_cert = "request"`),
     );
   settings('people');
@@ -157,4 +157,33 @@ test('a reload is in force for the next request', { skip }, async () => {
   settings('people');
   await reload();
   assert.equal((await asked(url, 'ada')).status, 200);
+});
+
+test('who is on a revocation list gets in no more, and a list past its time lets nobody in', { skip }, async () => {
+  const url = `https://secret.example.org:${https}/`;
+  const openssl = (line) => output('openssl', line.split(' '), { cwd: dir });
+  writeFileSync(join(dir, 'ca.cnf'), readFileSync(join(dir, 'ca.cnf'), 'utf8').replace('[p]', `crlnumber=${dir}/crlnumber\n[p]`));
+  writeFileSync(join(dir, 'crlnumber'), '01\n');
+  const list = (name, days) =>
+    openssl(`ca -batch -config ca.cnf -cert people.pem -keyfile people.key -gencrl -out ${name} ${days}`);
+  await openssl('req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout eve.key -out eve.csr -subj /CN=eve');
+  await openssl('ca -batch -notext -config ca.cnf -cert people.pem -keyfile people.key -in eve.csr -out eve.pem -days 2 -extfile client.ext');
+  await list('before.crl', '-crldays 2');
+  await openssl('ca -batch -config ca.cnf -cert people.pem -keyfile people.key -revoke eve.pem');
+  await list('after.crl', '-crldays 2');
+  await list('old.crl', '-crl_lastupdate 20200101000000Z -crl_nextupdate 20200102000000Z');
+  for (const [crl, ada, eve] of [['before.crl', 200, 200], ['after.crl', 200, 400], ['old.crl', 400, 400]]) {
+    settings('people', join(dir, crl));
+    const { code, stderr } = await reload();
+    assert.equal(code, 0, stderr);
+    assert.equal((await asked(url, 'ada')).status, ada, `ada, ${crl}`);
+    assert.equal((await asked(url, 'eve')).status, eve, `eve, ${crl}`);
+  }
+  settings('people', join(dir, 'nowhere.crl'));
+  const refused = await reload();
+  assert.notEqual(refused.code, 0);
+  assert.match(refused.stderr, /client_crl_file.*there is no such file/);
+  settings('people');
+  await reload();
+  assert.equal((await asked(url, 'eve')).status, 200);
 });

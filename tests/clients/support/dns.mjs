@@ -8,7 +8,7 @@ import { createServer } from 'node:net';
 import { freePort } from './process.mjs';
 import { undo } from './scope.mjs';
 
-const [A, SOA, TXT, TSIG] = [1, 6, 16, 250];
+const [A, CNAME, SOA, TXT, TSIG] = [1, 5, 6, 16, 250];
 const [IN, NONE, ANY] = [1, 254, 255];
 const [BADSIG, BADKEY] = [16, 17];
 
@@ -90,10 +90,12 @@ function verified(bytes, key) {
 }
 
 /**
- * Starts it for `zone`; `texts` holds a set of texts for each name, and `elsewhere(name)` gives further ones. Every name has
- * the address 127.0.0.1.
+ * Starts it for `zone`, or several; `texts` holds a set of texts for each name, and `elsewhere(name)` gives further ones.
+ * `aliases` has the names that are CNAMEs, and `hides()` says whether texts are not to be seen yet. Every name has the address
+ * 127.0.0.1.
  */
-export async function nameServer(t, { zone, key, elsewhere = () => [] }) {
+export async function nameServer(t, { zone: zones, key, elsewhere = () => [], aliases = {}, hides = () => false }) {
+  const all = [zones].flat();
   const texts = new Map();
   const refused = [];
   const ending = (type, data) => Buffer.concat([words(type, IN, 0, 1, data.length), data]);
@@ -108,11 +110,18 @@ export async function nameServer(t, { zone, key, elsewhere = () => [] }) {
     const type = reader.word();
     reader.word();
     const question = bytes.subarray(from, reader.at);
-    const own = Buffer.from([0xc0, 12]);
+    const zone = all.find((zone) => name === zone || name.endsWith(`.${zone}`)) ?? all[0];
+    let own = Buffer.from([0xc0, 12]);
+    let shown = name;
     const found = [];
+    if (aliases[name] && [CNAME, TXT].includes(type)) {
+      shown = aliases[name];
+      found.push(Buffer.concat([own, ending(CNAME, wire(shown))]));
+      own = wire(shown);
+    }
     if (type === A) found.push(Buffer.concat([own, ending(A, Buffer.from([127, 0, 0, 1]))]));
-    if (type === TXT) {
-      for (const text of [...(texts.get(name) ?? []), ...elsewhere(name)]) {
+    if (type === TXT && !hides()) {
+      for (const text of [...(texts.get(shown) ?? []), ...elsewhere(shown)]) {
         found.push(Buffer.concat([own, ending(TXT, Buffer.from([text.length, ...Buffer.from(text)]))]));
       }
     }
