@@ -161,10 +161,10 @@ impl Doors {
     ) -> Result<(), StartError> {
         let Some(listener) = self.take(door) else { return Ok(()) };
         let listener = http::adopt(listener).map_err(|source| StartError::Thread { what: door.name, source })?;
-        let (supervisor, metrics) = (plan.supervisor.clone(), plan.metrics.clone());
-        let bans = bans.clone();
+        let tasks = (plan.supervisor.clone(), Some(plan.connections.clone()));
+        let (metrics, bans) = (plan.metrics.clone(), bans.clone());
         let shut_out: Option<http::ShutOut> = Some(Arc::new(move |address| bans.shuts_out(address)));
-        let serving = http::serve(listener, Arc::clone(handler), limits, supervisor, metrics, door.name, shut_out);
+        let serving = http::serve(listener, Arc::clone(handler), limits, tasks, metrics, door.name, shut_out);
         plan.supervisor.task(door.name, Role::Critical, serving);
         Ok(())
     }

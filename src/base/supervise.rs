@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Shutdown;
 
@@ -46,6 +47,12 @@ struct Inner {
     panics: AtomicU64,
 }
 
+/// Counts as a task until it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    _counted: TaskTrackerToken,
+}
+
 /// Bytes of stack of a thread; only what is used takes memory. Twice the usual: a script's nested tables are written out by
 /// recursion, a thousand deep.
 const STACK: usize = 4 << 20;
@@ -74,6 +81,11 @@ impl Supervisor {
     /// Tasks alive now, for the metrics.
     pub fn tasks(&self) -> usize {
         self.0.tasks.len()
+    }
+
+    /// Counts as a task of this supervisor until it is dropped: for one that is another's, as long as it needs what ends here.
+    pub fn hold(&self) -> Hold {
+        Hold { _counted: self.0.tasks.token() }
     }
 
     /// Starts `future` on the current runtime under `name`.
@@ -176,6 +188,15 @@ mod tests {
         assert!(supervisor.tasks_ended(Duration::from_secs(5)).await);
         assert_eq!(supervisor.panics(), 1);
         assert!(!supervisor.shutdown().is_draining());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_counts_as_a_task() {
+        let supervisor = Supervisor::new(Shutdown::new());
+        let hold = supervisor.hold();
+        assert!(!supervisor.tasks_ended(Duration::ZERO).await);
+        drop(hold);
+        assert!(supervisor.tasks_ended(Duration::from_secs(5)).await);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use super::elsewhere;
 use super::host::Host;
 use crate::base::Supervisor;
 use crate::base::supervise::Role;
-use crate::http::{Body, Handler, Peer};
+use crate::http::{Body, Handler, Lasting, Peer};
 
 /// Frames of a response that may wait between the runtimes.
 const FRAMES_AHEAD: usize = 4;
@@ -60,7 +60,7 @@ pub struct Doors {
     doors: Vec<(String, Door)>,
     runtime: Handle,
     supervisor: Supervisor,
-    /// Carries requests to another process.
+    /// Carries requests to another process, and answers that outlive this one's turn.
     connections: Supervisor,
     /// Where another process answers in the place of this one.
     elsewhere: ArcSwapOption<PathBuf>,
@@ -107,7 +107,7 @@ impl Doors {
             // Boxed, so that other requests do not carry its state.
             return Some(Box::pin(elsewhere::ask(&path, request, peer, &self.connections)).await);
         }
-        let handler = Arc::clone(&door.handler);
+        let (handler, connections) = (Arc::clone(&door.handler), self.connections.clone());
         let (mut reply, answered) = oneshot::channel();
         let work = async move {
             let response = tokio::select! {
@@ -115,9 +115,15 @@ impl Doors {
                 () = reply.closed() => return,
             };
             let (parts, body) = response.into_parts();
+            let lasts = parts.extensions.get::<Lasting>().is_some();
             let (frames, receiver) = mpsc::channel(FRAMES_AHEAD);
             let carried = Carried { hint: body.size_hint(), ended: body.is_end_stream(), frames: receiver };
-            if reply.send(Response::from_parts(parts, Body::new(carried))).is_ok() {
+            if reply.send(Response::from_parts(parts, Body::new(carried))).is_err() {
+                return;
+            }
+            if lasts {
+                connections.task("edge door answer", Role::Ordinary, pump(body, frames));
+            } else {
                 pump(body, frames).await;
             }
         };

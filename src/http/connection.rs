@@ -24,9 +24,9 @@ use super::bell::Drowsy;
 use super::load::{Flight, Load};
 use super::patience::{PatientBody, PatientIo};
 use super::pieces::{self, Pieces};
-use super::{Body, Handler, Peer, ServeConfig};
+use super::{Body, Handler, Lasting, Peer, ServeConfig};
 use crate::base::Supervisor;
-use crate::base::supervise::Role;
+use crate::base::supervise::{Hold, Role};
 use crate::telemetry::metrics::LATENCY_SECONDS;
 use crate::telemetry::{Counter, Gauge, Histogram, Metrics};
 
@@ -50,6 +50,8 @@ pub struct Server {
     config: ServeConfig,
     http: auto::Builder<Tasks>,
     pub(super) supervisor: Supervisor,
+    /// Has connections whose answers may go on when those of `supervisor` are over.
+    pub(super) lasting: Option<Supervisor>,
     pub(super) counts: Counts,
 }
 
@@ -110,6 +112,18 @@ impl Server {
         metrics: &Metrics,
         door: &'static str,
     ) -> Arc<Self> {
+        Arc::new(Self::made(handler, config, supervisor, None, metrics, door))
+    }
+
+    /// As [`Self::new`]; connections that are served with a [`Hold`] may go on as tasks of `lasting`.
+    pub(super) fn made(
+        handler: Arc<dyn Handler>,
+        config: ServeConfig,
+        supervisor: Supervisor,
+        lasting: Option<Supervisor>,
+        metrics: &Metrics,
+        door: &'static str,
+    ) -> Self {
         let mut http =
             auto::Builder::new(Tasks { supervisor: supervisor.clone(), patience: config.write_timeout.duration() });
         http.http1()
@@ -131,7 +145,7 @@ impl Server {
             .keep_alive_interval(config.head_timeout.duration())
             .keep_alive_timeout(config.head_timeout.duration());
         let counts = Counts::new(metrics, door);
-        Arc::new(Self { handler, config, http, supervisor, counts })
+        Self { handler, config, http, supervisor, lasting, counts }
     }
 
     /// The limits it was made with.
@@ -149,7 +163,20 @@ impl Server {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         P: Unpin + Send + 'static,
     {
-        self.connection_of::<I, P, ()>(io, peer, place, None).await;
+        self.carried::<I, P, ()>(io, peer, place, None, None).await;
+    }
+
+    /// As [`Self::connection`], as a task of the supervisor for lasting answers: `hold` is let go of when all that is under way
+    /// are such ([`Lasting`]) and the server stops but for them.
+    ///
+    /// # Cancel safety
+    /// As for [`Self::connection`].
+    pub(super) async fn lasting_connection<I, P>(self: Arc<Self>, io: I, peer: Peer, place: P, hold: Option<Hold>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Unpin + Send + 'static,
+    {
+        self.carried::<I, P, ()>(io, peer, place, None, hold).await;
     }
 
     /// As [`Self::connection`]; every request has `known`, which is about the connection, among its extensions.
@@ -158,6 +185,21 @@ impl Server {
     /// As for [`Self::connection`].
     pub async fn connection_of<I, P, K>(self: Arc<Self>, io: I, peer: Peer, place: P, known: Option<Arc<K>>)
     where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Unpin + Send + 'static,
+        K: Send + Sync + 'static,
+    {
+        self.carried(io, peer, place, known, None).await;
+    }
+
+    async fn carried<I, P, K>(
+        self: Arc<Self>,
+        io: I,
+        peer: Peer,
+        place: P,
+        known: Option<Arc<K>>,
+        mut hold: Option<Hold>,
+    ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         P: Unpin + Send + 'static,
         K: Send + Sync + 'static,
@@ -221,8 +263,22 @@ impl Server {
         tokio::select! {
             outcome = connection.as_mut() => self.ended(outcome),
             () = farewell.as_mut() => {}
-            () = shutdown.forced() => {}
+            () = self.cut(&load, &mut hold) => {}
         }
+    }
+
+    /// Returns when what is under way is to be cut off.
+    async fn cut(&self, load: &Load, hold: &mut Option<Hold>) {
+        let forced = self.supervisor.shutdown().forced();
+        let Some(lasting) = self.lasting.as_ref().filter(|_| hold.is_some()) else { return forced.await };
+        tokio::select! {
+            biased;
+            () = load.lasting() => {}
+            () = forced => return,
+        }
+        // The last answer of this connection: it was told to take no further request.
+        *hold = None;
+        lasting.shutdown().forced().await;
     }
 
     fn ended(&self, outcome: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
@@ -239,7 +295,7 @@ impl Server {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: Peer,
-        flight: Flight,
+        mut flight: Flight,
     ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + Send {
         let (began, version) = (Instant::now(), request.version());
         let limit = self.config.body_timeout.duration();
@@ -267,6 +323,10 @@ impl Server {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             self.counts.response(response.status());
+            // A stream of HTTP/2 is a task of its own, which is not another's.
+            if version < Version::HTTP_2 && response.extensions().get::<Lasting>().is_some() {
+                flight.lasts();
+            }
             let streamed = version == Version::HTTP_2;
             Ok(response.map(|inner| Tracked {
                 inner,

@@ -28,6 +28,11 @@ pub struct Peer {
 /// Says who is to be shut out. Asked for each connection and each request, so it must be cheap.
 pub type ShutOut = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
+/// Among a response's extensions: its body comes from what is open already, or lies where nobody changes it. It may go on when
+/// what the handler has used is another process's.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting;
+
 /// A response under way.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
 

@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep_until};
 pub struct Load {
     start: Instant,
     flights: AtomicUsize,
+    /// Those of them that are lasting, and who waits to hear that all are.
+    lasting: AtomicUsize,
+    lasted: Notify,
     /// Milliseconds after `start` of the last request's end.
     rested_ms: AtomicU64,
     next: AtomicU64,
@@ -27,6 +30,8 @@ impl Load {
         Self {
             start: Instant::now(),
             flights: AtomicUsize::new(0),
+            lasting: AtomicUsize::new(0),
+            lasted: Notify::new(),
             rested_ms: AtomicU64::new(0),
             next: AtomicU64::new(0),
             asked: Notify::new(),
@@ -40,7 +45,7 @@ impl Load {
         if self.next.fetch_add(1, Ordering::SeqCst) == 0 {
             self.asked.notify_one();
         }
-        Flight { load: Arc::clone(self), rested: None }
+        Flight { load: Arc::clone(self), rested: None, lasts: false }
     }
 
     /// Returns once the connection has asked for anything, at the latest when it is `age` old.
@@ -67,6 +72,17 @@ impl Load {
         }
     }
 
+    /// Returns once every request under way is [`Flight::lasts`], and there are some.
+    pub async fn lasting(&self) {
+        loop {
+            let lasting = self.lasting.load(Ordering::SeqCst);
+            if lasting > 0 && lasting == self.flights.load(Ordering::SeqCst) {
+                return;
+            }
+            self.lasted.notified().await;
+        }
+    }
+
     /// Returns once no request has been under way for `limit`.
     pub async fn idle(&self, limit: Duration) {
         loop {
@@ -87,12 +103,21 @@ pub struct Flight {
     load: Arc<Load>,
     /// When it ended, if that is known.
     rested: Option<Instant>,
+    lasts: bool,
 }
 
 impl Flight {
     /// It ends `now`, and is about to be dropped.
     pub const fn rests(&mut self, now: Instant) {
         self.rested = Some(now);
+    }
+
+    /// What is left of it may go on when the server has stopped but for that.
+    pub fn lasts(&mut self) {
+        if !std::mem::replace(&mut self.lasts, true) {
+            self.load.lasting.fetch_add(1, Ordering::SeqCst);
+            self.load.lasted.notify_one();
+        }
     }
 }
 
@@ -101,7 +126,13 @@ impl Drop for Flight {
         let now = self.rested.unwrap_or_else(Instant::now);
         let rested = u64::try_from(now.saturating_duration_since(self.load.start).as_millis()).unwrap_or(u64::MAX);
         self.load.rested_ms.store(rested, Ordering::SeqCst);
+        if self.lasts {
+            self.load.lasting.fetch_sub(1, Ordering::SeqCst);
+        }
         self.load.flights.fetch_sub(1, Ordering::SeqCst);
+        if self.load.lasting.load(Ordering::SeqCst) > 0 {
+            self.load.lasted.notify_one();
+        }
     }
 }
 
@@ -110,6 +141,26 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_lasts_when_all_that_is_under_way_does() {
+        let load = Arc::new(Load::new());
+        let (mut download, upload) = (load.begin(), load.begin());
+        download.lasts();
+        let lasting = async {
+            load.lasting().await;
+            Instant::now()
+        };
+        let start = Instant::now();
+        let ended = async {
+            tokio::time::sleep(LIMIT).await;
+            drop(upload);
+        };
+        let (since, ()) = tokio::join!(lasting, ended);
+        assert_eq!(since.saturating_duration_since(start), LIMIT);
+        drop(download);
+        assert!(tokio::time::timeout(LIMIT, load.lasting()).await.is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn rest_begins_with_the_end_of_the_last_request() {

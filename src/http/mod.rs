@@ -29,5 +29,5 @@ pub mod uri;
 pub use body::Body;
 pub use config::ServeConfig;
 pub use connection::Server;
-pub use handler::{Answer, Handler, Peer, RouterHandler, ShutOut};
+pub use handler::{Answer, Handler, Lasting, Peer, RouterHandler, ShutOut};
 pub use server::{adopt, bind, serve};

@@ -49,8 +49,9 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections and answers their requests with `handler` until the server drains; then returns at once while
-/// the connections finish as tasks of `supervisor`. Connections of those whom `shut_out` names are closed at once. Works on
-/// any runtime, also several at once.
+/// the connections finish as tasks of the first of `tasks`. Answers that are [`Lasting`](super::Lasting) may go on as tasks of
+/// the second until that one's stop. Connections of those whom `shut_out` names are closed at once. Works on any runtime, also
+/// several at once.
 ///
 /// # Cancel safety
 /// Dropping it stops accepting; connections go on.
@@ -58,7 +59,7 @@ pub async fn serve(
     listener: TcpListener,
     handler: Arc<dyn Handler>,
     config: ServeConfig,
-    supervisor: Supervisor,
+    tasks: (Supervisor, Option<Supervisor>),
     metrics: Metrics,
     door: &'static str,
     shut_out: Option<ShutOut>,
@@ -68,7 +69,8 @@ pub async fn serve(
         Some(shut_out) => Arc::new(Guarded::new(handler, Arc::clone(shut_out))),
         None => handler,
     };
-    let server = Server::new(handler, config, supervisor, &metrics, door);
+    let (supervisor, lasting) = tasks;
+    let server = Arc::new(Server::made(handler, config, supervisor, lasting, &metrics, door));
     let shutdown = server.supervisor.shutdown().clone();
     let mut draining = std::pin::pin!(shutdown.draining());
     loop {
@@ -100,12 +102,13 @@ fn welcome(server: &Arc<Server>, places: &Arc<Semaphore>, stream: TcpStream, pee
     // another server: 149 of 150 requests).
     let _ = stream.set_nodelay(true);
     let server = Arc::clone(server);
-    let supervisor = server.supervisor.clone();
+    let hold = server.lasting.as_ref().map(|_| server.supervisor.hold());
+    let supervisor = server.lasting.as_ref().unwrap_or(&server.supervisor).clone();
     supervisor.task("http connection", Role::Ordinary, async move {
         server.counts.connections.add(1);
         let connections = server.counts.connections.clone();
         let _open = Open(connections);
-        server.connection(stream, peer, place).await;
+        server.lasting_connection(stream, peer, place, hold).await;
     });
 }
 

@@ -14,9 +14,10 @@ use crate::base::supervise::Role;
 use crate::base::{Shutdown, Span, Supervisor};
 use crate::telemetry::Metrics;
 
-/// `/echo` gives the body back, `/panic` panics, `/wait` waits for a nudge, `/peer` tells the door.
+/// `/echo` gives the body back, `/panic` panics, `/wait` waits for a nudge, `/first` and `/last` do in the middle of
+/// their answer, `/peer` tells the door.
 struct TestDoor {
-    nudge: Notify,
+    nudge: Arc<Notify>,
     arrived: Notify,
 }
 
@@ -34,6 +35,19 @@ impl Handler for TestDoor {
                     self.nudge.notified().await;
                     Response::new(Body::from("waited"))
                 }
+                "/last" | "/first" => {
+                    self.arrived.notify_one();
+                    let door = Arc::clone(&self.nudge);
+                    let rest = async move {
+                        door.notified().await;
+                        Ok::<_, std::io::Error>(Bytes::from_static(b"the rest"))
+                    };
+                    let mut response = Response::new(Body::from_stream(futures_util::stream::once(rest)));
+                    if request.uri().path() == "/last" {
+                        response.extensions_mut().insert(Lasting);
+                    }
+                    response
+                }
                 "/flood" => Response::new(Body::from_stream(futures_util::stream::repeat_with(|| {
                     Ok::<_, std::io::Error>(Bytes::from_static(&[0; 16_384]))
                 }))),
@@ -48,6 +62,7 @@ struct Running {
     door: Arc<TestDoor>,
     shutdown: Shutdown,
     supervisor: Supervisor,
+    lasting: Supervisor,
     metrics: Metrics,
 }
 
@@ -61,11 +76,13 @@ fn start_without(config: ServeConfig, shut_out: Option<ShutOut>) -> Running {
     let metrics = Metrics::new();
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let door = Arc::new(TestDoor { nudge: Notify::new(), arrived: Notify::new() });
+    let door = Arc::new(TestDoor { nudge: Arc::default(), arrived: Notify::new() });
     let handler: Arc<dyn Handler> = Arc::clone(&door) as Arc<dyn Handler>;
-    let serving = serve(listener, handler, config, supervisor.clone(), metrics.clone(), "test", shut_out);
+    let lasting = Supervisor::new(Shutdown::new());
+    let tasks = (supervisor.clone(), Some(lasting.clone()));
+    let serving = serve(listener, handler, config, tasks, metrics.clone(), "test", shut_out);
     supervisor.task("listener", Role::Ordinary, serving);
-    Running { address, door, shutdown, supervisor, metrics }
+    Running { address, door, shutdown, supervisor, lasting, metrics }
 }
 
 fn impatient() -> ServeConfig {
@@ -257,7 +274,7 @@ async fn who_has_left_sends_clients_of_http_2_away() {
 async fn a_connection_accepted_just_before_a_drain_is_answered() {
     let shutdown = Shutdown::new();
     let supervisor = Supervisor::new(shutdown.clone());
-    let handler: Arc<dyn Handler> = Arc::new(TestDoor { nudge: Notify::new(), arrived: Notify::new() });
+    let handler: Arc<dyn Handler> = Arc::new(TestDoor { nudge: Arc::default(), arrived: Notify::new() });
     let server = Server::new(handler, ServeConfig::default(), supervisor.clone(), &Metrics::new(), "test");
     let (mut client, io) = tokio::io::duplex(1024);
     let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), secure: false, door: "test" };
@@ -294,4 +311,27 @@ async fn http_2_with_prior_knowledge_is_served() {
     let request = Request::post("http://a/echo").body(Body::from("hello")).unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(body::read(Body::new(response.into_body()), 100).await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn a_lasting_answer_goes_on_when_the_rest_of_the_server_is_gone() {
+    for (path, goes_on) in [("/last", true), ("/first", false)] {
+        let server = start(ServeConfig::default());
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        server.door.arrived.notified().await;
+        server.shutdown.drain();
+        if goes_on {
+            assert!(server.supervisor.tasks_ended(Duration::from_secs(10)).await);
+        }
+        server.shutdown.force();
+        assert!(server.supervisor.tasks_ended(Duration::from_secs(10)).await);
+        server.door.nudge.notify_one();
+        let mut answer = String::new();
+        // A connection that is cut off may be reset.
+        let _ = client.read_to_string(&mut answer).await;
+        assert_eq!(answer.contains("the rest"), goes_on, "{path}: {answer}");
+        server.lasting.shutdown().force();
+        assert!(server.lasting.tasks_ended(Duration::from_secs(10)).await);
+    }
 }

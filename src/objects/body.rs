@@ -13,15 +13,29 @@ use super::error::ObjectError;
 ///
 /// An error is the last item: what came before is right, but the rest of the object cannot be given, so the receiver
 /// must not be told that the body ended well.
-pub struct ObjectBody(Pin<Box<dyn Stream<Item = Result<Bytes, ObjectError>> + Send>>);
+pub struct ObjectBody {
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, ObjectError>> + Send>>,
+    needs_index: bool,
+}
 
 impl ObjectBody {
-    pub(super) fn new(stream: impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static) -> Self {
-        Self(Box::pin(stream))
+    /// `needs_index`: the stream still looks into the index.
+    pub(super) fn new(
+        stream: impl Stream<Item = Result<Bytes, ObjectError>> + Send + 'static,
+        needs_index: bool,
+    ) -> Self {
+        Self { stream: Box::pin(stream), needs_index }
+    }
+
+    /// Whether what is still to come is read with the index. Otherwise all there is to read are blobs' files, which never change:
+    /// they can be read on when another process has the data folder. One that is removed meanwhile ends the body with an error
+    /// unless it is open.
+    pub const fn needs_index(&self) -> bool {
+        self.needs_index
     }
 
     pub(super) fn ready(bytes: Bytes) -> Self {
-        Self::new(futures_util::stream::iter((!bytes.is_empty()).then_some(Ok(bytes))))
+        Self::new(futures_util::stream::iter((!bytes.is_empty()).then_some(Ok(bytes))), false)
     }
 }
 
@@ -29,7 +43,7 @@ impl Stream for ObjectBody {
     type Item = Result<Bytes, ObjectError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(context)
+        self.stream.as_mut().poll_next(context)
     }
 }
 

@@ -196,7 +196,8 @@ impl Objects {
     /// Reads and verifies the first batch; what is more comes as it is asked for.
     fn open_body(&self, mut reader: Reader) -> Result<ObjectBody, Attempt> {
         let first = reader.next_batch().map_err(|fault| self.attempt(fault))?;
-        Ok(ObjectBody::new(reader.stream(first)))
+        let needs_index = reader.needs_index();
+        Ok(ObjectBody::new(reader.stream(first), needs_index))
     }
 
     fn attempt(&self, fault: ReadFault) -> Attempt {

@@ -111,6 +111,13 @@ impl Reader {
         self.started && self.left == 0
     }
 
+    /// Whether there are parts to read that are not known yet.
+    pub fn needs_index(&self) -> bool {
+        let known: u64 = self.parts.iter().map(|part| part.size).sum();
+        let open = self.open.as_ref().map_or(0, |part| part.wanted.end.saturating_sub(part.wanted.start));
+        known.saturating_sub(self.skip).saturating_add(open) < self.left
+    }
+
     /// The next verified bytes, at most [`BATCH_SEGMENTS`] chunks; none at the end. Blocks.
     pub fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
         let mut out = Vec::with_capacity(BATCH_SEGMENTS);

@@ -8,9 +8,9 @@ use super::error::{Code, S3Error};
 use super::lifecycle;
 use super::request::Request;
 use super::respond::{set, set_checksum, set_etag, set_version};
-use crate::http::Body;
 use crate::http::conditional::{self, Verdict};
 use crate::http::range::{self, ByteRange};
+use crate::http::{Body, Lasting};
 use crate::objects::{BucketName, Metadata, ObjectInfo, PartNumber, RangeSpec, Target};
 
 /// Parameters of a (signed) address that replace what the object says about itself.
@@ -85,15 +85,18 @@ impl GetObject {
             return Ok(response);
         }
         let (objects, bucket, target) = (&services.objects, &self.bucket, &self.target);
+        let mut lasting = false;
         let (info, range, parts, body) = match (self.section, self.want) {
             (Section::Part(part), want) => {
                 let found = objects.get_part(bucket, target, part).await?;
+                lasting = !found.body.needs_index();
                 let body = if want == Want::Bytes { Body::from_stream(found.body) } else { Body::empty() };
                 (found.info, found.range, Some(found.parts), body)
             }
             (section, Want::Bytes) => {
                 let spec = if let Section::Range(spec) = section { Some(spec) } else { None };
                 let found = objects.get_version(bucket, target, spec).await?;
+                lasting = !found.body.needs_index();
                 (found.info, found.range, None, Body::from_stream(found.body))
             }
             (section, Want::Head) => {
@@ -106,6 +109,9 @@ impl GetObject {
             }
         };
         let mut response = Response::new(body);
+        if lasting {
+            response.extensions_mut().insert(Lasting);
+        }
         let whole = matches!(self.section, Section::All);
         if !whole {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;

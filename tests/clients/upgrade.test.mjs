@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, request as begin } from 'node:http';
@@ -190,6 +191,36 @@ test('two upgrades under load: no request fails, WebSockets stay open, what was 
   await once(socket, 'close');
   while (isAlive(server.pid)) await pause();
   assert.ok(existsSync(join(data, 'redis.sock')), 'its sockets are the last one\u2019s');
+});
+
+test('downloads go on that began before, however long they take', { skip }, async (t) => {
+  const { server, ask } = await served(t, '[server]\ndrain = "1s"\n');
+  const { MINIO_ACCESS_KEY: accessKey, MINIO_SECRET_KEY: secretKey, AWS_REGION: region } = server.env;
+  const client = (endPoint, port) => new Minio({ endPoint, port, useSSL: false, accessKey, secretKey, region });
+  const direct = client('127.0.0.1', server.ports.s3);
+  await direct.makeBucket('long');
+  // More than all that lies between the two when nobody reads.
+  const bytes = randomBytes(40 << 20);
+  await direct.putObject('long', 'object', bytes);
+  const begun = async (named, port) => {
+    const { pathname, search, host } = new URL(await named.presignedGetObject('long', 'object', 3_600));
+    const options = { host: '127.0.0.1', port, path: pathname + search, headers: { host }, agent: false };
+    const answer = await new Promise((resolve, reject) => begin(options, resolve).on('error', reject).end());
+    assert.equal(answer.statusCode, 200);
+    return answer;
+  };
+  const first = await begun(direct, server.ports.s3);
+  // The same door, on the edge.
+  const second = await begun(client('s3.localhost', server.ports.http), server.ports.http);
+  const upgraded = await ask(['upgrade']);
+  assert.equal(upgraded.code, 0, upgraded.stderr);
+  for (const answer of [first, second]) {
+    const chunks = [];
+    for await (const chunk of answer) chunks.push(chunk);
+    assert.ok(Buffer.concat(chunks).equals(bytes), 'not one byte is missing');
+  }
+  const again = await direct.getObject('long', 'object');
+  again.destroy();
 });
 
 test('programs and settings that cannot take over change nothing', { skip }, async (t) => {
