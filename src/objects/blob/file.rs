@@ -102,17 +102,28 @@ impl BlobFolder {
         }
     }
 
-    /// Passes the outcome of a sync on and remembers a failure. A full disk is none: the one file it struck is given up,
-    /// and what has been synced stays so.
-    fn synced(&self, what: &str, outcome: io::Result<()>) -> io::Result<()> {
-        let Err(error) = &outcome else { return outcome };
-        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            let reason = format!("syncing {what} failed: {error}");
-            tracing::error!(reason, "no upload is taken until a restart");
-            // The first failure stays the reason.
-            let _ = self.broken.set(reason);
-        }
-        outcome
+    /// Syncs the file of one blob. That the disk is full is told to whoever wrote the file, and to nobody else: a file
+    /// system that places bytes late (ext4, xfs) loses those of this file then. The file is never synced again, it is given
+    /// up, and what has been synced stays so. Any other failure is remembered.
+    fn sync_file(&self, file: &dyn DiskFile) -> io::Result<()> {
+        file.sync_data().inspect_err(|error| {
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                self.give_up(&format!("syncing a blob failed: {error}"));
+            }
+        })
+    }
+
+    /// Syncs the folder of a blob. Every failure is remembered, a full disk too: the names of other uploads may be among what
+    /// was lost, and their own sync, right after this one, would not be told.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        let synced = self.disk.sync_dir(folder);
+        synced.inspect_err(|error| self.give_up(&format!("syncing a folder of blobs failed: {error}")))
+    }
+
+    fn give_up(&self, reason: &str) {
+        tracing::error!(reason, "no upload is taken until a restart");
+        // The first failure stays the reason.
+        let _ = self.broken.set(reason.to_owned());
     }
 
     /// Opens the blob `id` for reading, under whichever of its names it has.
@@ -250,10 +261,10 @@ impl BlobWriter {
     pub fn finish(mut self) -> io::Result<()> {
         let (folder, path) = (&self.folder, self.folder.path(self.id));
         if let Some(file) = &self.file {
-            folder.synced("a blob", file.sync_data())?;
+            folder.sync_file(file.as_ref())?;
         }
         // The order is the argument: under its first name the file is durable when the second one is given.
-        folder.synced("a folder of blobs", folder.disk.sync_dir(disk::parent(&path)))?;
+        folder.sync_folder(disk::parent(&path))?;
         // If another upload was told of a failure of this folder, this one was not.
         folder.usable()?;
         // A sweep may have named it already.

@@ -214,7 +214,7 @@ async fn a_row_never_names_bytes_that_a_power_cut_has_taken_though_both_are_sync
 async fn a_failing_disk_is_an_error_and_loses_nothing_acknowledged() {
     let mut world = World::new().await;
     let mut told = Told::default();
-    for (at, fault) in [Fault::Io, Fault::NoSpace, Fault::SyncError].into_iter().enumerate() {
+    for (at, fault) in [Fault::Io, Fault::NoSpace, Fault::SyncError, Fault::NoSpaceAtSync].into_iter().enumerate() {
         for nth in 1..8 {
             let sent = bytes(at as u8 * 10 + nth as u8, 30_000);
             world.disk.fail_at(nth, fault);
@@ -240,11 +240,7 @@ async fn after_a_failed_sync_nothing_is_synced_again_and_no_upload_is_taken_unti
     for failing in [1, 2] {
         let world = World::new().await;
         world.put("before", &bytes(1, 30_000)).await.unwrap();
-        world.disk.trace();
-        world.put("k", &bytes(2, 30_000)).await.unwrap();
-        let steps = world.disk.steps();
-        let syncs = steps.iter().enumerate().filter(|(_, (act, _))| *act == Act::Sync);
-        let nth = syncs.map(|(at, _)| at as u64 + 1).nth(failing - 1).unwrap();
+        let nth = sync_of_a_put(&world, failing).await;
         world.disk.fail_at(nth, Fault::SyncError);
         assert!(matches!(world.put("k", &bytes(3, 30_000)).await, Err(ObjectError::Disk(_))));
         assert!(world.objects.health().await.is_err());
@@ -264,8 +260,50 @@ async fn after_a_failed_sync_nothing_is_synced_again_and_no_upload_is_taken_unti
     }
 }
 
+/// The step, from now, at which an upload syncs for the `nth` time: its file first, then the file's folder.
+async fn sync_of_a_put(world: &World, nth: usize) -> u64 {
+    world.disk.trace();
+    world.put("k", &bytes(2, 30_000)).await.unwrap();
+    let steps = world.disk.steps();
+    let syncs = steps.iter().enumerate().filter(|(_, (act, _))| *act == Act::Sync);
+    syncs.map(|(at, _)| at as u64 + 1).nth(nth - 1).unwrap()
+}
+
 #[tokio::test]
-async fn a_disk_that_is_full_when_a_file_is_synced_costs_that_file_alone() {
+async fn a_disk_that_turns_out_full_at_the_sync_of_a_file_costs_that_file_alone() {
+    let world = World::new().await;
+    let nth = sync_of_a_put(&world, 1).await;
+    world.disk.fail_at(nth, Fault::NoSpaceAtSync);
+    assert!(matches!(world.put("k", &bytes(3, 30_000)).await, Err(ObjectError::Full { .. })));
+    world.objects.health().await.unwrap();
+    assert_eq!(world.read("k").await.unwrap(), bytes(2, 30_000));
+    // Others go on, and after a power cut nothing tells of the one that was refused.
+    world.put("next", &bytes(4, 30_000)).await.unwrap();
+    for seed in 0..4 {
+        let after = world.restarted(world.disk.crash(seed));
+        let mut told = Told::default();
+        told.contents.insert("k", Some(bytes(2, 30_000)));
+        told.contents.insert("next", Some(bytes(4, 30_000)));
+        check(&after, &told, &format!("outcome {seed}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_turns_out_full_at_the_sync_of_a_folder_ends_uploads_until_a_restart() {
+    let world = World::new().await;
+    let nth = sync_of_a_put(&world, 2).await;
+    world.disk.fail_at(nth, Fault::NoSpaceAtSync);
+    assert!(matches!(world.put("k", &bytes(3, 30_000)).await, Err(ObjectError::Full { .. })));
+    assert!(world.objects.health().await.is_err());
+    let refused = world.put("other", &bytes(4, 30_000)).await.unwrap_err().to_string();
+    assert!(refused.contains("until a restart"), "{refused}");
+    let after = world.restarted(world.disk.crash(1));
+    assert_eq!(after.read("k").await.unwrap(), bytes(2, 30_000));
+    after.put("other", &bytes(4, 30_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_when_a_file_gets_its_name_costs_that_file_alone() {
     let world = World::new().await;
     world.disk.trace();
     world.put("k", &bytes(2, 30_000)).await.unwrap();

@@ -48,6 +48,9 @@ pub enum Fault {
     Io,
     /// `EIO` from a sync of a file or folder; its unsynced sectors are in doubt from then on. Strikes syncs.
     SyncError,
+    /// `ENOSPC` from a sync, as a file system that places bytes late tells of it: in doubt as after [`Fault::SyncError`].
+    /// Strikes syncs.
+    NoSpaceAtSync,
     /// A write that is acknowledged and never happens. Strikes writes.
     LostWrite,
     /// A write that is acknowledged, of which only the first half (in whole sectors) happens. Strikes writes.

@@ -243,7 +243,7 @@ impl State {
             self.plan.remove(index);
         }
         match fault {
-            Fault::NoSpace => Err(io::ErrorKind::StorageFull.into()),
+            Fault::NoSpace | Fault::NoSpaceAtSync => Err(io::ErrorKind::StorageFull.into()),
             // EIO has no `ErrorKind` of its own.
             Fault::Io | Fault::SyncError => Err(io::Error::from_raw_os_error(5)),
             Fault::ShortWrite => Ok(Verdict::Half),
@@ -407,7 +407,7 @@ fn suits(fault: Fault, act: Act) -> bool {
         Fault::NoSpace => matches!(act, Act::Create | Act::Write | Act::Extend | Act::Rename),
         Fault::ShortWrite | Fault::LostWrite | Fault::TornWrite => act == Act::Write,
         Fault::Io => true,
-        Fault::SyncError => act == Act::Sync,
+        Fault::SyncError | Fault::NoSpaceAtSync => act == Act::Sync,
     }
 }
 
