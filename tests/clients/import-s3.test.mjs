@@ -174,6 +174,31 @@ test('what has changed is copied again, and what is gone goes when that is asked
   assert.deepEqual(['many/0001', 'kept/here', 'of the app', 'new'].map(text), ['changed', 'of the app', '2', 'x']);
 });
 
+test('other tags alone are seen when that is asked for', async (t) => {
+  const { from, to, imported } = await both(t);
+  const tagged = { a: 'x=1&y=2', b: 'x=1', c: '', same: 'x=1&y=2' };
+  for (const [key, Tagging] of Object.entries(tagged)) await put(from, key, content(key, 3000), { Tagging });
+  await inParts(from, 'parts', 12 * MIB);
+  assert.equal((await imported()).code, 0);
+  const tag = (Key, tags) => from.send('PutObjectTagging', {
+    Key, Tagging: { TagSet: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })) },
+  });
+  await tag('a', { x: '1', y: 'other' });
+  await from.send('DeleteObjectTagging', { Key: 'b' });
+  await tag('c', { 'new one': 'ü' });
+  await tag('parts', { size: 'large' });
+  await tag('same', { y: '2', x: '1' });
+
+  const without = await imported(['--json']);
+  assert.deepEqual([without.code, without.passes], [0, [{ new: 0, changed: 0, removed: 0 }]], without.stderr);
+  const seen = await imported(['--tags', '--json']);
+  assert.deepEqual([seen.code, seen.passes[0]], [0, { new: 0, changed: 4, removed: 0 }], seen.stderr);
+  const sorted = (all) => Object.fromEntries(Object.entries(all).map(([key, { tags }]) => [key, tags.sort((a, b) => (a.Key < b.Key ? -1 : 1))]));
+  assert.deepEqual(sorted(await contents(to)), sorted(await contents(from)));
+  const again = await imported(['--tags', '--json']);
+  assert.deepEqual([again.code, again.passes], [0, [{ new: 0, changed: 0, removed: 0 }]], again.stderr);
+});
+
 test('it goes on where it was killed, and comes to the same', async (t) => {
   const it = await both(t);
   await many(it.from, 600);

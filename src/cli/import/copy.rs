@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, bail};
 
-use super::notes::{Changes, FUNCTIONS, Found, ID, Kind, Notes, Row, State};
+use super::notes::{Found, Kind};
 use super::show::Bar;
+use super::state::{Changes, FUNCTIONS, ID, Notes, Row, State, Value};
 use super::target::{Item, Target, each, scan};
 use super::wire::{Client, Reply, printable};
 
@@ -234,10 +235,11 @@ impl<'a> Copier<'a> {
     fn value(&mut self, db: u8, item: Item, id: [u8; ID], row: Option<Row>) -> anyhow::Result<()> {
         let seen = |row: Row| Row { pass: self.state.pass, ..row };
         if let Some(row) = row {
-            let apart = row.expires.abs_diff(item.expires);
-            let both = (row.expires == 0) == (item.expires == 0);
+            let Value { expires, digest } = row.facts;
+            let apart = expires.abs_diff(item.expires);
+            let both = (expires == 0) == (item.expires == 0);
             let same = both && apart <= if self.expiry == Expiry::Left { TOLERANCE } else { 0 };
-            let same = same && row.digest == self.state.digest(&item.payload);
+            let same = same && digest == self.state.digest(&item.payload);
             if row.kind == Kind::Skipped || row.kind == Kind::Written && same {
                 self.done.rows.push((id, Some(seen(row))));
                 return Ok(());
@@ -260,8 +262,8 @@ impl<'a> Copier<'a> {
         }
         let pass = self.state.pass;
         for (item, id, _) in &batch {
-            let row = Row { kind: Kind::Intended, pass, expires: item.expires, digest: [0; 16] };
-            self.done.rows.push((*id, Some(row)));
+            let facts = Value { expires: item.expires, ..Value::default() };
+            self.done.rows.push((*id, Some(Row { kind: Kind::Intended, pass, facts })));
         }
         self.note()?;
         let (mut items, mut rest) = (Vec::new(), Vec::new());
@@ -276,8 +278,8 @@ impl<'a> Copier<'a> {
                 self.leave(db, &item.key, (id, before), &reason);
                 continue;
             }
-            let digest = self.state.digest(&item.payload);
-            self.done.rows.push((id, Some(Row { kind: Kind::Written, pass, expires: item.expires, digest })));
+            let facts = Value { expires: item.expires, digest: self.state.digest(&item.payload) };
+            self.done.rows.push((id, Some(Row { kind: Kind::Written, pass, facts })));
             self.done.left.push((id, None));
             self.state.copied = self.state.copied.saturating_add(1);
             self.state.bytes = self.state.bytes.saturating_add(item.payload.len() as u64);
@@ -296,8 +298,7 @@ impl<'a> Copier<'a> {
         let mut out = Vec::new();
         for (item, id, row) in batch {
             if row.is_none() && there.next() == Some(true) {
-                let row = Row { kind: Kind::Skipped, pass: self.state.pass, expires: 0, digest: [0; 16] };
-                self.done.rows.push((id, Some(row)));
+                self.done.rows.push((id, Some(Row::bare(Kind::Skipped, self.state.pass))));
             } else {
                 out.push((item, id, row));
             }

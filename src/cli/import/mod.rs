@@ -2,7 +2,7 @@
 //!
 //! It reads a Redis as any client does (SCAN, DUMP, expiry) and writes what it reads through the server's
 //! own Redis door (RESTORE with absolute expiry), so that everything passes the checks and limits every client passes
-//! ([`copy`]). [`notes`] keeps how far it is. What stands in an RDB file goes the same way ([`file`]).
+//! ([`copy`]). [`notes`] keeps what was copied, and [`state`] how far it is. What stands in an RDB file goes the same way ([`file`]).
 
 mod address;
 pub(super) mod arguments;
@@ -11,6 +11,7 @@ mod file;
 mod notes;
 pub(super) mod s3;
 mod show;
+mod state;
 mod target;
 mod wire;
 
@@ -24,8 +25,9 @@ use anyhow::{Context as _, bail};
 use self::address::Address;
 use self::arguments::RedisImport;
 use self::copy::{Copier, Policy, Route};
-use self::notes::{Found, Notes, State, VERSION};
+use self::notes::{Found, Kind, VERSION};
 use self::show::{Bar, Done};
+use self::state::{Changes, Notes, State};
 use self::target::Target;
 use self::wire::{Client, Reply};
 use super::say;
@@ -71,7 +73,7 @@ pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
         LocalDisk.remove_file(&path)?;
     }
     let notes = Notes::open(&path)?;
-    let state = if let Some(state) = notes.state()? {
+    let state = if let Some(state) = notes.state::<State>()? {
         if clock.now().since(state.touched) > STALE {
             bail!("an import from here was left on {}; --fresh begins anew", state.touched);
         }
@@ -86,17 +88,13 @@ pub(super) fn redis(shell: &Shell, wanted: &RedisImport) -> anyhow::Result<()> {
         }
         fresh(&*clock)
     };
-    notes.commit(notes::Changes::default(), &state)?;
+    notes.commit(Changes::default(), &state)?;
     let bar = Bar::new(Arc::clone(&clock), routes.iter().map(|route| route.keys).sum(), "keys");
     let mut copier = Copier::new(source, target, (&notes, state), policy, bar)?;
     let quiet = copier.run(&routes).context("interrupted; the same command goes on from here")?;
-    let done = Done {
-        source: address.to_string(),
-        state: &copier.state,
-        skipped: notes.skipped()?,
-        left: notes.left()?,
-        quiet,
-    };
+    let mut skipped = 0;
+    notes.each(|row| skipped += u64::from(row.kind == Kind::Skipped))?;
+    let done = Done { source: address.to_string(), state: &copier.state, skipped, left: notes.left()?, quiet };
     let text = if wanted.json { format!("{}\n", serde_json::to_string_pretty(&done.json())?) } else { done.text() };
     say(&text)?;
     if !quiet {

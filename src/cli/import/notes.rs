@@ -1,57 +1,72 @@
 //! What an import has copied, in a file of the data folder, so that it can be interrupted and can tell what has changed.
 //!
-//! One row for each key, named by a keyed hash of database and key: the file holds no key and no value. What is written
-//! to the server is noted as intended first and as written only once the server has it on disk; the cursor never runs
-//! ahead of that. So after an end at any moment, what the server may have got from here is known, and everything that is
-//! not known to be as the source has it is copied again.
+//! One row for each thing that is copied (a key, an object), named by a keyed hash: the file holds no name and no value. What
+//! is written to the server is noted as intended first, and as written only once the server has it on disk; whatever says
+//! how far the import is never runs ahead of that. So after an end at any moment, what the server may have got from here is
+//! known, and everything that is not known to be as the source has it is copied again.
+//!
+//! Rows are alike for all sources but for their [`Facts`]; [`state`](super::state) and [`s3`](super::s3) say what theirs are,
+//! and how far an import of theirs is.
 
+use std::marker::PhantomData;
 use std::path::Path;
 
 use anyhow::Context as _;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::base::Timestamp;
-
 const HEAD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("head");
-const KEYS: TableDefinition<'_, &[u8; ID], &[u8; ROW]> = TableDefinition::new("keys");
-const LEFT: TableDefinition<'_, &[u8; ID], &str> = TableDefinition::new("left");
 
-/// Bytes of an id: the database and 16 of a hash.
-pub(super) const ID: usize = 17;
-/// Under which it is noted that libraries of functions were left out.
-pub(super) const FUNCTIONS: [u8; ID] = [255; ID];
-/// Bytes of a row: kind, pass, expiry, digest.
-const ROW: usize = 29;
+/// Bytes of what a row says beside how its thing stands.
+pub(super) const FACTS: usize = 24;
+/// Bytes of a row: kind, pass, facts.
+const ROW: usize = 5 + FACTS;
 /// Bytes of memory for the file.
 const CACHE: usize = 16 << 20;
-/// Of so many keys that were left out it is noted which they are.
+/// Of so many things that were left out it is noted which they are.
 const MOST_NAMED: u64 = 1000;
 /// Version of this format.
 pub(super) const VERSION: u32 = 1;
 
-/// A key's row: `kind (1) | pass (4) | expiry in ms, 0 without (8) | digest of the value (16)`, numbers big-endian.
+/// What a row says of a thing of one sort of source.
+pub(super) trait Facts: Copy + Default {
+    /// The table with the rows.
+    const TABLE: &'static str;
+
+    /// As they are in a row.
+    fn bytes(self) -> [u8; FACTS];
+
+    /// Out of a row.
+    fn parse(bytes: [u8; FACTS]) -> Self;
+}
+
+/// A row: `kind (1) | pass (4, big-endian) | facts (24)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct Row<F> {
     pub kind: Kind,
     /// The pass that saw it last.
     pub pass: u32,
-    pub expires: u64,
-    pub digest: [u8; 16],
+    pub facts: F,
 }
 
-/// How a key stands.
+/// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The server may have it in any form.
     Intended,
     /// The server has it as the row says.
     Written,
-    /// The server had a key of this name before.
+    /// The server had one of this name before.
     Skipped,
 }
 
-impl Row {
+impl<F: Facts> Row<F> {
+    /// A row that says no more than how its thing stands.
+    pub fn bare(kind: Kind, pass: u32) -> Self {
+        Self { kind, pass, facts: F::default() }
+    }
+
     fn bytes(self) -> [u8; ROW] {
         let mut out = [0; ROW];
         let (kind, rest) = out.split_at_mut(1);
@@ -60,16 +75,14 @@ impl Row {
             Kind::Written => 1,
             Kind::Skipped => 2,
         });
-        let (pass, rest) = rest.split_at_mut(4);
+        let (pass, facts) = rest.split_at_mut(4);
         pass.copy_from_slice(&self.pass.to_be_bytes());
-        let (expires, digest) = rest.split_at_mut(8);
-        expires.copy_from_slice(&self.expires.to_be_bytes());
-        digest.copy_from_slice(&self.digest);
+        facts.copy_from_slice(&self.facts.bytes());
         out
     }
 
     fn parse(bytes: [u8; ROW]) -> Self {
-        let [kind, p0, p1, p2, p3, e0, e1, e2, e3, e4, e5, e6, e7, digest @ ..] = bytes;
+        let [kind, p0, p1, p2, p3, facts @ ..] = bytes;
         Self {
             kind: match kind {
                 1 => Kind::Written,
@@ -77,8 +90,7 @@ impl Row {
                 _ => Kind::Intended,
             },
             pass: u32::from_be_bytes([p0, p1, p2, p3]),
-            expires: u64::from_be_bytes([e0, e1, e2, e3, e4, e5, e6, e7]),
-            digest,
+            facts: F::parse(facts),
         }
     }
 }
@@ -86,11 +98,11 @@ impl Row {
 /// What a pass found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Found {
-    /// Keys that were not there before.
+    /// What was not there before.
     pub new: u64,
-    /// Keys whose value or expiry was another.
+    /// What had become another.
     pub changed: u64,
-    /// Keys the source does not have any more.
+    /// What the source does not have any more, removed here.
     pub removed: u64,
 }
 
@@ -100,109 +112,82 @@ impl Found {
     }
 }
 
-/// How far the import is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct State {
-    pub version: u32,
-    pub started: Timestamp,
-    /// When it was last gone on with.
-    pub touched: Timestamp,
-    /// The key of ids and digests.
-    pub secret: [u8; 32],
-    /// Whether functions are done.
-    pub functions: bool,
-    /// The pass, from 1.
-    pub pass: u32,
-    /// Databases of the source that this pass has been through.
-    pub databases: u32,
-    /// Whether the pass looks for what is gone.
-    pub removing: bool,
-    pub cursor: u64,
-    /// Values copied and their bytes, all passes together.
-    pub copied: u64,
-    pub bytes: u64,
-    /// What this pass has found up to now, and what the ones before have found.
-    pub found: Found,
-    pub passes: Vec<Found>,
-}
-
-impl State {
-    /// The row's name of a key.
-    pub fn id(&self, db: u8, key: &[u8]) -> [u8; ID] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        hasher.update(&[0, db]).update(key);
-        let mut id = [db; ID];
-        id[1..].copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        id
-    }
-
-    /// The digest of a value.
-    pub fn digest(&self, payload: &[u8]) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        hasher.update(&[1]).update(payload);
-        let [digest @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *hasher.finalize().as_bytes();
-        digest
-    }
-}
-
-/// What is to be noted.
+/// What is to be noted together; ids have `ID` bytes.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub rows: Vec<([u8; ID], Option<Row>)>,
-    /// Left out and why; `None` takes it back.
+pub(super) struct Changes<const ID: usize, F> {
+    /// Rows; `None` for one that goes.
+    pub rows: Vec<([u8; ID], Option<Row<F>>)>,
+    /// What was left out, with its reason; `None` for what is not any more.
     pub left: Vec<([u8; ID], Option<String>)>,
-    /// Forget which keys were left out: a new pass finds them again.
+    /// Forget first what was left out, which a new pass finds again, but for [`whole`].
     pub clear_left: bool,
 }
 
-impl Changes {
+impl<const ID: usize, F> Changes<ID, F> {
     pub fn len(&self) -> usize {
-        self.rows.len() + self.left.len()
+        self.rows.len().saturating_add(self.left.len())
     }
+}
+
+/// The id of what no pass finds again when it was left out.
+pub(super) const fn whole<const ID: usize>() -> [u8; ID] {
+    [255; ID]
+}
+
+/// The part of what says how far an import is that tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 /// The file.
-pub(super) struct Notes {
+pub(super) struct Notes<const ID: usize, F> {
     file: Database,
+    facts: PhantomData<F>,
 }
 
-impl Notes {
+impl<const ID: usize, F: Facts> Notes<ID, F> {
+    const ROWS: TableDefinition<'static, &'static [u8; ID], &'static [u8; ROW]> = TableDefinition::new(F::TABLE);
+    const LEFT: TableDefinition<'static, &'static [u8; ID], &'static str> = TableDefinition::new("left");
+
     /// Opens the file at `path`, or makes it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = Database::builder().set_cache_size(CACHE).create(path);
-        Ok(Self { file: file.with_context(|| format!("the notes of the import at {}", path.display()))? })
+        let file = file.with_context(|| format!("the notes of the import at {}", path.display()))?;
+        Ok(Self { file, facts: PhantomData })
     }
 
-    /// How far an interrupted import is.
-    pub fn state(&self) -> anyhow::Result<Option<State>> {
+    /// How far an earlier import is.
+    pub fn state<S: DeserializeOwned>(&self) -> anyhow::Result<Option<S>> {
         let read = self.file.begin_read()?;
         let Ok(table) = read.open_table(HEAD) else { return Ok(None) };
         let Some(row) = table.get("state")? else { return Ok(None) };
-        Ok(serde_json::from_slice(row.value()).ok().filter(|state: &State| state.version == VERSION))
+        let known = serde_json::from_slice(row.value()).is_ok_and(|state: Versioned| state.version == VERSION);
+        Ok(if known { serde_json::from_slice(row.value()).ok() } else { None })
     }
 
     /// The rows of `ids`.
-    pub fn rows(&self, ids: &[[u8; ID]]) -> anyhow::Result<Vec<Option<Row>>> {
+    pub fn rows(&self, ids: &[[u8; ID]]) -> anyhow::Result<Vec<Option<Row<F>>>> {
         let read = self.file.begin_read()?;
-        let table = read.open_table(KEYS)?;
+        let table = read.open_table(Self::ROWS)?;
         ids.iter().map(|id| Ok(table.get(id)?.map(|row| Row::parse(*row.value())))).collect()
     }
 
     /// Notes `changes` and `state`; when this returns, they are on disk.
-    pub fn commit(&self, changes: Changes, state: &State) -> anyhow::Result<()> {
+    pub fn commit<S: Serialize>(&self, changes: Changes<ID, F>, state: &S) -> anyhow::Result<()> {
         let write = self.file.begin_write()?;
         {
             write.open_table(HEAD)?.insert("state", serde_json::to_vec(state)?.as_slice())?;
-            let mut keys = write.open_table(KEYS)?;
+            let mut rows = write.open_table(Self::ROWS)?;
             for (id, row) in changes.rows {
                 match row {
-                    Some(row) => keys.insert(&id, &row.bytes())?,
-                    None => keys.remove(&id)?,
+                    Some(row) => rows.insert(&id, &row.bytes())?,
+                    None => rows.remove(&id)?,
                 };
             }
-            let mut left = write.open_table(LEFT)?;
+            let mut left = write.open_table(Self::LEFT)?;
             if changes.clear_left {
-                left.retain(|id, _| *id == FUNCTIONS)?;
+                left.retain(|id, _| *id == whole())?;
             }
             for (id, reason) in changes.left {
                 let named = left.len()? < MOST_NAMED;
@@ -216,10 +201,19 @@ impl Notes {
         Ok(())
     }
 
-    /// How many keys are left out, and which some of them are.
+    /// Calls `look` with every row.
+    pub fn each(&self, mut look: impl FnMut(Row<F>)) -> anyhow::Result<()> {
+        let read = self.file.begin_read()?;
+        for row in read.open_table(Self::ROWS)?.iter()? {
+            look(Row::parse(*row?.1.value()));
+        }
+        Ok(())
+    }
+
+    /// How many things are left out, and which some of them are, and why.
     pub fn left(&self) -> anyhow::Result<(u64, Vec<String>)> {
         let read = self.file.begin_read()?;
-        let table = read.open_table(LEFT)?;
+        let table = read.open_table(Self::LEFT)?;
         let mut named = Vec::new();
         for row in table.iter()? {
             let (_, reason) = row?;
@@ -230,26 +224,40 @@ impl Notes {
         named.sort();
         Ok((table.len()?, named))
     }
-
-    /// How many keys were there already and stayed as they were.
-    pub fn skipped(&self) -> anyhow::Result<u64> {
-        let read = self.file.begin_read()?;
-        let mut count = 0;
-        for row in read.open_table(KEYS)?.iter()? {
-            count += u64::from(Row::parse(*row?.1.value()).kind == Kind::Skipped);
-        }
-        Ok(count)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    struct Plain([u8; FACTS]);
+
+    impl Facts for Plain {
+        const TABLE: &'static str = "things";
+
+        fn bytes(self) -> [u8; FACTS] {
+            self.0
+        }
+
+        fn parse(bytes: [u8; FACTS]) -> Self {
+            Self(bytes)
+        }
+    }
+
+    type Notes = super::Notes<3, Plain>;
+    type Changes = super::Changes<3, Plain>;
+
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct State {
+        version: u32,
+        far: u32,
+    }
+
     #[test]
     fn rows_come_back() {
         for kind in [Kind::Intended, Kind::Written, Kind::Skipped] {
-            let row = Row { kind, pass: 7, expires: 1 << 40, digest: [9; 16] };
+            let row = Row { kind, pass: 7, facts: Plain([9; FACTS]) };
             assert_eq!(Row::parse(row.bytes()), row);
         }
     }
@@ -258,35 +266,25 @@ mod tests {
     fn notes_are_there_after_an_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n.redb");
-        let state = State {
-            version: VERSION,
-            started: Timestamp(1),
-            touched: Timestamp(1),
-            secret: [3; 32],
-            functions: true,
-            pass: 1,
-            databases: 0,
-            removing: false,
-            cursor: 12,
-            copied: 1,
-            bytes: 2,
-            found: Found::default(),
-            passes: Vec::new(),
-        };
-        let (one, two) = (state.id(0, b"k"), state.id(1, b"k"));
-        assert_ne!(one, two);
-        let row = Row { kind: Kind::Written, pass: 1, expires: 0, digest: state.digest(b"v") };
+        let state = State { version: VERSION, far: 12 };
+        let (one, two) = ([1; 3], [2; 3]);
+        let row = Row { kind: Kind::Written, pass: 1, facts: Plain([5; FACTS]) };
         {
             let notes = Notes::open(&path).unwrap();
-            assert!(notes.state().unwrap().is_none());
-            let left = vec![(two, Some(String::from("why")))];
+            assert_eq!(notes.state::<State>().unwrap(), None);
+            let left = vec![(two, Some(String::from("why"))), (whole(), Some(String::from("all of it")))];
             notes.commit(Changes { rows: vec![(one, Some(row))], left, clear_left: false }, &state).unwrap();
         }
         let notes = Notes::open(&path).unwrap();
-        assert_eq!(notes.state().unwrap().unwrap().cursor, 12);
+        assert_eq!(notes.state().unwrap(), Some(state));
         assert_eq!(notes.rows(&[one, two]).unwrap(), [Some(row), None]);
-        assert_eq!(notes.left().unwrap(), (1, vec![String::from("why")]));
-        notes.commit(Changes { clear_left: true, ..Changes::default() }, &state).unwrap();
-        assert_eq!(notes.left().unwrap().0, 0);
+        let mut all = Vec::new();
+        notes.each(|row| all.push(row)).unwrap();
+        assert_eq!(all, [row]);
+        assert_eq!(notes.left().unwrap(), (2, vec![String::from("all of it"), String::from("why")]));
+        let later = State { version: VERSION + 1, far: 1 };
+        notes.commit(Changes { clear_left: true, ..Changes::default() }, &later).unwrap();
+        assert_eq!(notes.left().unwrap(), (1, vec![String::from("all of it")]));
+        assert_eq!(notes.state::<State>().unwrap(), None, "of a later release");
     }
 }

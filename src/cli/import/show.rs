@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::notes::State;
+use super::state::State;
 use crate::base::Clock;
 use crate::cli::backup_show::size;
 

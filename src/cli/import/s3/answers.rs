@@ -237,6 +237,8 @@ pub(super) fn tagging(document: &Element) -> Option<String> {
         let (key, value) = (tag.text_of("Key")?, tag.text_of("Value").unwrap_or_default());
         pairs.push(format!("{}={}", uri::encode_component(key), uri::encode_component(value)));
     }
+    // Their order says nothing, and is another at every server.
+    pairs.sort_unstable();
     Some(pairs.join("&"))
 }
 
@@ -336,9 +338,10 @@ mod tests {
 
     #[test]
     fn tags_become_the_header_that_sets_them() {
-        let text = "<Tagging><TagSet><Tag><Key>a b</Key><Value>c&amp;d</Value></Tag></TagSet></Tagging>";
+        let text = "<Tagging><TagSet><Tag><Key>b</Key><Value/></Tag>\
+                    <Tag><Key>a b</Key><Value>c&amp;d</Value></Tag></TagSet></Tagging>";
         let tags = tagging(&xml::parse(text.as_bytes(), "Tagging").unwrap());
-        assert_eq!(tags.as_deref(), Some("a%20b=c%26d"));
+        assert_eq!(tags.as_deref(), Some("a%20b=c%26d&b="));
     }
 
     proptest! {

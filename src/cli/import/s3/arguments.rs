@@ -49,6 +49,10 @@ pub(in crate::cli) struct S3Import {
     #[arg(long)]
     pub delete: bool,
 
+    /// Also compare the tags of objects that have not changed, with a request for each
+    #[arg(long)]
+    pub tags: bool,
+
     /// Keep when each object was last changed, as rclone does: in its metadata as `mtime`
     #[arg(long)]
     pub mtime: bool,

@@ -2,18 +2,18 @@
 //!
 //! A client of both ([`service`]): it lists the source page by page ([`answers`]), reads each object with its ETag held fast
 //! and writes it through the server's own S3 door ([`transfer`], [`parts`]), digested on the way ([`feed`]), so that
-//! everything passes the checks and limits every client passes. [`notes`] keeps what was copied; [`passes`] goes through
-//! the keys until nothing changes any more.
+//! everything passes the checks and limits every client passes. [`state`] says how far it is, and [`notes`](super::notes) keeps
+//! what was copied; [`passes`] goes through the keys until nothing changes any more.
 
 mod address;
 mod answers;
 pub(in crate::cli) mod arguments;
 mod feed;
-mod notes;
 mod parts;
 mod passes;
 mod service;
 mod show;
+mod state;
 mod transfer;
 
 use std::io::Write as _;
@@ -25,12 +25,13 @@ use http::Method;
 
 use self::address::{Address, Credentials, Style};
 use self::arguments::S3Import;
-use self::notes::{Notes, State, VERSION};
 use self::passes::{Copier, Policy, Wanted};
 use self::service::{Ask, Kind, Service, Side};
 use self::show::Done;
+use self::state::{Notes, State, Totals};
 use self::transfer::{Transfer, list};
 use super::STALE;
+use super::notes::VERSION;
 use super::show::Bar;
 use super::wire::authorities;
 use crate::app::control;
@@ -80,7 +81,7 @@ async fn import(
         LocalDisk.remove_file(&path)?;
     }
     let notes = Arc::new(Notes::open(&path)?);
-    let state = if let Some(state) = notes.state()? {
+    let state = if let Some(state) = notes.state::<State>()? {
         if clock.now().since(state.touched) > STALE {
             bail!("an import from here was left on {}; --fresh begins anew", state.touched);
         }
@@ -93,14 +94,19 @@ async fn import(
         fresh(&**clock)
     };
     let bar = Bar::new(Arc::clone(clock), 0, "objects");
-    let plan =
-        Wanted { policy, prefix: wanted.prefix.clone(), delete: wanted.delete, parallel: usize::from(wanted.parallel) };
+    let plan = Wanted {
+        policy,
+        prefix: wanted.prefix.clone(),
+        delete: wanted.delete,
+        tags: wanted.tags,
+        parallel: usize::from(wanted.parallel),
+    };
     let mut copier = Copier::new(transfer, (Arc::clone(&notes), state), plan, bar);
     if copier.state.pass > 1 {
         copier.tidy().await?;
     }
     let quiet = copier.run().await.context("interrupted; the same command goes on from here")?;
-    let totals = notes.totals(copier.state.pass)?;
+    let totals = Totals::of(&notes, copier.state.pass)?;
     let left = totals.left;
     let done = Done {
         source: address.to_string(),

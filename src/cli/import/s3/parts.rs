@@ -9,7 +9,7 @@ use http::Method;
 use super::answers::{Head, Listed, Sum, etag_of, range};
 use super::feed::{Claims, Digests};
 use super::service::{Ask, Failure, Kind, Sent};
-use super::transfer::{Outcome, Transfer, Write, chunked, conditional, is_still, settle, stored_etag};
+use super::transfer::{Outcome, Transfer, Write, chunked, conditional, is_still, settle, stored_etag, tags_of};
 use crate::base::ids::hex;
 use crate::s3::checksum::Algorithm;
 use crate::s3::xml::Writer;
@@ -50,6 +50,8 @@ struct Upload<'a> {
     layout: Layout,
     /// The source's checksum, where it follows from those of the parts.
     sum: Option<Sum>,
+    /// The tags that the object gets.
+    tags: String,
 }
 
 impl Upload<'_> {
@@ -74,7 +76,8 @@ impl Transfer {
             let id = started.word_of("UploadId").unwrap_or_default().to_owned();
             let as_there = matches!(layout, Layout::Source(_));
             let follows = |sum: &Sum| if sum.composite { as_there } else { is_crc(sum.algorithm) };
-            let upload = Upload { object, id, layout, sum: head.sum.clone().filter(follows) };
+            let tags = tags_of(&headers);
+            let upload = Upload { object, id, layout, sum: head.sum.clone().filter(follows), tags };
             let done = self.upload(&upload, &head, write).await;
             if done.is_err() {
                 // The server removes it by itself too, a week later.
@@ -83,7 +86,7 @@ impl Transfer {
             }
             match done {
                 Err(failure) if failure.kind == Kind::Layout => {}
-                Err(failure) if failure.kind == Kind::Taken => return self.there(object, again).await,
+                Err(failure) if failure.kind == Kind::Taken => return self.there(object, again, upload.tags).await,
                 done => return done,
             }
         }
@@ -195,7 +198,7 @@ impl Transfer {
         if done.word_of("ETag").map(|etag| etag.trim_matches('"')) != Some(etag.as_str()) {
             return Err(Failure::new(Kind::Passing, "the server has joined other parts than were sent"));
         }
-        Ok(Outcome::Copied { bytes: upload.object.size, etag })
+        Ok(Outcome::Copied { bytes: upload.object.size, etag, tags: upload.tags.clone() })
     }
 }
 

@@ -10,10 +10,11 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use http::Method;
 
 use super::answers::{Listed, Uploads, shown};
-use super::notes::{Changes, Found, ID, Kind, Notes, Row, State};
 use super::service::{Ask, Failure, Kind as FailureKind};
+use super::state::{Changes, Copied, ID, Notes, Row, State};
 use super::transfer::{Outcome, Transfer, Write, list};
 use crate::cli::import::copy::PASSES;
+use crate::cli::import::notes::{Found, Kind};
 use crate::cli::import::show::Bar;
 
 /// Notes that are made together, and how long one waits at most while others are made.
@@ -36,6 +37,8 @@ pub(super) struct Wanted {
     pub policy: Policy,
     pub prefix: String,
     pub delete: bool,
+    /// Whether tags alone make a difference.
+    pub tags: bool,
     pub parallel: usize,
 }
 
@@ -162,14 +165,16 @@ impl<'a> Copier<'a> {
         let ids: Vec<[u8; ID]> = objects.iter().map(|object| self.state.id(&object.key)).collect();
         let rows = self.rows(ids.clone()).await?;
         let pass = self.state.pass;
-        let mut wanted = VecDeque::new();
+        let (mut wanted, mut alike) = (VecDeque::new(), Vec::new());
         for (object, (id, before)) in objects.into_iter().zip(ids.into_iter().zip(rows)) {
             let same = before.filter(|row| match row.kind {
                 Kind::Skipped => true,
-                Kind::Written => row.mark == self.state.mark(&object),
+                Kind::Written => row.facts.mark == self.state.mark(&object),
                 Kind::Intended => false,
             });
-            if let Some(row) = same {
+            if let Some(row) = same.filter(|row| self.wanted.tags && row.kind == Kind::Written) {
+                alike.push((object, id, row));
+            } else if let Some(row) = same {
                 self.done.rows.push((id, Some(Row { pass, ..row })));
             } else {
                 let free = before.is_none() && self.wanted.policy != Policy::Replace;
@@ -180,7 +185,8 @@ impl<'a> Copier<'a> {
         if self.wanted.policy == Policy::Skip {
             wanted = self.without_others(wanted).await?;
         }
-        self.done.rows.extend(wanted.iter().map(|work| (work.id, Some(Row::intended(pass)))));
+        wanted.extend(self.with_other_tags(alike).await?);
+        self.done.rows.extend(wanted.iter().map(|work| (work.id, Some(Row::bare(Kind::Intended, pass)))));
         if self.done.len() > 0 {
             self.note().await?;
         }
@@ -205,23 +211,55 @@ impl<'a> Copier<'a> {
         Ok(out)
     }
 
+    /// Of objects that are as they were copied, those that have other tags now.
+    async fn with_other_tags(&mut self, alike: Vec<(Listed, [u8; ID], Row)>) -> anyhow::Result<Vec<Work>> {
+        let (transfer, pass) = (self.transfer, self.state.pass);
+        let asked = stream::iter(alike).map(|(object, id, row)| async move {
+            let tags = transfer.source.patiently(async || transfer.tags(&object.key).await).await;
+            (object, id, row, tags)
+        });
+        let mut asked = std::pin::pin!(asked.buffered(self.wanted.parallel));
+        let mut out = Vec::new();
+        while let Some((object, id, row, tags)) = asked.next().await {
+            match tags {
+                Ok(tags) if row.facts.tags != self.state.tags(&tags) => {
+                    out.push(Work { object, id, before: Some(row), write: Write::Over });
+                    continue;
+                }
+                Ok(_) => {}
+                // As if it had not been listed.
+                Err(failure) if failure.kind == FailureKind::Missing => continue,
+                Err(failure) if matches!(failure.kind, FailureKind::Fatal | FailureKind::Unreachable) => {
+                    bail!("{failure}")
+                }
+                Err(failure) => {
+                    let reason = format!("the tags of {} cannot be compared: {failure}", shown(&object.key));
+                    self.done.left.push((id, Some(reason)));
+                }
+            }
+            self.done.rows.push((id, Some(Row { pass, ..row })));
+        }
+        Ok(out)
+    }
+
     fn skipped(&self) -> Row {
-        Row { kind: Kind::Skipped, ..Row::intended(self.state.pass) }
+        Row::bare(Kind::Skipped, self.state.pass)
     }
 
     /// Takes in what became of an object.
     fn take(&mut self, work: &Work, outcome: Result<Outcome, Failure>) -> anyhow::Result<()> {
         let pass = self.state.pass;
         let row = match outcome {
-            Ok(Outcome::Copied { bytes, etag }) => {
+            Ok(Outcome::Copied { bytes, etag, tags }) => {
                 self.state.copied = self.state.copied.saturating_add(1);
                 self.state.bytes = self.state.bytes.saturating_add(bytes);
                 let found = &mut self.found;
                 let count = if work.before.is_none() { &mut found.new } else { &mut found.changed };
                 *count = count.saturating_add(1);
                 // As it was listed: what has changed since differs in the next listing.
-                let (mark, tag) = (self.state.mark(&work.object), self.state.tag(&etag));
-                Some(Row { kind: Kind::Written, pass, mark, tag })
+                let (mark, etag) = (self.state.mark(&work.object), self.state.etag(&etag));
+                let facts = Copied { mark, tags: self.state.tags(&tags), etag };
+                Some(Row { kind: Kind::Written, pass, facts })
             }
             // As if it had not been listed.
             Ok(Outcome::Gone) => work.before,
@@ -231,7 +269,7 @@ impl<'a> Copier<'a> {
                 let reason = format!("{}: {failure}", shown(&work.object.key));
                 self.done.left.push((work.id, Some(reason)));
                 // Some form of it may be here: it is tried again by the next pass.
-                Some(Row::intended(pass))
+                Some(Row::bare(Kind::Intended, pass))
             }
         };
         self.done.rows.push((work.id, row));
@@ -250,7 +288,7 @@ impl<'a> Copier<'a> {
                     continue;
                 };
                 // What an app has written here since is the app's.
-                if row.kind == Kind::Written && row.tag != self.state.tag(&object.etag) {
+                if row.kind == Kind::Written && row.facts.etag != self.state.etag(&object.etag) {
                     self.done.rows.push((id, Some(self.skipped())));
                     continue;
                 }

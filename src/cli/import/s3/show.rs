@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::notes::{Found, State, Totals};
+use super::state::{State, Totals};
 use crate::cli::backup_show::size;
+use crate::cli::import::notes::Found;
 
 /// Of so many objects that were left out the text tells which they are; the JSON has more.
 const NAMED: usize = 20;

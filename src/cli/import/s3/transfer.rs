@@ -14,14 +14,16 @@ use crate::s3::checksum::Algorithm;
 
 /// Objects above this go in parts.
 const LARGE: u64 = 64 << 20;
+/// The header that sets tags.
+const TAGGING: HeaderName = HeaderName::from_static("x-amz-tagging");
 /// How often an object may turn out to have changed while it is read.
 const CHANGES: u32 = 5;
 
 /// What became of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The server has it: its bytes, and the ETag it has at the server.
-    Copied { bytes: u64, etag: String },
+    /// The server has it: its bytes, the ETag it has at the server, and the tags it has at the source.
+    Copied { bytes: u64, etag: String, tags: String },
     /// The source does not have it any more.
     Gone,
     /// The server had an object of this name, which stays.
@@ -103,7 +105,7 @@ impl Transfer {
         let mut ask = Ask::new(Method::PUT, &object.key, &[]);
         ask.headers = self.described(object, &mut head).await?;
         conditional(&mut ask.headers, write);
-        let claims = self.claims(&head);
+        let (claims, tags) = (self.claims(&head), tags_of(&ask.headers));
         if let Some(md5) = claims.md5 {
             ask = ask.with("content-md5", &content_md5(md5))?;
         }
@@ -115,7 +117,7 @@ impl Transfer {
         let stored = self.target.ask(ask).await;
         let passed = match settle(stored, &verdict) {
             // Nothing is asked of the source by then: it is the server's.
-            Err(failure) if failure.kind == Kind::Condition => return self.there(object, again).await,
+            Err(failure) if failure.kind == Kind::Condition => return self.there(object, again, tags).await,
             settled => settled?,
         };
         let (headers, Passed { digests, .. }) = passed;
@@ -123,11 +125,11 @@ impl Transfer {
         if etag != crate::base::ids::hex(&digests.md5()) {
             return Err(Failure::new(Kind::Passing, "the server has stored other bytes than were sent"));
         }
-        Ok(Outcome::Copied { bytes: object.size, etag })
+        Ok(Outcome::Copied { bytes: object.size, etag, tags })
     }
 
     /// The server has an object of this name: its own, unless an earlier try has written it and its answer was lost.
-    pub(super) async fn there(&self, object: &Listed, again: bool) -> Result<Outcome, Failure> {
+    pub(super) async fn there(&self, object: &Listed, again: bool, tags: String) -> Result<Outcome, Failure> {
         let ask = || Ask::new(Method::HEAD, &object.key, &[]);
         let headers = self.target.patiently(async || self.target.ask(ask()).await).await;
         let head = match headers {
@@ -136,7 +138,7 @@ impl Transfer {
             headers => Head::parse(&headers?)?,
         };
         if again && head.length == object.size && head.etag == object.etag {
-            return Ok(Outcome::Copied { bytes: object.size, etag: head.etag });
+            return Ok(Outcome::Copied { bytes: object.size, etag: head.etag, tags });
         }
         Ok(Outcome::There)
     }
@@ -179,13 +181,17 @@ impl Transfer {
         }
         let mut headers = head.kept.clone();
         if head.tags > 0 {
-            let ask = Ask::new(Method::GET, &object.key, &[("tagging", "")]);
-            let document = self.source.document(ask, "Tagging").await?;
-            let unclear = || Failure::new(Kind::Refused, "its tags cannot be read");
-            let value = tagging(&document).and_then(|text| HeaderValue::try_from(text).ok()).ok_or_else(unclear)?;
-            headers.insert("x-amz-tagging", value);
+            let value = HeaderValue::try_from(self.tags(&object.key).await?);
+            headers.insert(TAGGING, value.map_err(|_no_text| unclear())?);
         }
         Ok(headers)
+    }
+
+    /// The tags that the source has of an object, as the header that sets them.
+    pub async fn tags(&self, key: &str) -> Result<String, Failure> {
+        let ask = Ask::new(Method::GET, key, &[("tagging", "")]);
+        let document = self.source.document(ask, "Tagging").await?;
+        tagging(&document).ok_or_else(unclear)
     }
 
     /// What must hold for the bytes of an object.
@@ -224,6 +230,16 @@ pub(super) async fn list(service: &Service, prefix: &str, token: Option<&str>) -
         return Err(Failure::new(Kind::Fatal, "the source answers every page with the same one"));
     }
     Ok(page)
+}
+
+fn unclear() -> Failure {
+    Failure::new(Kind::Refused, "its tags cannot be read")
+}
+
+/// The tags that headers set.
+pub(super) fn tags_of(headers: &HeaderMap) -> String {
+    let value = headers.get(TAGGING).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
 }
 
 /// An object as a head tells of it.
