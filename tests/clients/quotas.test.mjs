@@ -97,10 +97,13 @@ test('a quota set in the console holds, and is taken away there', { skip }, asyn
   const { server, minio, held } = await start(t);
   const page = await settings(t, server);
   const quota = page.getByRole('region', { name: 'Quota' });
+  for (const name of ['Open to everybody', 'Quota', 'Files']) {
+    assert.equal(await page.getByRole('form', { name, exact: true }).count(), 1, name);
+  }
   const set = async (bytes, objects) => {
     await quota.getByLabel('Most bytes').fill(bytes);
     await quota.getByLabel('Most objects').fill(objects);
-    await quota.getByRole('button', { name: 'Set', exact: true }).click();
+    await quota.getByRole('button', { name: 'Set the quota' }).click();
     return page.innerText('main');
   };
   const put = (key, bytes) => minio.putObject('held', key, Buffer.alloc(bytes));
