@@ -209,6 +209,15 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()
     disk.sync_dir(parent(path))
 }
 
+/// Creates the folder `path` and makes its name durable, though not those of missing parents; fine when it is there.
+///
+/// # Errors
+/// What the operating system says; then it may be there, and not for certain.
+pub fn make_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.create_dir(path)?;
+    disk.sync_dir(parent(path))
+}
+
 /// The folder that holds `path`'s name; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {

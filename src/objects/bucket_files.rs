@@ -78,8 +78,7 @@ impl BucketFiles {
         keyring: Arc<Keyring>,
         random: Arc<dyn Random>,
     ) -> std::io::Result<Self> {
-        disk.create_dir(&folder)?;
-        disk.sync_dir(disk::parent(&folder))?;
+        disk::make_folder(disk.as_ref(), &folder)?;
         Ok(Self { disk, folder, keyring, random, turn: Mutex::default() })
     }
 
@@ -195,7 +194,7 @@ fn context(id: Id128) -> Vec<u8> {
     format!("objects/bucket-file/{id}").into_bytes()
 }
 
-fn seal(keyring: &Keyring, random: &dyn Random, id: Id128, state: &BucketState) -> Vec<u8> {
+pub(super) fn seal(keyring: &Keyring, random: &dyn Random, id: Id128, state: &BucketState) -> Vec<u8> {
     let (data_key, salt) = (Key::random(random), random::bytes::<32>(random));
     let mut out = Vec::with_capacity(BOUND);
     out.extend_from_slice(MAGIC);
@@ -212,7 +211,7 @@ fn seal(keyring: &Keyring, random: &dyn Random, id: Id128, state: &BucketState) 
     out
 }
 
-fn unseal(keyring: &Keyring, id: Id128, bytes: &[u8]) -> Result<BucketState, Fault> {
+pub(super) fn unseal(keyring: &Keyring, id: Id128, bytes: &[u8]) -> Result<BucketState, Fault> {
     let (bound, sealed) = bytes.split_first_chunk::<BOUND>().ok_or(Fault("it is cut off"))?;
     let (head, wrapped) = bound.split_at(HEAD);
     if head.get(..8) != Some(MAGIC.as_slice()) {

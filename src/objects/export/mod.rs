@@ -35,6 +35,8 @@
 //!
 //! Start reading at `write.rs`, then `read.rs`; `keep.rs` says when.
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) mod fuzz;
 mod keep;
 mod read;
 mod rewrap;
@@ -101,8 +103,7 @@ impl Exports {
         keyring: Arc<Keyring>,
         random: Arc<dyn Random>,
     ) -> std::io::Result<Self> {
-        disk.create_dir(&folder)?;
-        disk.sync_dir(disk::parent(&folder))?;
+        disk::make_folder(disk.as_ref(), &folder)?;
         Ok(Self { disk, folder, keyring, random, writing: Mutex::default() })
     }
 

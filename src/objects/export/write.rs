@@ -55,8 +55,7 @@ impl Exports {
         let file = self.disk.open(temporary, OpenMode::OpenOrCreate)?;
         file.set_len(0)?;
         let (head, bytes) = self.head(number, taken);
-        let mut out = Out { file, at: 0, head, index: 0 };
-        out.append(&bytes)?;
+        let mut out = Out::new(file, head, &bytes)?;
         let mut dump = Dump::new(Box::new(Exported(snapshot)))?;
         let mut next = dump.next_piece()?;
         while let Some(piece) = next {
@@ -77,7 +76,7 @@ impl Exports {
         Ok(Some(bytes))
     }
 
-    fn head(&self, number: u64, taken: Timestamp) -> (Head, Vec<u8>) {
+    pub(super) fn head(&self, number: u64, taken: Timestamp) -> (Head, Vec<u8>) {
         let data_key = Key::random(self.random.as_ref());
         let mut bound = [0; BOUND];
         bound[..8].copy_from_slice(MAGIC);
@@ -94,7 +93,7 @@ impl Exports {
 }
 
 /// A file being written.
-struct Out {
+pub(super) struct Out {
     file: Box<dyn DiskFile>,
     at: u64,
     head: Head,
@@ -102,18 +101,35 @@ struct Out {
 }
 
 impl Out {
+    /// An empty file that begins with `start`, the bytes of `head`.
+    pub fn new(file: Box<dyn DiskFile>, head: Head, start: &[u8]) -> io::Result<Self> {
+        let mut out = Self { file, at: 0, head, index: 0 };
+        out.append(start)?;
+        Ok(out)
+    }
+
+    /// Bytes written.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn len(&self) -> u64 {
+        self.at
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_at(self.at, bytes)?;
         self.at += bytes.len() as u64;
         Ok(())
     }
 
-    fn piece(&mut self, piece: &[u8], last: bool) -> io::Result<()> {
-        let too_large =
-            || io::Error::new(io::ErrorKind::InvalidData, "a piece of the index is too large for an export");
+    /// Writes a piece.
+    pub fn piece(&mut self, piece: &[u8], last: bool) -> io::Result<()> {
         let len = u32::try_from(piece.len()).map_err(|_over_4_gib| too_large())?;
-        let mut sealed = len.to_be_bytes().to_vec();
-        sealed.extend_from_slice(&zstd::bulk::compress(piece, LEVEL)?);
+        let mut packed = len.to_be_bytes().to_vec();
+        packed.extend_from_slice(&zstd::bulk::compress(piece, LEVEL)?);
+        self.frame(packed, last)
+    }
+
+    /// Seals what a frame holds and writes it.
+    pub fn frame(&mut self, mut sealed: Vec<u8>, last: bool) -> io::Result<()> {
         self.head.stream.seal_segment(self.index, last, &mut sealed);
         if sealed.len() > FRAME_MAX {
             return Err(too_large());
@@ -123,4 +139,8 @@ impl Out {
         self.append(&(sealed.len() as u32).to_be_bytes())?;
         self.append(&sealed)
     }
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a piece of the index is too large for an export")
 }
