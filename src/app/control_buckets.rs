@@ -8,6 +8,7 @@ use super::control::{Ask, ControlError, ask};
 use super::status::Facts;
 use crate::accounts::By;
 use crate::base::Timestamp;
+use crate::objects::key_change::KeyChange;
 use crate::objects::{BucketDetail, BucketName, BucketSet, FileRules, ObjectError, Versioning};
 
 /// Most buckets of one answer; each has a few hundred bytes.
@@ -21,6 +22,11 @@ pub enum BucketsAsk {
     List {
         /// Where the list goes on.
         after: Option<String>,
+    },
+    /// Another key for a bucket.
+    RotateKey {
+        /// Its name.
+        bucket: String,
     },
     /// Something set for a bucket.
     Set {
@@ -54,12 +60,14 @@ pub struct BucketView {
     pub versioning: Versioning,
     /// Whether its policy opens something to everybody.
     pub public: bool,
+    /// The change of its key, while there is one.
+    pub key_change: Option<KeyChange>,
 }
 
 impl From<BucketDetail> for BucketView {
     fn from(detail: BucketDetail) -> Self {
         let public = detail.is_public();
-        let BucketDetail { bucket, versioning, settings, usage } = detail;
+        let BucketDetail { bucket, versioning, settings, usage, key_change } = detail;
         Self {
             name: bucket.name.to_string(),
             created_at: bucket.created,
@@ -71,6 +79,7 @@ impl From<BucketDetail> for BucketView {
             files: settings.files,
             versioning,
             public,
+            key_change,
         }
     }
 }
@@ -87,6 +96,13 @@ pub(super) async fn answer(asked: BucketsAsk, facts: &Facts) -> Result<Vec<Bucke
             let behind =
                 |detail: &BucketDetail| after.as_deref().is_none_or(|after| detail.bucket.name.as_str() > after);
             Ok(all.into_iter().filter(behind).take(SHOWN).map(BucketView::from).collect())
+        }
+        BucketsAsk::RotateKey { bucket } => {
+            let name: BucketName = bucket.parse().map_err(|error| format!("{error}"))?;
+            facts.objects.rotate_bucket_key(&name).await.map_err(told)?;
+            let noted = facts.users.note(&By::command_line(), "bucket.key_rotated", name.as_str()).await;
+            noted.map_err(|error| error.to_string())?;
+            Ok(vec![facts.objects.bucket_detail(&name).await.map_err(told)?.into()])
         }
         BucketsAsk::Set { bucket, wanted } => {
             let name: BucketName = bucket.parse().map_err(|error| format!("{error}"))?;

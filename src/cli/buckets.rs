@@ -19,6 +19,14 @@ pub(super) enum BucketsCommand {
     List,
     /// Set what a bucket may hold and which files it takes, at once; what is not named stays as it is
     Set(SetArguments),
+    /// Give a bucket another key
+    ///
+    /// What is stored from now on hangs on it at once. What is stored already is put under it behind the scenes (`mainstay
+    /// buckets` tells how far that is), then the key before is destroyed. Objects are not sealed again.
+    RotateKey {
+        /// The bucket
+        bucket: String,
+    },
 }
 
 #[derive(Args)]
@@ -101,6 +109,7 @@ pub(super) fn run(shell: &Shell, command: BucketsCommand, json: bool) -> anyhow:
                 break;
             }
         },
+        BucketsCommand::RotateKey { bucket } => shown = asked(&data, BucketsAsk::RotateKey { bucket })?,
         BucketsCommand::Set(arguments) => {
             let wanted = arguments.wanted();
             if wanted.is_empty() {
@@ -141,6 +150,15 @@ fn line(view: &BucketView) -> String {
         Versioning::Off => {}
         Versioning::Enabled => out.push_str(", keeps versions"),
         Versioning::Suspended => out.push_str(", versions suspended"),
+    }
+    if let Some(change) = &view.key_change {
+        let _ = write!(out, ", another key: {} % looked at, {} under it", change.percent, change.rewrapped);
+        if change.damaged > 0 {
+            let _ = write!(out, ", {} damaged", change.damaged);
+        }
+        if let Some(reason) = &change.waits_for {
+            let _ = write!(out, " (waits for {reason})");
+        }
     }
     out.push_str(if view.public { ", open to everybody in part\n" } else { "\n" });
     out

@@ -42,8 +42,12 @@ impl Objects {
         self.0.jobs.every(usage_days::KIND, Span::hours(1));
         self.start_scrubbing(supervisor)?;
         self.start_exporting(supervisor)?;
+        self.start_changing_keys(supervisor)?;
         let this = self.clone();
         supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || {
+            if let Err(error) = this.settle_keys() {
+                tracing::error!(%error, "the keys beside the blobs are not up to date; the next start tries again");
+            }
             if let Err(error) = this.note_buckets() {
                 tracing::error!(%error, "the files of buckets are not up to date; the next start tries again");
             }

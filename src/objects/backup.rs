@@ -24,7 +24,9 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::blob::{BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, open_inline};
+use super::blob::{
+    BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, is_rewrapped, open_inline,
+};
 use super::error::ObjectError;
 use super::index::{
     BLOBS, BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS, VersionRow,
@@ -95,6 +97,15 @@ impl Objects {
             Err(OpenFault::Missing | OpenFault::Corrupt(_)) => Ok(None),
             Err(OpenFault::Disk(error)) => Err(error.into()),
         }
+    }
+
+    /// What tells this blob's stream from that of any other, and from its own of before its bucket's key was changed. Blocks.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn blob_identity(&self, id: Id128) -> Result<Vec<u8>, ObjectError> {
+        let header = self.0.blobs.header(id, &self.0.blobs.path(id))?.unwrap_or_default();
+        Ok([id.as_bytes().as_slice(), is_rewrapped(&header, id).unwrap_or_default()].concat())
     }
 
     /// The bucket and key a blob was written for, as far as it can be told. Blocks.

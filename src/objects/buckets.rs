@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::error::ObjectError;
 use super::garbage::Garbage;
-use super::index::{BUCKETS, BucketRow, CURRENT, SETTINGS, USAGE, VERSIONS, decode, malformed_key, row};
+use super::index::{BUCKETS, BucketRow, CURRENT, ROTATIONS, SETTINGS, USAGE, VERSIONS, decode, malformed_key, row};
 use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
@@ -165,6 +165,7 @@ impl Objects {
             tx.delete(SETTINGS, bucket.id.as_bytes())?;
             tx.delete(USAGE, bucket.id.as_bytes())?;
             usage_days::forget(tx, bucket.id)?;
+            tx.delete(ROTATIONS, bucket.id.as_bytes())?;
             this.discard(tx, &[Garbage::Bucket(bucket.id)])?;
             Ok(bucket.id)
         };

@@ -19,7 +19,6 @@ use super::index::{
     BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, UPLOADS, VERSIONS, VersionRow,
     VersionTag, decode, parse_upload_key, parse_version_key,
 };
-use super::keys::unwrap;
 use super::names::PART_NUMBER_MAX;
 use super::service::{Objects, blocking};
 use super::uploads::scan_parts;
@@ -439,7 +438,7 @@ impl Buckets {
             return Ok(Err("its bucket is missing from the index".to_owned()));
         };
         let opening = || {
-            let opened = unwrap(objects.0.keys.keyring(), id, wrapped_key);
+            let opened = objects.0.keys.of_row(id, wrapped_key);
             opened.map_err(|error| format!("its bucket's key does not open: {error}"))
         };
         Ok(opened.get_or_insert_with(opening).clone())

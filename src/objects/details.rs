@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ObjectError;
 use super::file_rules::{Extension, MediaRange, RULES_MAX};
 use super::index::{BUCKETS, BucketRow, row};
+use super::key_change::KeyChange;
 use super::names::BucketName;
 use super::policy::Policy;
 use super::service::Objects;
@@ -24,6 +25,8 @@ pub struct BucketDetail {
     pub settings: BucketSettings,
     /// What it holds.
     pub usage: Usage,
+    /// The change of its key, while there is one.
+    pub key_change: Option<KeyChange>,
 }
 
 impl BucketDetail {
@@ -79,7 +82,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError::NoSuchBucket`].
     pub async fn bucket_detail(&self, name: &BucketName) -> Result<BucketDetail, ObjectError> {
-        let name = name.clone();
+        let (name, this) = (name.clone(), self.clone());
         let read = self.0.store.read(move |tx| {
             let row: BucketRow = row(tx, BUCKETS, name.as_str().as_bytes())?.ok_or(ObjectError::NoSuchBucket)?;
             Ok::<_, ObjectError>(BucketDetail {
@@ -87,6 +90,7 @@ impl Objects {
                 versioning: row.versioning,
                 settings: settings_row(tx, row.id)?,
                 usage: usage_row(tx, row.id)?,
+                key_change: this.key_change(tx, &row)?,
             })
         });
         read.await

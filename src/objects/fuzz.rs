@@ -21,7 +21,7 @@ use crate::testing::{FaultyDisk, TestRandom};
 /// A blob that was changed opens to something else than was sealed.
 pub fn blob(bytes: &[u8]) {
     let id = Id128::from_bytes([1; 16]);
-    let key = BucketKey::new(Id128::from_bytes([2; 16]), &Key::from_bytes([3; 32]));
+    let key = BucketKey::new(Id128::from_bytes([2; 16]), &Key::from_bytes([3; 32]), &[]);
     let size = bytes.first().map_or(0, |byte| u64::from(*byte));
     let _ = open_inline(bytes, id, &key, size);
 

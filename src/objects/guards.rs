@@ -16,6 +16,11 @@ impl InUse {
         Hold { all: self.clone(), id }
     }
 
+    /// Every id somebody holds.
+    pub fn all(&self) -> Vec<Id128> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     /// Whether somebody holds `id`.
     pub fn holds(&self, id: Id128) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)

@@ -20,6 +20,8 @@
 //! | `objects.garbage` | kind (1) ‖ id | [`Garbage`](super::garbage::Garbage): what waits to be removed |
 //! | `objects.orphans` | blob id | [`OrphanRow`]: blob files a sweep found without a row in `objects.blobs` |
 //! | `objects.quarantined` | blob id | [`OrphanRow`]: blob files that a sweep put aside |
+//! | `objects.rotations` | bucket id | [`RotationRow`](super::key_change::RotationRow): how far a change of the bucket's key is |
+//! | `objects.rewraps` | blob id | the wrapped data key (60) that is to be in the blob's header (`key_change.rs`), not a record |
 //! | `objects.scrub` | `pass` | how scrubbing stands (`scrub.rs`) |
 //! | `objects.damage` | id of the content, upload or bucket | what a scrub has found damaged (`damage.rs`) |
 //!
@@ -58,6 +60,8 @@ pub(super) const PARTS: Table = Table::new("objects.parts");
 pub(super) const GARBAGE: Table = Table::new("objects.garbage");
 pub(super) const ORPHANS: Table = Table::new("objects.orphans");
 pub(super) const QUARANTINED: Table = Table::new("objects.quarantined");
+pub(super) const ROTATIONS: Table = Table::new("objects.rotations");
+pub(super) const REWRAPS: Table = Table::new("objects.rewraps");
 pub(super) const SCRUB: Table = Table::new("objects.scrub");
 pub(super) const DAMAGE: Table = Table::new("objects.damage");
 
@@ -71,7 +75,7 @@ pub(super) struct BucketRow {
     pub id: Id128,
     /// Milliseconds since the Unix epoch.
     pub created: u64,
-    /// Its key, wrapped by the keyring.
+    /// Its key, wrapped by the keyring; while it is being changed, the one before behind it.
     pub wrapped_key: Vec<u8>,
     /// Whether it keeps versions. Version 1 of the row did not know.
     pub versioning: Versioning,

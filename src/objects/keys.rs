@@ -4,6 +4,9 @@
 //! the bucket's row (with a copy in the bucket's own file, `bucket_files.rs`), and beside the blobs as `keys/<bucket id>`, so
 //! that blobs and the master key are enough to read everything without the index. Exports of the index leave keys out.
 //!
+//! While a bucket's key is being changed (`key_change.rs`), all of these hold the wrapped key before behind the new one, 60 bytes
+//! each.
+//!
 //! Deleting a bucket destroys all of them, and with them every blob of it that still lies anywhere, also in copies of the blob
 //! files. Deleting an object removes its row and its file, with the wrapped data key in its header. Honest limits: freed
 //! blocks of the disk and pages of the index keep bytes until they are used again; the bytes of a small object, which lie in the
@@ -22,6 +25,7 @@ use super::names::BucketName;
 use super::rewrap::Rewrapped;
 use super::settings::BucketSettings;
 use crate::base::{Disk, Id128, Random, disk};
+use crate::crypto::keyring::WRAPPED;
 use crate::crypto::{Key, Keyring, KeyringError, Opener};
 use crate::store::ReadTx;
 
@@ -64,6 +68,9 @@ pub(super) struct BucketKeys {
     /// finds each key wrapped so far.
     turn: Mutex<()>,
     open: Mutex<HashMap<BucketName, Arc<OpenBucket>>>,
+    /// The key of every bucket that was opened, so that a change of it reaches whoever is at work with it;
+    /// `objects.max_buckets` bounds their number.
+    shared: Mutex<HashMap<Id128, BucketKey>>,
     /// How often a bucket was forgotten.
     forgotten: AtomicU64,
 }
@@ -73,7 +80,8 @@ impl BucketKeys {
     pub fn open(disk: Arc<dyn Disk>, folder: PathBuf, keyring: Arc<Keyring>) -> std::io::Result<Self> {
         disk.create_dir(&folder)?;
         disk.sync_dir(disk::parent(&folder))?;
-        Ok(Self { disk, folder, keyring, turn: Mutex::default(), open: Mutex::default(), forgotten: AtomicU64::new(0) })
+        let (open, shared) = (Mutex::default(), Mutex::default());
+        Ok(Self { disk, folder, keyring, turn: Mutex::default(), open, shared, forgotten: AtomicU64::new(0) })
     }
 
     /// What wraps the keys.
@@ -92,6 +100,7 @@ impl BucketKeys {
     /// Removes the key of the bucket `id` from beside the blobs. Blocks.
     pub fn destroy(&self, id: Id128) -> std::io::Result<()> {
         let _turn = self.turn();
+        self.shared().remove(&id);
         remove_if_there(self.disk.as_ref(), &self.path(id))?;
         self.disk.sync_dir(&self.folder)
     }
@@ -99,7 +108,9 @@ impl BucketKeys {
     /// The key of the bucket `id` from beside the blobs; `None` when there is none. Blocks.
     pub fn beside_blobs(&self, id: Id128) -> Result<Option<BucketKey>, ObjectError> {
         let Some(wrapped) = self.wrapped(id)? else { return Ok(None) };
-        Ok(Some(unwrap(&self.keyring, id, &wrapped)?))
+        let key = unwrap(&self.keyring, id, &wrapped)?;
+        // Not put there: a file may have a new key that its row did not get.
+        Ok(Some(self.shared().get(&id).cloned().unwrap_or(key)))
     }
 
     /// The key of the bucket `id` from beside the blobs, wrapped; `None` when there is none. Blocks.
@@ -132,7 +143,7 @@ impl BucketKeys {
             }
             let _turn = self.turn();
             let Some(wrapped) = self.wrapped(id)? else { continue };
-            if let Some(wrapped) = done.key_files.of(self.keyring.rewrap(&context(id), &wrapped)) {
+            if let Some(wrapped) = done.key_files.of(self.rewrapped(id, &wrapped)) {
                 self.put_back(id, &wrapped)?;
             }
         }
@@ -140,9 +151,57 @@ impl BucketKeys {
         self.disk.sync_dir(&self.folder)
     }
 
-    /// As [`Keyring::rewrap`], of the key of the bucket `id`.
+    /// As [`Keyring::rewrap`], of the keys of the bucket `id`.
     pub fn rewrapped(&self, id: Id128, wrapped: &[u8]) -> Result<Option<Vec<u8>>, KeyringError> {
-        self.keyring.rewrap(&context(id), wrapped)
+        let (mut out, mut any) = (Vec::with_capacity(wrapped.len()), false);
+        for one in each(wrapped) {
+            let again = self.keyring.rewrap(&context(id), one)?;
+            any |= again.is_some();
+            out.extend_from_slice(again.as_deref().unwrap_or(one));
+        }
+        Ok(any.then_some(out))
+    }
+
+    /// A fresh key for the bucket `id` in front of those in `wrapped`, durable beside the blobs. Blocks.
+    pub fn put_before(&self, id: Id128, wrapped: &[u8], random: &dyn Random) -> Result<Vec<u8>, ObjectError> {
+        let _turn = self.turn();
+        let mut out = self.keyring.wrap(&context(id), &Key::random(random));
+        out.extend_from_slice(self.rewrapped(id, wrapped)?.as_deref().unwrap_or(wrapped));
+        self.put_back(id, &out)?;
+        Ok(out)
+    }
+
+    /// Has the file of the bucket `id`, if there is one, hold the keys in `wrapped`, its row's. Blocks.
+    pub fn settle(&self, id: Id128, wrapped: &[u8]) -> Result<(), ObjectError> {
+        let _turn = self.turn();
+        match self.wrapped(id)? {
+            // How they are wrapped may differ, and another master key may have come since the row was read.
+            Some(there) if there.len() != wrapped.len() => {
+                let again = self.rewrapped(id, wrapped)?;
+                Ok(self.put_back(id, again.as_deref().unwrap_or(wrapped))?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The key of the bucket `id`, whose row has `wrapped`.
+    pub fn of_row(&self, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
+        let key = unwrap(&self.keyring, id, wrapped)?;
+        Ok(self.shared().entry(id).or_insert(key).clone())
+    }
+
+    /// Has whoever is at work with the bucket `id` use the keys in `wrapped`, its row's.
+    pub fn adopt(&self, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
+        let key = unwrap(&self.keyring, id, wrapped)?;
+        let shared = self.shared().entry(id).or_insert_with(|| key.clone()).clone();
+        if !shared.is(&key) {
+            shared.become_as(&key);
+        }
+        Ok(shared)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, HashMap<Id128, BucketKey>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -173,7 +232,7 @@ impl BucketKeys {
         settings: BucketSettings,
         moment: u64,
     ) -> Result<Arc<OpenBucket>, KeyringError> {
-        let key = unwrap(&self.keyring, row.id, &row.wrapped_key)?;
+        let key = self.of_row(row.id, &row.wrapped_key)?;
         let settings = Arc::new(settings);
         let bucket = Arc::new(OpenBucket { name: name.clone(), id: row.id, key, settings });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,12 +260,38 @@ impl BucketKeys {
 
 /// The key of the bucket `id` that the keyring has wrapped.
 pub(super) fn unwrap(keyring: &Keyring, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
-    Ok(BucketKey::new(id, &keyring.unwrap(&context(id), wrapped)?))
+    open_all(id, wrapped, |wrapped| keyring.unwrap(&context(id), wrapped))
 }
 
 /// As [`unwrap`], without a keyring.
 pub(super) fn unwrap_with(opener: &Opener, id: Id128, wrapped: &[u8]) -> Result<BucketKey, KeyringError> {
-    Ok(BucketKey::new(id, &opener.unwrap(&context(id), wrapped)?))
+    open_all(id, wrapped, |wrapped| opener.unwrap(&context(id), wrapped))
+}
+
+/// Whether `wrapped` holds the key before, too.
+pub(super) const fn is_changing(wrapped: &[u8]) -> bool {
+    wrapped.len() > WRAPPED
+}
+
+/// The wrapped key in use alone, of a bucket's.
+pub(super) fn newest(wrapped: &[u8]) -> &[u8] {
+    wrapped.get(..WRAPPED).unwrap_or(wrapped)
+}
+
+/// Each wrapped key in `wrapped`, the newest first; one that is none at all when that is empty.
+fn each(wrapped: &[u8]) -> Vec<&[u8]> {
+    if wrapped.is_empty() { vec![wrapped] } else { wrapped.chunks(WRAPPED).collect() }
+}
+
+fn open_all(
+    id: Id128,
+    wrapped: &[u8],
+    open: impl Fn(&[u8]) -> Result<Key, KeyringError>,
+) -> Result<BucketKey, KeyringError> {
+    let keys = each(wrapped).into_iter().map(open).collect::<Result<Vec<Key>, KeyringError>>()?;
+    let unopened = || KeyringError::Unwrap { context: String::from_utf8_lossy(&context(id)).into_owned() };
+    let (active, older) = keys.split_first().ok_or_else(unopened)?;
+    Ok(BucketKey::new(id, active, older))
 }
 
 fn context(bucket: Id128) -> Vec<u8> {

@@ -23,7 +23,7 @@
 //! What becomes of a key's older versions is `versions.rs`. Backups read through `backup.rs`. Listings are `walk.rs`, multipart uploads `uploads.rs` and `parts.rs`, leftovers `sweep.rs`,
 //! looking whether all is there `check.rs` and, behind the scenes, `scrub.rs` and `damage.rs`, what is set for a bucket `settings.rs`,
 //! what files it takes `file_rules.rs` and `sniff.rs`,
-//! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`, another master key `rewrap.rs`. An index that is lost is made
+//! what ends by itself `lifecycle.rs` and `expire.rs`, how much a bucket may hold `usage.rs`, another master key `rewrap.rs`, another key of a bucket `key_change.rs` and `key_walk.rs`. An index that is lost is made
 //! anew by [`rebuild`].
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
@@ -50,6 +50,8 @@ mod get;
 mod guards;
 mod index;
 mod joined;
+pub mod key_change;
+mod key_walk;
 mod keys;
 pub mod lifecycle;
 mod list;

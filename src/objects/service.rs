@@ -11,6 +11,7 @@ use super::error::ObjectError;
 use super::export::{Exports, Kept};
 use super::guards::InUse;
 use super::index::{BUCKETS, BucketRow, row};
+use super::key_change::KeyChanges;
 use super::keys::{BucketKeys, OpenBucket};
 use super::metrics::ObjectMetrics;
 use super::names::BucketName;
@@ -56,6 +57,8 @@ pub(super) struct Inner {
     pub asked_sweep: Mutex<AskedSweep>,
     /// Wakes the thread that scrubs.
     pub scrub_bell: Arc<Bell>,
+    /// Changes of buckets' keys, and what wakes the thread that does them.
+    pub key_changes: KeyChanges,
     /// Where a sweep puts files nothing refers to.
     pub quarantine: PathBuf,
     /// How many backups need every blob file to stay. Files are removed and put aside inside the lock.
@@ -110,9 +113,11 @@ impl Objects {
             sweeping: Mutex::default(),
             asked_sweep: Mutex::default(),
             scrub_bell: Arc::default(),
+            key_changes: KeyChanges::default(),
             quarantine,
             kept: Mutex::default(),
         }));
+        objects.redo_rewraps()?;
         objects.register_jobs();
         Ok(objects)
     }

@@ -192,6 +192,13 @@ fn storage() -> Value {
             ("serve_as_download", truth()),
             ("versioning", any_of(&["off", "enabled", "suspended"])),
             ("public", json!({"type": "boolean", "description": "Whether its policy opens something to everybody."})),
+            ("key_change", maybe(object([
+                ("began_at", moment()),
+                ("rewrapped", json!({"type": "integer", "minimum": 0, "description": "Objects, parts and notes that hang on the new key by now."})),
+                ("damaged", json!({"type": "integer", "minimum": 0, "description": "What opens with neither key."})),
+                ("percent", json!({"type": "integer", "minimum": 0, "maximum": 100, "description": "How much of the stored files was looked at."})),
+                ("waits_for", maybe(text())),
+            ]))),
         ]),
         "BucketChange": sent(
             [

@@ -91,6 +91,13 @@ fn bucket_json(detail: &BucketDetail) -> Value {
         "serve_as_download": detail.settings.files.download,
         "versioning": versioning,
         "public": detail.is_public(),
+        "key_change": detail.key_change.as_ref().map(|change| json!({
+            "began_at": change.began.to_string(),
+            "rewrapped": change.rewrapped,
+            "damaged": change.damaged,
+            "percent": change.percent,
+            "waits_for": change.waits_for,
+        })),
     })
 }
 
@@ -127,6 +134,14 @@ pub async fn change_bucket(api: V1, call: Call) -> Result<Reply, Problem> {
     let change: BucketChange = call.json()?;
     api.objects().set_bucket(&name, change.wanted()).await?;
     api.users().note(&call.by(), "bucket.limited", name.as_str()).await?;
+    Reply::ok(&bucket_json(&api.objects().bucket_detail(&name).await?))
+}
+
+/// `POST /v1/buckets/{bucket}/rotate-key`.
+pub async fn rotate_bucket_key(api: V1, call: Call) -> Result<Reply, Problem> {
+    let name: BucketName = call.parsed(0)?;
+    api.objects().rotate_bucket_key(&name).await?;
+    api.users().note(&call.by(), "bucket.key_rotated", name.as_str()).await?;
     Reply::ok(&bucket_json(&api.objects().bucket_detail(&name).await?))
 }
 

@@ -221,6 +221,16 @@ pub static ROUTES: &[Route] = &[
             |api, call| Box::pin(storage::change_bucket(api, call)),
         )
     },
+    Route {
+        status: 202,
+        ..post(
+            "/buckets/{bucket}/rotate-key",
+            "rotateBucketKey",
+            "Gives a bucket another key at once; what is stored already is put under it behind the scenes.",
+            Answer::Json("Bucket"),
+            |api, call| Box::pin(storage::rotate_bucket_key(api, call)),
+        )
+    },
     delete("/buckets/{bucket}", "deleteBucket", "Deletes an empty bucket.", |api, call| {
         Box::pin(storage::delete_bucket(api, call))
     }),

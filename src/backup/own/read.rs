@@ -137,13 +137,14 @@ fn add_keyspace(cut: &Cut, at: Timestamp, writer: &mut SnapshotWriter) -> Result
     Ok(contents)
 }
 
-/// A blob that is in the last snapshot already is not read again: under its id it never changes.
+/// A blob that is in the last snapshot already is not read again: under its id it never changes, but for the key it hangs on,
+/// which is part of its identity.
 fn add_blob(own: &OwnData, id: Id128, writer: &mut SnapshotWriter) -> Result<(), BackupError> {
     let path = EntryPath::new(format!("{BLOBS}/{id}"))?;
-    let added = match own.objects.blob_stream_len(id) {
-        Ok(Some(size)) => {
+    let added = match (own.objects.blob_stream_len(id), own.objects.blob_identity(id)) {
+        (Ok(Some(size)), Ok(identity)) => {
             let mut meta = Meta::plain_file(size, Timestamp::default());
-            meta.identity = id.as_bytes().to_vec();
+            meta.identity = identity;
             if writer.reuse(&path, &meta)? {
                 return Ok(());
             }
@@ -152,8 +153,8 @@ fn add_blob(own: &OwnData, id: Id128, writer: &mut SnapshotWriter) -> Result<(),
                 Err(error) => Err(source(BLOBS)(error)),
             }
         }
-        Ok(None) => Err(source(BLOBS)(io::Error::from(io::ErrorKind::NotFound))),
-        Err(error) => Err(source(BLOBS)(error)),
+        (Ok(None), _) => Err(source(BLOBS)(io::Error::from(io::ErrorKind::NotFound))),
+        (Err(error), _) | (_, Err(error)) => Err(source(BLOBS)(error)),
     };
     match added {
         Err(BackupError::Source { source, .. }) => {

@@ -13,6 +13,7 @@ use crate::base::{ByteSize, Timestamp};
 use crate::console::chart::Drawing;
 use crate::console::{Answer, Console, Fault, Flash, Form, Frame, Page, Section, format, page};
 use crate::objects::file_rules::RuleError;
+use crate::objects::key_change::KeyChange;
 use crate::objects::lifecycle::{Expiration, LifecycleRule, Noncurrent};
 use crate::objects::policy::Policy;
 use crate::objects::public::{self, Listing};
@@ -34,6 +35,7 @@ struct Settings {
     charts: [Drawing; 2],
     rules: Vec<Rule>,
     tags: Vec<(String, String)>,
+    key_change: Option<KeyChange>,
 }
 
 /// What files it takes, as its form shows it.
@@ -126,6 +128,7 @@ pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path
         opened: opened(&settings, &bucket),
         rules: settings.lifecycle.iter().map(rule).collect(),
         tags: settings.tags.clone(),
+        key_change: detail.key_change,
         bucket,
     })
 }
@@ -172,6 +175,21 @@ pub async fn take(State(console): State<Console>, Path(bucket): Path<String>, fo
     let noted = console.world().users.note(&form.page.by(), "bucket.limited", bucket.as_str()).await;
     noted.map_err(|error| Fault::refused(&error))?;
     form.page.redirect_saying(&there, &Flash::good("The rules for files are set."))
+}
+
+/// `POST /buckets/{bucket}/rotate-key`: another key for it.
+pub async fn rotate_key(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
+    let bucket = bucket_name(&bucket)?;
+    let there = format!("/buckets/{bucket}/settings");
+    match console.world().objects.rotate_bucket_key(&bucket).await {
+        Err(error @ ObjectError::Unavailable(_)) => {
+            return form.page.redirect_saying(&there, &Flash::bad(sentence(&error)));
+        }
+        begun => begun.map_err(fault)?,
+    }
+    let noted = console.world().users.note(&form.page.by(), "bucket.key_rotated", bucket.as_str()).await;
+    noted.map_err(|error| Fault::refused(&error))?;
+    form.page.redirect_saying(&there, &Flash::good("What is stored from now on is under another key."))
 }
 
 /// What the form says, or what is wrong with it.

@@ -56,6 +56,7 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets/{bucket}/public", post(bucket_settings::open))
         .route("/buckets/{bucket}/quota", post(bucket_settings::limit))
         .route("/buckets/{bucket}/files", post(bucket_settings::take))
+        .route("/buckets/{bucket}/rotate-key", post(bucket_settings::rotate_key))
         .route("/buckets/{bucket}/close", post(bucket_settings::close))
         .route("/buckets/{bucket}/upload", post(objects::upload))
         .route("/buckets/{bucket}/object", get(objects::show))

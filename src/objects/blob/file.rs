@@ -159,7 +159,7 @@ impl BlobFolder {
     }
 
     /// Where the blob `id` may lie, in the order to look there: the final name twice, for a sweep may give it in between.
-    fn names(&self, id: Id128) -> [PathBuf; 3] {
+    pub(super) fn names(&self, id: Id128) -> [PathBuf; 3] {
         let path = self.path(id);
         [path.clone(), self.temporary(id), path]
     }

@@ -25,7 +25,8 @@
 //! Keys. The data key is 32 random bytes for this blob alone, wrapped by the bucket's key with bytes 0..120 as associated
 //! data: a header with anything changed, or moved to another blob's file, does not open. Record and footer are sealed
 //! under a key derived from the data key, salt and blob id, with the nonces 0 and 1 and bytes 0..120 as associated data.
-//! The wrapping names ids, not the object's key, so that a copy by reference or a rename need not touch the blob.
+//! The wrapping names ids, not the object's key, so that a copy by reference or a rename need not touch the blob. Bytes 120..180
+//! are all that depends on the bucket's key, and all that is ever written anew (`rewrap.rs`).
 //!
 //! What is known only at the end (length, digest, time, a checksum from a trailer) stands in the footer. Reading an
 //! object needs neither record nor footer, since the index has it all; rebuilding the index from blobs needs both: the
@@ -39,9 +40,12 @@
 
 mod file;
 mod open;
+mod rewrap;
 mod seal;
 #[cfg(test)]
 mod tests;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +59,7 @@ pub(super) use file::{
     BlobFile, BlobFolder, BlobWriter, Named, OpenFault, Written, describe, describe_head, remove_if_there,
 };
 pub(super) use open::{Reseal, open_inline};
+pub(super) use rewrap::{Rewrap, Wrapped, fits, is_rewrapped, put_wrapped, rewrap};
 pub(super) use seal::{Batch, seal_inline};
 
 /// Most plaintext bytes of a blob kept in the index: above it, a file's own syncs cost less than carrying the bytes
@@ -114,23 +119,51 @@ impl Fault {
     const CUT: Self = Self("it is cut off");
 }
 
-/// A bucket's key, ready to wrap the data keys of its blobs.
+/// A bucket's key, ready to wrap the data keys of its blobs; while it is being changed, the ones before open too. Clones are
+/// the same key: a change of one is a change of all.
 #[derive(Clone, Debug)]
 pub(super) struct BucketKey {
     bucket: Id128,
-    aead: Aead,
+    keys: Arc<RwLock<Keys>>,
+}
+
+#[derive(Clone, Debug)]
+struct Keys {
+    active: Aead,
+    older: Vec<Aead>,
 }
 
 impl BucketKey {
-    /// The key of the bucket with this id.
-    pub fn new(bucket: Id128, key: &Key) -> Self {
-        Self { bucket, aead: Aead::new(key) }
+    /// The key of the bucket with this id, and those before it.
+    pub fn new(bucket: Id128, active: &Key, older: &[Key]) -> Self {
+        let keys = Keys { active: Aead::new(active), older: older.iter().map(Aead::new).collect() };
+        Self { bucket, keys: Arc::new(RwLock::new(keys)) }
+    }
+
+    /// Has this key, and all its clones, be as `other` is.
+    pub fn become_as(&self, other: &Self) {
+        let keys = other.keys().clone();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// Whether both are one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.keys, &other.keys)
+    }
+
+    /// Whether the one before opens too.
+    pub fn is_changing(&self) -> bool {
+        !self.keys().older.is_empty()
+    }
+
+    fn keys(&self) -> RwLockReadGuard<'_, Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wrap(&self, nonce: &[u8; NONCE], bound: &[u8], data_key: &Key) -> [u8; keyring::WRAPPED] {
         let mut out = [0; keyring::WRAPPED];
         let mut sealed = *data_key.expose();
-        let tag = self.aead.seal(nonce, bound, &mut sealed);
+        let tag = self.keys().active.seal(nonce, bound, &mut sealed);
         out[..NONCE].copy_from_slice(nonce);
         out[NONCE..NONCE + 32].copy_from_slice(&sealed);
         out[NONCE + 32..].copy_from_slice(&tag);
@@ -138,12 +171,23 @@ impl BucketKey {
     }
 
     fn unwrap(&self, bound: &[u8], wrapped: &[u8; keyring::WRAPPED]) -> Result<Key, Fault> {
+        self.unwrap_by(bound, wrapped).map(|(key, _)| key)
+    }
+
+    /// The data key, and whether the key in use has wrapped it.
+    fn unwrap_by(&self, bound: &[u8], wrapped: &[u8; keyring::WRAPPED]) -> Result<(Key, bool), Fault> {
         let fault = Fault("its data key does not open with the bucket's key");
         let (nonce, rest) = wrapped.split_first_chunk::<NONCE>().ok_or(fault)?;
         let (sealed, tag) = rest.split_last_chunk::<TAG>().ok_or(fault)?;
-        let mut key = <[u8; 32]>::try_from(sealed).map_err(|_other_length| fault)?;
-        self.aead.open(nonce, bound, &mut key, tag).map_err(|_tampered| fault)?;
-        Ok(Key::from_bytes(key))
+        let sealed = <[u8; 32]>::try_from(sealed).map_err(|_other_length| fault)?;
+        let keys = self.keys();
+        for (at, aead) in std::iter::once(&keys.active).chain(&keys.older).enumerate() {
+            let mut key = sealed;
+            if aead.open(nonce, bound, &mut key, tag).is_ok() {
+                return Ok((Key::from_bytes(key), at == 0));
+            }
+        }
+        Err(fault)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::base::{LocalDisk, SystemRandom, Timestamp};
 use crate::testing::TestRandom;
 
 fn key() -> BucketKey {
-    BucketKey::new(Id128::from_bytes([2; 16]), &Key::from_bytes([3; 32]))
+    BucketKey::new(Id128::from_bytes([2; 16]), &Key::from_bytes([3; 32]), &[])
 }
 
 fn record() -> Record {
@@ -74,8 +74,8 @@ fn a_blob_describes_itself_without_an_index() {
 fn another_bucket_another_blob_or_another_size_does_not_open() {
     let bytes = sealed(b"hello");
     let id = Id128::from_bytes([1; 16]);
-    let other_key = BucketKey::new(Id128::from_bytes([2; 16]), &Key::from_bytes([4; 32]));
-    let other_bucket = BucketKey::new(Id128::from_bytes([9; 16]), &Key::from_bytes([3; 32]));
+    let other_key = BucketKey::new(Id128::from_bytes([2; 16]), &Key::from_bytes([4; 32]), &[]);
+    let other_bucket = BucketKey::new(Id128::from_bytes([9; 16]), &Key::from_bytes([3; 32]), &[]);
     assert!(open_inline(&bytes, id, &other_key, 5).is_err());
     assert!(open_inline(&bytes, id, &other_bucket, 5).is_err());
     assert!(open_inline(&bytes, Id128::from_bytes([8; 16]), &key(), 5).is_err());

@@ -83,6 +83,7 @@ impl Objects {
     pub(in crate::objects) fn export_now(&self, go_on: &dyn Fn() -> bool) -> Result<Option<Export>, ObjectError> {
         let expected = self.last_export()?.map_or(0, |last| last.bytes);
         self.0.room.admit_now(expected)?;
+        let _writing = self.0.exports.writing();
         let (taken, began) = (self.0.clock.now(), self.0.clock.monotonic());
         let written = self.0.exports.write(self.0.store.snapshot()?, taken, go_on);
         let Some(export) = written.map_err(|error| match error {

@@ -2,7 +2,7 @@
 //!
 //! An export has every row of the index at one moment (that of its snapshot) that cannot be told from blobs: objects with
 //! their versions and metadata, the small ones with their bytes, delete markers, lists of parts, uploads in progress, what
-//! waits to be removed. It leaves out jobs, what is counted anew, what scrubs have found, and **the keys of buckets**: these are
+//! waits to be removed. It leaves out jobs, what is counted anew, what scrubs have found, how far changes of keys are, and **the keys of buckets**: these are
 //! beside the blobs, so that destroying one makes the small objects of its bucket unreadable in exports too.
 //!
 //! `index/export-<number in 16 hex digits>`; each new one has the next number, and the two newest stay, so that one that
@@ -71,7 +71,7 @@ const PIECE_MAX: usize = VALUE_MAX + (2 << 20);
 /// Most bytes of a sealed piece; zstd makes what it cannot compress a little longer.
 const FRAME_MAX: usize = PIECE_MAX + (64 << 10);
 /// How many exports stay.
-const GENERATIONS: usize = 2;
+pub(super) const GENERATIONS: usize = 2;
 const NAME: &str = "export-";
 const TEMPORARY: &str = "tmp";
 
@@ -140,7 +140,8 @@ impl Exports {
         self.disk.sync_dir(&self.folder)
     }
 
-    fn writing(&self) -> MutexGuard<'_, HashSet<u64>> {
+    /// Taken around the snapshot and the writing of it, so that exports follow each other as their snapshots do.
+    pub fn writing(&self) -> MutexGuard<'_, HashSet<u64>> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use crate::objects::index::{BUCKETS, BucketRow, DAMAGE, SCRUB, USAGE};
+use crate::objects::index::{BUCKETS, BucketRow, DAMAGE, REWRAPS, ROTATIONS, SCRUB, USAGE};
 use crate::store::{Direction, ReadTx, Row, Snapshot, StoreError, Table, record};
 
 /// Tables of the room of jobs.
@@ -32,7 +32,8 @@ impl ReadTx for Exported {
 impl Snapshot for Exported {
     fn tables(&self) -> Result<Vec<Table>, StoreError> {
         let mut tables = self.0.tables()?;
-        tables.retain(|table| ![USAGE, SCRUB, DAMAGE].contains(table) && !table.name().starts_with(JOBS));
+        let left_out = [USAGE, SCRUB, DAMAGE, ROTATIONS, REWRAPS];
+        tables.retain(|table| !left_out.contains(table) && !table.name().starts_with(JOBS));
         Ok(tables)
     }
 }

@@ -15,7 +15,7 @@ use crate::store::dump::Dump;
 const LEVEL: i32 = 1;
 
 impl Exports {
-    /// Writes the rows of `snapshot`, which was taken right after the moment `taken`, and lets go of exports beyond the two
+    /// Writes the rows of `snapshot`, which was taken inside of [`Exports::writing`] and right after the moment `taken`, and lets go of exports beyond the two
     /// newest; durable when it returns. `None` when `go_on` said no in between.
     ///
     /// # Errors
@@ -26,7 +26,6 @@ impl Exports {
         taken: Timestamp,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Export>, ObjectError> {
-        let _writing = self.writing();
         let number = self.list()?.first().map_or(1, |newest| newest.number.saturating_add(1));
         let path = self.path(number);
         let temporary = path.with_extension(TEMPORARY);

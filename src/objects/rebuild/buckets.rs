@@ -111,7 +111,9 @@ impl Job<'_> {
         if own.is_some() && beside.is_none() && self.beside == Beside::Mend {
             keys.put_back(id, &row.wrapped_key)?;
         }
-        let opened = own.or_else(|| beside.and_then(|wrapped| Some((opens(&wrapped)?, wrapped))));
+        // One that is being changed may have got no further than the file beside the blobs.
+        let beside = beside.filter(|wrapped| own.is_none() || wrapped.len() > row.wrapped_key.len());
+        let opened = beside.and_then(|wrapped| Some((opens(&wrapped)?, wrapped))).or(own);
         let Some((key, wrapped_key)) = opened else {
             self.note(format!("the key of bucket {text} does not open: nothing of it can be read"));
             return self.forget_bucket(text.as_bytes(), id);

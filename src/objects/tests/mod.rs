@@ -12,6 +12,7 @@ mod multipart;
 mod objects;
 mod quota;
 mod rebuilding;
+mod rekeying;
 mod rewrapping;
 mod scrubbing;
 mod sweeping;
