@@ -168,6 +168,12 @@ test('buckets and objects, through addresses signed here and used by anybody', a
   assert.equal((await ask('PATCH', '/buckets/albums', { body: { allowed_extensions: Array(25).fill('a') } })).status, 422);
   assert.equal((await ask('PATCH', '/buckets/albums', { body: { quota: 13 } })).status, 400);
   assert.equal((await ask('PATCH', '/buckets/none', { body: {} })).status, 404);
+  assert.equal((await ask('POST', '/buckets/none/rotate-key')).status, 404);
+  let rotated = await ask('POST', '/buckets/albums/rotate-key');
+  // A backup that is under way comes first.
+  while (rotated.status === 503) rotated = await ask('POST', '/buckets/albums/rotate-key');
+  assert.equal(rotated.status, 202);
+  while ((await ask('GET', '/buckets/albums')).value.key_change) await new Promise((done) => setImmediate(done));
   assert.equal((await ask('DELETE', '/buckets/albums')).status, 409);
   for (const name of [key, 'b/1', 'b/2', 'c']) {
     await ask('DELETE', `/buckets/albums/object?key=${encodeURIComponent(name)}`);

@@ -27,7 +27,7 @@ const ELSEWHERE = [
   [/^mainstay upgrade/m, 'upgrade.test.mjs'],
   [/^mainstay analytics \S/m, 'analytics.test.mjs'],
   [/^mainstay objects rebuild-index/m, 'rebuild.test.mjs'],
-  [/^mainstay key rotate|MASTER_KEY_PREVIOUS/m, 'rotation.test.mjs'],
+  [/^mainstay key rotate|^mainstay buckets rotate-key|MASTER_KEY_PREVIOUS/m, 'rotation.test.mjs'],
 ];
 
 /** The blocks of `chapter` in these languages. */

@@ -142,7 +142,7 @@ pub async fn rotate_bucket_key(api: V1, call: Call) -> Result<Reply, Problem> {
     let name: BucketName = call.parsed(0)?;
     api.objects().rotate_bucket_key(&name).await?;
     api.users().note(&call.by(), "bucket.key_rotated", name.as_str()).await?;
-    Reply::ok(&bucket_json(&api.objects().bucket_detail(&name).await?))
+    Reply::accepted(&bucket_json(&api.objects().bucket_detail(&name).await?))
 }
 
 /// `DELETE /v1/buckets/{bucket}`.

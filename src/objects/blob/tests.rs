@@ -55,7 +55,7 @@ fn a_blob_of_format_version_1_opens() {
 #[test]
 fn a_blob_describes_itself_without_an_index() {
     let folder = tempfile::tempdir().unwrap();
-    let blobs = BlobFolder::open(std::sync::Arc::new(LocalDisk), folder.path().to_owned()).unwrap();
+    let blobs = BlobFolder::open(Arc::new(LocalDisk), folder.path().to_owned()).unwrap();
     let id = Id128::from_bytes([9; 16]);
     let mut writer = BlobWriter::create(blobs.clone(), id, &key(), &record(), &SystemRandom).unwrap();
     let mut batch = Batch::default();

@@ -13,7 +13,7 @@ use crate::store::OBJECTS_REBUILT;
 const LARGE: usize = 9_000;
 
 /// The index of `world` made anew, by a server that has no other; then the server that is started on it.
-async fn rebuilt(world: &World) -> (World, Rebuilt) {
+pub(super) async fn rebuilt(world: &World) -> (World, Rebuilt) {
     let (disk, clock) = (world.disk.clone(), world.clock.clone());
     // On a thread of its own, as the command does it.
     let made = tokio::task::spawn_blocking(move || {

@@ -104,7 +104,7 @@ fn check_gone(world: &World, old: &BucketKey, wrapped: &[u8], what: &str) {
     assert_eq!((row.wrapped_key.len(), beside.len()), (60, 60), "{what}");
     assert!(row.wrapped_key != wrapped && beside != wrapped, "{what}");
     match world.objects.0.bucket_files.read(row.id).unwrap() {
-        Some(Ok(crate::objects::bucket_files::BucketState::Live { row, .. })) => {
+        Some(Ok(bucket_files::BucketState::Live { row, .. })) => {
             assert!(!row.windows(60).any(|some| some == wrapped), "{what}");
         }
         other => panic!("{what}: {other:?}"),
@@ -207,6 +207,26 @@ async fn quarantine_and_what_waits_for_it_are_taken_along() {
     assert_eq!(world.objects.sweep().unwrap().quarantined, 1);
     change(&world).unwrap();
     assert_eq!(opens(&world), Ok(Rewrap::Current));
+}
+
+#[tokio::test]
+async fn an_index_lost_in_between_is_made_anew_and_the_change_goes_on() {
+    let world = World::new().await;
+    world.put("before", &bytes(1, 20_000)).await.unwrap();
+    world.put("small", b"small").await.unwrap();
+    world.objects.export_now(&|| true).unwrap().unwrap();
+    world.objects.begin_key_change(&bucket()).unwrap();
+    world.put("since", &bytes(2, 20_000)).await.unwrap();
+    let (after, _) = rebuilding::rebuilt(&world).await;
+    for world in [&after, &after.restarted(after.disk.clone())] {
+        assert_eq!(world.read("before").await.unwrap(), bytes(1, 20_000));
+        assert_eq!(world.read("since").await.unwrap(), bytes(2, 20_000));
+        assert_eq!(world.read("small").await.unwrap(), b"small");
+        finish(world).unwrap();
+    }
+    let (again, _) = rebuilding::rebuilt(&after).await;
+    assert_eq!(again.read("small").await.unwrap(), b"small");
+    assert_eq!(again.read("since").await.unwrap(), bytes(2, 20_000));
 }
 
 #[tokio::test]
