@@ -156,7 +156,10 @@ pub fn translate(all: &[Placed]) -> Translation {
         left_out,
         written: BTreeMap::new(),
     };
-    for placed in http.iter().filter(|placed| placed.directive.name() == "server") {
+    let mut servers: Vec<&Placed> = http.iter().filter(|placed| placed.directive.name() == "server").collect();
+    // Sites do not differ by port here: what HTTPS answers counts, and what plain HTTP would say beside it does not.
+    servers.sort_by_key(|placed| !placed.directive.block.as_deref().is_some_and(speaks_tls));
+    for placed in servers {
         context.file.clone_from(&placed.file);
         server(&placed.directive, &mut context, &mut out.settings);
     }
@@ -217,6 +220,17 @@ fn runs_sources(block: &[Directive]) -> bool {
     })
 }
 
+/// Whether the server of `block` answers over TLS.
+fn speaks_tls(block: &[Directive]) -> bool {
+    let listens = block.iter().filter(|one| one.name() == "listen");
+    listens.flat_map(Directive::args).any(|word| word == "ssl" || word == "443" || word.ends_with(":443"))
+}
+
+/// Whether `path` is where certificate authorities look, which is answered before any site is looked for.
+fn is_challenge(path: &str) -> bool {
+    path.trim_end_matches('/') == "/.well-known/acme-challenge"
+}
+
 /// Whether `one` sends plain HTTP on to HTTPS at the host that was asked for.
 fn sends_on(one: &Directive) -> bool {
     let to = |one: &Directive| {
@@ -233,7 +247,8 @@ fn server(whole: &Directive, context: &mut Context<'_>, out: &mut String) {
     certificates(block, context, out);
     let mut common = Draft::default();
     let locations: Vec<&Directive> = block.iter().filter(|directive| directive.name() == "location").collect();
-    let has_path = locations.iter().any(|one| !one.args().last().is_some_and(|path| path.starts_with('@')));
+    let is_path = |path: &String| !path.starts_with('@') && !is_challenge(path);
+    let has_path = locations.iter().any(|one| one.args().last().is_some_and(is_path));
     context.sends_on = block.iter().any(sends_on) && !has_path;
     let file = context.file.clone();
     let group = |name: &str| if name == "deny" { "allow".to_owned() } else { name.to_owned() };
@@ -319,8 +334,7 @@ fn location(
         // Only asked for by others of this server; those that use it read it.
         return false;
     }
-    if path.trim_end_matches('/') == "/.well-known/acme-challenge" {
-        // Answered before any site is looked for.
+    if is_challenge(path) {
         return false;
     }
     if exact && path == "/" {
@@ -331,10 +345,10 @@ fn location(
     if exact {
         draft.notes.push("nginx takes this path only; here also what is below it".to_owned());
     }
+    access::apply(&inner.iter().collect::<Vec<_>>(), &mut draft, context);
     for directive in inner.iter().filter(|one| one.name() != "location") {
         apply(directive, path, hosts, &mut draft, server, context);
     }
-    access::apply(&inner.iter().collect::<Vec<_>>(), &mut draft, context);
     finish(&draft, path, hosts, location, context, out);
     for nested in inner.iter().filter(|one| one.name() == "location") {
         let mut base = draft.clone();
@@ -384,20 +398,58 @@ fn finish(
     }
     let trimmed = path.trim_end_matches('/');
     let path = if trimmed.is_empty() { "/" } else { trimmed };
-    let mut text = String::new();
-    draft.write(&mut text, hosts, path);
-    let places: Vec<(String, String)> = if hosts.is_empty() {
-        vec![(String::new(), path.to_owned())]
-    } else {
-        hosts.iter().map(|host| (host.clone(), path.to_owned())).collect()
-    };
-    if let Some(known) = places.iter().find_map(|place| context.written.get(place)) {
-        // The same site on another port, as a rule.
-        if *known != text {
-            context.leave(location, "another server or location has the same host and path already");
+    let mut hosts = hosts.to_vec();
+    if let Some(leads) = draft.leads_to().filter(|leads| hosts.iter().any(|host| host == leads)) {
+        // To itself over HTTPS, and the others to it.
+        comment(out, &format!("{leads}{path}: plain HTTP is sent on to HTTPS by edge.redirect_https\n"));
+        hosts.retain(|host| *host != leads);
+        if hosts.is_empty() {
+            return out.push('\n');
         }
+    }
+    write(&draft, path, hosts, location, context, out);
+}
+
+/// Writes a site for those of `hosts` that have none at `path` yet.
+fn write(
+    draft: &Draft,
+    path: &str,
+    hosts: Vec<String>,
+    location: &Directive,
+    context: &mut Context<'_>,
+    out: &mut String,
+) {
+    let text_for = |hosts: &[String]| {
+        let mut text = String::new();
+        draft.write(&mut text, hosts, path);
+        text
+    };
+    let text = text_for(&hosts);
+    let place = |host: &String| (host.clone(), path.to_owned());
+    let mut places: Vec<(String, String)> =
+        if hosts.is_empty() { vec![(String::new(), path.to_owned())] } else { hosts.iter().map(place).collect() };
+    let known: Vec<&String> = places.iter().filter_map(|place| context.written.get(place)).collect();
+    if known.iter().any(|known| **known == text) {
+        // The same once more, on another port as a rule.
         return;
     }
+    if !known.is_empty() {
+        let taken: Vec<String> =
+            places.iter().filter(|place| context.written.contains_key(*place)).map(|place| place.0.clone()).collect();
+        context.leave(
+            location,
+            &format!(
+                "{} has a site at {path} already",
+                if hosts.is_empty() { "every host".to_owned() } else { taken.join(", ") }
+            ),
+        );
+        places.retain(|place| !context.written.contains_key(place));
+    }
+    if places.is_empty() {
+        return;
+    }
+    let left: Vec<String> = hosts.into_iter().filter(|host| places.iter().any(|place| place.0 == *host)).collect();
+    let text = text_for(&left);
     context.written.extend(places.into_iter().map(|place| (place, text.clone())));
     out.push_str(&text);
 }

@@ -1,7 +1,7 @@
 //! What each directive means for a site.
 
 use super::draft::{Draft, EVERYBODY, comment, quoted};
-use super::{Context, cache, sends_on, size};
+use super::{Context, access, cache, sends_on, size};
 use crate::edge::nginx_parse::Directive;
 
 /// What nginx needs to be told and Mainstay does by itself, or does not have because it needs none.
@@ -326,8 +326,11 @@ fn tried(
         server.iter().find(|one| last.starts_with('@') && one.name() == "location" && one.arg(0) == last)
     {
         // An app behind its files: the app has them too, or they get sites of their own.
-        for inner in named.block.iter().flatten() {
-            apply(inner, path, hosts, draft, server, context);
+        let inner = named.block.as_deref().unwrap_or_default();
+        access::apply(&inner.iter().collect::<Vec<_>>(), draft, context);
+        // Which may name itself.
+        for one in inner.iter().filter(|one| one.name() != "try_files") {
+            apply(one, path, hosts, draft, server, context);
         }
         return context
             .leave(directive, "the app is asked for files too: give their folders sites of their own, with root");

@@ -54,6 +54,13 @@ impl Draft {
         self.has("upstream") || self.lists.contains_key("upstreams") || self.has("root") || self.has("redirect")
     }
 
+    /// The host that it sends everything on to, path and all, if it does.
+    pub(super) fn leads_to(&self) -> Option<String> {
+        let (_, address) = self.lines.iter().find(|(key, _)| *key == "redirect")?;
+        let rest = address.trim_matches('"').strip_prefix("https://")?;
+        rest.strip_suffix("$uri").map(str::to_owned)
+    }
+
     pub(super) fn shuts_out_all(&self) -> bool {
         self.lists.get("deny").is_some_and(|deny| EVERYBODY.iter().all(|all| deny.iter().any(|one| one == all)))
     }

@@ -273,17 +273,36 @@ fn clients_certificates_and_locations_in_locations_are_taken_over() {
         "#,
     );
     let shown: Vec<_> = config.sites.iter().map(|site| (site.path.as_str(), site.upstream.as_str())).collect();
-    let wanted = [("/", "3"), ("/n", "6"), ("/n/a", "7"), ("/", "3")]
+    // What speaks TLS comes first.
+    let wanted = [("/", "3"), ("/", "3"), ("/n", "6"), ("/n/a", "7")]
         .map(|(path, port)| (path, format!("http://127.0.0.1:{port}")));
     assert_eq!(shown, wanted.each_ref().map(|(path, upstream)| (*path, upstream.as_str())));
-    let first = &config.sites[0];
-    assert_eq!((first.client_ca_file.as_str(), first.client_crl_file.as_str()), ("/etc/ca.pem", "/etc/crl.pem"));
-    assert_eq!(config.sites[2].request_headers, ["X-A: b"]);
-    assert!(config.sites[3].client_ca_file.is_empty());
-    for told in ["location = /", "proxy_redirect", "same host and path already"] {
+    let [b, a, .., nested] = config.sites.as_slice() else { panic!("{shown:?}") };
+    assert_eq!((a.client_ca_file.as_str(), a.client_crl_file.as_str()), ("/etc/ca.pem", "/etc/crl.pem"));
+    assert_eq!(nested.request_headers, ["X-A: b"]);
+    assert!(b.client_ca_file.is_empty());
+    for told in ["location = /", "proxy_redirect", "b.example has a site at / already"] {
         assert!(left.iter().any(|line| line.contains(told)), "{told} not in {left:?}");
     }
     assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[test]
+fn a_host_that_leads_to_itself_over_https_is_the_app_and_the_others_lead_to_it() {
+    let (config, left) = valid(
+        r#"
+        server { listen 80; server_name example.com www.example.com; return 301 https://example.com$request_uri; }
+        server { listen 443 ssl; server_name www.example.com; return 301 https://example.com$request_uri; }
+        server { listen 443 ssl; server_name example.com; location / { try_files $uri @a; } location @a { try_files $uri @a; proxy_pass http://127.0.0.1:3; } }
+        "#,
+    );
+    let shown: Vec<_> =
+        config.sites.iter().map(|site| (site.hosts.clone(), site.redirect.as_str(), site.upstream.as_str())).collect();
+    let host = |host: &str| vec![host.to_owned()];
+    let wanted =
+        [(host("www.example.com"), "https://example.com$uri", ""), (host("example.com"), "", "http://127.0.0.1:3")];
+    assert_eq!(shown, wanted);
+    assert_eq!(left.len(), 1, "{left:?}");
 }
 
 proptest::proptest! {
