@@ -401,7 +401,7 @@ fn finish(
     let mut hosts = hosts.to_vec();
     if let Some(leads) = draft.leads_to().filter(|leads| hosts.iter().any(|host| host == leads)) {
         // To itself over HTTPS, and the others to it.
-        comment(out, &format!("{leads}{path}: plain HTTP is sent on to HTTPS by edge.redirect_https\n"));
+        comment(out, &format!("{leads}{path}: plain HTTP is sent on to HTTPS by edge.redirect_https"));
         hosts.retain(|host| *host != leads);
         if hosts.is_empty() {
             return out.push('\n');
