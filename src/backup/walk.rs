@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::format::entry::LONGEST_LINK;
 use super::snapshot::{Fault, FaultKind};
 use super::{BackupError, EntryPath, Kind, Meta, Moment, Progress, SnapshotWriter};
+use crate::base::stars;
 
 /// Folders in folders at most; each level holds one file descriptor.
 const DEEPEST: usize = 200;
@@ -39,33 +40,13 @@ impl Excludes {
             let pattern = pattern.trim_matches('/').as_bytes();
             if pattern.contains(&b'/') {
                 let mut parts = path.parts();
-                pattern.split(|b| *b == b'/').all(|part| parts.next().is_some_and(|name| fits(part, name)))
+                pattern.split(|b| *b == b'/').all(|part| parts.next().is_some_and(|name| stars::fits(part, name)))
                     && parts.next().is_none()
             } else {
-                path.parts().last().is_some_and(|name| fits(pattern, name))
+                path.parts().last().is_some_and(|name| stars::fits(pattern, name))
             }
         })
     }
-}
-
-/// Whether `name` fits `pattern`, `*` in it standing for any bytes.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    let mut parts = pattern.split(|b| *b == b'*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        let found = rest.windows(part.len().max(1)).position(|window| window == part || part.is_empty());
-        let Some(at) = found.or_else(|| part.is_empty().then_some(0)) else { return false };
-        rest = rest.get(at.saturating_add(part.len())..).unwrap_or_default();
-    }
-    true
 }
 
 /// Adds everything below the folder `root` to the snapshot. Symbolic links are kept and never followed; files that

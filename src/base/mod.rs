@@ -21,6 +21,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod size;
 pub mod span;
+pub mod stars;
 pub mod supervise;
 
 pub use backoff::Backoff;
