@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::accepting::accept;
 use super::control_analytics::{self, AnalyticsAsk};
 use super::control_bans::{self, BansAsk};
 use super::control_buckets::{self, BucketsAsk};
@@ -319,40 +320,23 @@ pub(super) fn private_socket(disk: &dyn Disk, path: &Path) -> Result<std::os::un
 }
 
 async fn serve(listener: UnixListener, facts: Arc<Facts>, supervisor: Supervisor) {
-    let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
     let long = Arc::new(Semaphore::new(MOST_LONG));
     let shutdown = supervisor.shutdown().clone();
-    let mut draining = std::pin::pin!(shutdown.draining());
-    loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            () = draining.as_mut() => return,
-            next = next => next,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (facts, long) = (Arc::clone(&facts), Arc::clone(&long));
-                supervisor.task("control exchange", Role::Ordinary, async move {
-                    if let Err(error) = exchange(stream, &facts, place.ok(), &long).await {
-                        tracing::debug!(%error, "a command left early");
-                    }
-                });
+    accept(listener, MOST_AT_ONCE, shutdown, "a command", |stream, place| {
+        let (facts, long) = (Arc::clone(&facts), Arc::clone(&long));
+        supervisor.task("control exchange", Role::Ordinary, async move {
+            if let Err(error) = exchange(stream, &facts, place, &long).await {
+                tracing::debug!(%error, "a command left early");
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept commands");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+        });
+    })
+    .await;
 }
 
 async fn exchange(
     mut stream: UnixStream,
     facts: &Facts,
-    place: Option<OwnedSemaphorePermit>,
+    place: OwnedSemaphorePermit,
     long: &Semaphore,
 ) -> io::Result<()> {
     let late = |_elapsed| io::Error::from(io::ErrorKind::TimedOut);

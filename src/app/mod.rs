@@ -5,6 +5,7 @@
 //! then waits for the stop, drains, and closes what holds data last; or hands all over to another program ([`handover`]). [`status`] and [`connect`] are what the commands ask
 //! a running server for over [`control`].
 
+mod accepting;
 mod admin;
 pub mod backups;
 pub mod connect;

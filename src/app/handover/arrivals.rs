@@ -5,12 +5,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
 
 use super::predecessor::BACK_DOOR;
+use crate::app::accepting::accept;
 use crate::app::inherited::Kept;
 use crate::app::start::Plan;
 use crate::base::ByteSize;
@@ -22,9 +21,6 @@ use crate::http::{Peer, ServeConfig, Server};
 /// The door's name in metrics and logs.
 const NAME: &str = "predecessor";
 
-/// Wait after an accept that failed for want of descriptors or memory.
-const BREATH: Duration = Duration::from_millis(100);
-
 /// Answers with `doors` what comes to `listener`, and keeps it for the process after this one. Must run inside a runtime.
 ///
 /// # Errors
@@ -35,34 +31,18 @@ pub fn serve(listener: StdListener, doors: Vec<Door>, plan: &Plan, kept: &Kept) 
     let listener = UnixListener::from_std(listener)?;
     // The process before has held each head against the edge's own limits already.
     let config = ServeConfig { max_head: ByteSize::mib(1), max_headers: 1_000, ..ServeConfig::default() };
-    let places = Arc::new(Semaphore::new(config.max_connections as usize));
     let supervisor = plan.supervisor.clone();
     let server = Server::new(Arrivals::new(doors), config, supervisor.clone(), &plan.metrics, NAME);
     // Who really asks is said with each request.
     let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), secure: false, door: NAME };
-    plan.supervisor.task(NAME, Role::Ordinary, async move {
-        let shutdown = supervisor.shutdown().clone();
-        let mut draining = std::pin::pin!(shutdown.draining());
-        loop {
-            let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
-                () = draining.as_mut() => return,
-                next = next => next,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let server = Arc::clone(&server);
-                    supervisor.task("predecessor request", Role::Ordinary, server.connection(stream, peer, place.ok()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "what a process before passes on cannot be accepted");
-                    tokio::time::sleep(BREATH).await;
-                }
-            }
-        }
-    });
+    let (most, shutdown) = (server.config().max_connections as usize, supervisor.shutdown().clone());
+    let begin = move |stream, place| {
+        supervisor.task("predecessor request", Role::Ordinary, Arc::clone(&server).connection(stream, peer, place));
+    };
+    plan.supervisor.task(
+        NAME,
+        Role::Ordinary,
+        accept(listener, most, shutdown, "what a process before passes on", begin),
+    );
     Ok(())
 }
