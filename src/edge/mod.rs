@@ -50,6 +50,7 @@ mod peer;
 mod pool;
 mod proxy;
 mod proxy_protocol;
+mod reading;
 pub mod reload;
 mod rules;
 mod security;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::disk::{FileBody, Opened};
+use super::super::reading::FileBody;
+use super::disk::Opened;
 use crate::http::Body;
 
 /// Where it is.

@@ -30,10 +30,11 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use self::cache::FileCache;
 use self::disk::FilePath;
 use self::rules::CacheRule;
-use self::stream::FileBody;
+use self::stream::Open;
 use super::config::SiteConfig;
 use super::error::ConfigError;
 use super::pages::{self, Form};
+use super::reading::FileBody;
 use crate::base::Timestamp;
 use crate::http::Body;
 use crate::http::conditional::{self, Verdict};
@@ -297,7 +298,7 @@ impl Files {
             None => Err(io::ErrorKind::NotFound.into()),
         };
         let file = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
-        Ok(Body::new(FileBody::new(file, first, last)))
+        Ok(Body::new(FileBody::new(Open::new(file), first, last)))
     }
 }
 

@@ -1,14 +1,9 @@
-//! The body of an answer on disk, and its way to a client: one piece at a time, read and verified on a blocking thread.
+//! The body of an answer on disk, read and verified one piece at a time.
 
-use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use tokio::task::JoinHandle;
 
 use super::format::Form;
 use super::{Spot, Tier};
@@ -16,9 +11,10 @@ use crate::base::DiskFile;
 use crate::base::disk::read_exact_at;
 use crate::crypto::aead::TAG;
 use crate::crypto::stream::{SEALED_SEGMENT, SEGMENT, segments};
+use crate::edge::reading::{PIECE, Source};
 
-/// Segments read at once: 256 KiB, as of other files (`edge/files`).
-const AT_ONCE: u64 = 4;
+/// Segments read at once.
+const AT_ONCE: u64 = PIECE / SEGMENT as u64;
 
 /// An answer's open file.
 #[derive(Clone, Debug)]
@@ -46,21 +42,6 @@ impl Opened {
     /// Bytes of the body.
     pub fn len(&self) -> u64 {
         self.0.spot.size
-    }
-
-    /// Bytes from `first` on, at most up to `end`; fewer, but not none, when there are many. A body that is not what was
-    /// written is taken away. Blocks.
-    ///
-    /// # Errors
-    /// It is damaged, or what the operating system says.
-    pub fn read(&self, first: u64, end: u64) -> io::Result<Bytes> {
-        let read = self.verified(first, end);
-        if let Err(error) = &read
-            && let Some(tier) = self.0.tier.upgrade()
-        {
-            tier.damaged(&self.0.spot, error);
-        }
-        read
     }
 
     fn verified(&self, first: u64, end: u64) -> io::Result<Bytes> {
@@ -92,55 +73,15 @@ impl Opened {
     }
 }
 
-/// Bytes `at` up to `end` of it. Dropped, it stops after the piece being read.
-#[derive(Debug)]
-pub struct FileBody {
-    opened: Opened,
-    at: u64,
-    end: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-}
-
-impl FileBody {
-    /// Bytes `first` up to `end` (excluded) of `opened`.
-    pub const fn new(opened: Opened, first: u64, end: u64) -> Self {
-        Self { opened, at: first, end, reading: None }
-    }
-}
-
-impl http_body::Body for FileBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.at >= self.end {
-            return Poll::Ready(None);
+impl Source for Opened {
+    /// A body that is not what was written is taken away.
+    fn read(&self, first: u64, end: u64) -> io::Result<Bytes> {
+        let read = self.verified(first, end);
+        if let Err(error) = &read
+            && let Some(tier) = self.0.tier.upgrade()
+        {
+            tier.damaged(&self.0.spot, error);
         }
-        let (opened, at, end) = (self.opened.clone(), self.at, self.end);
-        let reading = self.reading.get_or_insert_with(|| tokio::task::spawn_blocking(move || opened.read(at, end)));
-        let read = ready!(Pin::new(reading).poll(context));
-        self.reading = None;
-        Poll::Ready(Some(match read.map_err(io::Error::other).and_then(|read| read) {
-            Ok(piece) => {
-                self.at = self.at.saturating_add(piece.len() as u64);
-                Ok(Frame::data(piece))
-            }
-            // The length was promised: the connection ends with it.
-            Err(error) => {
-                self.end = self.at;
-                Err(error)
-            }
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.at >= self.end
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.end.saturating_sub(self.at))
+        read
     }
 }

@@ -34,7 +34,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::Semaphore;
 
-pub use self::body::{FileBody, Opened};
+pub use self::body::Opened;
 pub use self::index::Spot;
 pub use self::spill::Spill;
 
@@ -52,6 +52,7 @@ use crate::base::supervise::{Priority, Role};
 use crate::base::{Clock, Disk, DiskFile, Id128, OpenMode, Random, Supervisor, Timestamp};
 use crate::crypto::Key as Secret;
 use crate::edge::error::EdgeError;
+use crate::edge::reading::Source as _;
 use crate::monitor::{DiskState, DiskView, WhichKept};
 use crate::telemetry::{Counter, Metrics};
 
