@@ -163,6 +163,18 @@ mod tests {
         let all = reading.file(&folder.path().join("nginx.conf"), 0).unwrap();
         let text = translate(&all).settings;
         assert!(text.contains("a.example") && text.contains("http://127.0.0.1:3000"), "{text}");
+        // What is in a file is told with that file, and what is not there by who asks for it.
+        write(
+            "common.conf",
+            "location / {\n sub_filter a b;\n proxy_pass http://127.0.0.1:3000; }\ninclude nowhere.conf;",
+        );
+        write("nginx.conf", "http {\n include missing/*.conf;\n include sites-enabled/*; }");
+        let mut reading = Reading { folder: folder.path().to_owned(), files: 0 };
+        let told = translate(&reading.file(&folder.path().join("nginx.conf"), 0).unwrap()).left_out;
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].contains("nginx.conf:2: include missing/*.conf (there is no such file)"), "{told:?}");
+        assert!(told.iter().any(|line| line.contains("common.conf:2: sub_filter a b")), "{told:?}");
+        assert!(told.iter().any(|line| line.contains("common.conf:4: include nowhere.conf")), "{told:?}");
         write("sites-enabled/a", "include sites-enabled/a;");
         let mut reading = Reading { folder: folder.path().to_owned(), files: 0 };
         assert!(reading.file(&folder.path().join("nginx.conf"), 0).is_err());
