@@ -14,7 +14,7 @@ mod cache;
 #[path = "nginx_draft.rs"]
 mod draft;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use self::apply::{apply, certificates, span};
@@ -57,6 +57,8 @@ struct Context<'a> {
     /// Whether the server sends plain HTTP on to HTTPS, and answers nothing else itself.
     sends_on: bool,
     left_out: Vec<String>,
+    /// The same, to find them.
+    told: HashSet<String>,
     /// Sites written, by host and path.
     written: BTreeMap<(String, String), String>,
 }
@@ -69,7 +71,7 @@ impl Context<'_> {
         let file = directive.file.as_deref().unwrap_or(&self.file);
         let line = format!("{file}:{}: {text}{why}", directive.line);
         // What stands around servers is met in each, and an upstream at each use.
-        if !self.left_out.contains(&line) {
+        if self.told.insert(line.clone()) {
             self.left_out.push(line);
         }
     }
@@ -149,13 +151,16 @@ pub fn translate(all: &[Placed]) -> Translation {
     }
     let mut context = Context {
         upstreams: &upstreams,
-        inherited: &inherited,
+        inherited: &[],
         file: String::new(),
         cache_disk,
         sends_on: false,
         left_out,
+        told: HashSet::new(),
         written: BTreeMap::new(),
     };
+    inherited.retain(|placed| counts_in_servers(placed, &mut context));
+    context.inherited = &inherited;
     let mut servers: Vec<&Placed> = http.iter().filter(|placed| placed.directive.name() == "server").collect();
     // Sites do not differ by port here: what HTTPS answers counts, and what plain HTTP would say beside it does not.
     servers.sort_by_key(|placed| !placed.directive.block.as_deref().is_some_and(speaks_tls));
@@ -165,6 +170,21 @@ pub fn translate(all: &[Placed]) -> Translation {
     }
     out.left_out = context.left_out;
     out
+}
+
+/// Whether what stands around servers changes anything in them; what does not is told here, once.
+fn counts_in_servers(placed: &Placed, context: &mut Context<'_>) -> bool {
+    // Looked up among what a server has.
+    const IN_PLACE: [&str; 5] = ["auth_request", "error_page", "return", "rewrite", "try_files"];
+    let directive = &placed.directive;
+    let name = directive.name();
+    if IN_PLACE.contains(&name) || ["allow", "deny"].contains(&name) || name.starts_with("ssl_certificate") {
+        return true;
+    }
+    let mut draft = Draft::default();
+    context.file.clone_from(&placed.file);
+    apply(directive, "/", &[], &mut draft, &[], context);
+    draft != Draft::default() || name == "auth_basic" || cache::is_ours(name)
 }
 
 /// `limit_req_zone key zone=name:10m rate=10r/s`, with the burst that `all` use it with.
@@ -254,7 +274,7 @@ fn server(whole: &Directive, context: &mut Context<'_>, out: &mut String) {
     let group = |name: &str| if name == "deny" { "allow".to_owned() } else { name.to_owned() };
     let own = |one: &&Placed| !block.iter().any(|own| group(own.name()) == group(one.directive.name()));
     let around: Vec<&Placed> = context.inherited.iter().filter(own).collect();
-    for placed in &around {
+    for placed in around.iter().filter(|placed| !["allow", "deny"].contains(&placed.directive.name())) {
         context.file.clone_from(&placed.file);
         apply(&placed.directive, "/", &hosts, &mut common, block, context);
     }

@@ -10,7 +10,7 @@ pub(super) const EVERYBODY: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// The settings of one site, key and value in TOML.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about what was read")]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Draft {
     pub(super) lines: Vec<(&'static str, String)>,
     pub(super) lists: BTreeMap<&'static str, Vec<String>>,
