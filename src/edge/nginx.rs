@@ -232,12 +232,25 @@ fn bursts_of(directive: &Directive, name: &str, out: &mut Vec<u32>) {
     }
 }
 
-/// Whether `block` hands anything to PHP or another language's processes, whose sources lie among the files.
-fn runs_sources(block: &[Directive]) -> bool {
-    block.iter().any(|one| {
-        ["fastcgi_pass", "uwsgi_pass", "scgi_pass"].contains(&one.name())
-            || one.block.as_deref().is_some_and(runs_sources)
-    })
+/// The folders from which `block` has PHP or the like run sources; an empty text for one that it does not name. `around` is
+/// the folder of what is around it.
+fn sources(block: &[Directive], around: &str, out: &mut Vec<String>) {
+    let own = block.iter().find(|one| ["root", "alias"].contains(&one.name()));
+    let folder = own.map_or(around, |one| one.arg(0));
+    if block.iter().any(|one| ["fastcgi_pass", "uwsgi_pass", "scgi_pass"].contains(&one.name())) {
+        out.push(folder.to_owned());
+    }
+    for inner in block.iter().filter_map(|one| one.block.as_deref()) {
+        sources(inner, folder, out);
+    }
+}
+
+/// Every `root` of `block` and of what is in it.
+fn roots(block: &[Directive], out: &mut Vec<String>) {
+    out.extend(block.iter().filter(|one| one.name() == "root").map(|one| one.arg(0).to_owned()));
+    for inner in block.iter().filter_map(|one| one.block.as_deref()) {
+        roots(inner, out);
+    }
 }
 
 /// Whether the server of `block` answers over TLS.
@@ -287,7 +300,12 @@ fn server(whole: &Directive, context: &mut Context<'_>, out: &mut String) {
     }
     access::apply(&level, &mut common, context);
     common.settle_certificates();
-    common.runs_sources = runs_sources(block);
+    let around = around.iter().find(|placed| placed.directive.name() == "root");
+    sources(block, around.map_or("", |placed| placed.directive.arg(0)), &mut common.sources);
+    if common.sources.iter().any(String::is_empty) {
+        // Any of them may be it.
+        roots(block, &mut common.sources);
+    }
     if context.sends_on && !common.answers() {
         comment(out, &format!("{}/: plain HTTP is sent on to HTTPS by edge.redirect_https", hosts.join(", ")));
         return out.push('\n');
@@ -398,7 +416,7 @@ fn finish(
         // An app behind its files (`try_files`) is asked for them too.
         ["root", "index", "fallback"].iter().for_each(|key| draft.drop(key));
     }
-    if draft.has("root") && draft.runs_sources {
+    if draft.shows_sources() {
         let why = "its files hold sources that PHP or the like runs, which would be shown: only what answers HTTP is taken over";
         context.leave(location, why);
         draft.lines.retain(|(key, _)| !["root", "fallback", "index"].contains(key));

@@ -9,7 +9,6 @@ use crate::edge::nginx_parse::Directive;
 pub(super) const EVERYBODY: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// The settings of one site, key and value in TOML.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about what was read")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Draft {
     pub(super) lines: Vec<(&'static str, String)>,
@@ -17,8 +16,8 @@ pub(super) struct Draft {
     pub(super) notes: Vec<String>,
     /// All it does is to send plain HTTP on.
     pub(super) sends_on: bool,
-    /// Sources lie among its files.
-    pub(super) runs_sources: bool,
+    /// Folders of sources that PHP or the like runs.
+    pub(super) sources: Vec<String>,
     /// It is for a location, not for a whole server.
     pub(super) is_location: bool,
     /// What `ssl_verify_client` says.
@@ -52,6 +51,18 @@ impl Draft {
 
     pub(super) fn answers(&self) -> bool {
         self.has("upstream") || self.lists.contains_key("upstreams") || self.has("root") || self.has("redirect")
+    }
+
+    /// Whether sources would be shown as files.
+    pub(super) fn shows_sources(&self) -> bool {
+        let Some((_, root)) = self.lines.iter().find(|(key, _)| *key == "root") else { return false };
+        let root = root.trim_matches('"').trim_end_matches('/');
+        let holds = |outer: &str, inner: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let sources =
+            self.sources.iter().map(|folder| folder.trim_end_matches('/')).filter(|folder| !folder.is_empty());
+        sources.into_iter().any(|folder| holds(folder, root) || holds(root, folder))
     }
 
     /// The host that it sends everything on to, path and all, if it does.
