@@ -192,7 +192,7 @@ impl Bans {
     /// Whether a door that is not the edge closes a connection from `address` at once. As cheap as [`Self::is_banned`];
     /// loopback comes in always.
     pub fn shuts_out(&self, address: IpAddr) -> bool {
-        let out = self.is_banned(address) && !address.to_canonical().is_loopback();
+        let out = !address.to_canonical().is_loopback() && self.is_banned(address);
         if out {
             self.0.logins.shut_out();
         }
