@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::backup::format::readings;
 use crate::base::LocalDisk;
+use crate::crypto::Keyring;
+use crate::crypto::keyring::MasterSource;
 
 #[test]
 fn what_was_backed_up_is_read_back() {
@@ -179,6 +181,37 @@ fn the_wrong_key_is_told_from_no_repository() {
     assert!(wrong.to_string().contains(&other.id()) && !wrong.to_string().contains("0b0b"));
     let empty = fixture.on(FaultyDisk::new());
     assert!(matches!(empty.try_open(None), Err(BackupError::NoRepository { .. })));
+}
+
+#[test]
+fn a_master_key_that_follows_opens_the_repository_once_it_is_let_in_and_the_one_before_still_does() {
+    let data = Path::new("/data");
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new());
+    let keyring = Keyring::open(disk, Arc::new(SystemRandom), data, MasterSource::Folder, false).unwrap();
+    let before = MasterKey::parse(keyring.export().expose()).unwrap();
+    let fixture = Fixture { disk: FaultyDisk::new(), clock: Arc::new(TestClock::default()), key: before };
+    let target = fixture.target();
+    let none = Repository::let_in(target.as_ref(), &keyring, &SystemRandom);
+    assert!(matches!(none, Err(BackupError::NoRepository { .. })));
+    Repository::create(fixture.target(), &Unlock::Keyring(&keyring), fixture.clock(), random()).unwrap();
+    fixture.backup(&files(&[("a", b"one".to_vec())]));
+    keyring.rotate().unwrap();
+    let after = MasterKey::parse(keyring.export().expose()).unwrap();
+    let open = |unlock: &Unlock<'_>| {
+        let opened = Repository::open(fixture.target(), unlock, None, fixture.clock(), random());
+        opened.map(|repository| repository.snapshots().unwrap().len())
+    };
+    // The server has both keys; whoever has the new one alone waits.
+    assert_eq!(open(&Unlock::Keyring(&keyring)).unwrap(), 1);
+    assert!(matches!(open(&Unlock::MasterKey(&after)), Err(BackupError::WrongKey { .. })));
+    for _ in 0..2 {
+        Repository::let_in(target.as_ref(), &keyring, &SystemRandom).unwrap();
+        assert_eq!(target.list("keys").unwrap().len(), 2);
+    }
+    keyring.forget().unwrap();
+    for unlock in [Unlock::Keyring(&keyring), Unlock::MasterKey(&after), Unlock::MasterKey(&fixture.key)] {
+        assert_eq!(open(&unlock).unwrap(), 1);
+    }
 }
 
 #[test]
