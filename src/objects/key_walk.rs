@@ -16,6 +16,9 @@ use crate::store::{Direction, ReadTx, Row, StoreError, WriteTx, record};
 /// Headers written between two commits.
 const BATCH: usize = 256;
 
+/// Folders without a blob of the bucket, until the place is noted all the same.
+const NOTED: u16 = 64;
+
 /// Bodies in the index read at once: half a megabyte.
 const BODIES: usize = 64;
 
@@ -48,7 +51,7 @@ impl Objects {
                 self.rest(self.0.clock.monotonic().saturating_sub(began));
             }
             walk.row.stage = if folder == FOLDERS { Stage::Bodies(Vec::new()) } else { Stage::Files(folder + 1) };
-            if !walk.settled.is_empty() || folder % 16 == 0 {
+            if !walk.settled.is_empty() || folder % NOTED == 0 {
                 self.advance(walk, Vec::new())?;
             }
         }
