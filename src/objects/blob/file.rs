@@ -18,7 +18,6 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::open::{Opened, footer_len};
-use super::rewrap::prove;
 use super::seal::{Batch, Sealer};
 use super::{BATCH_SEGMENTS, BucketKey, Fault, Footer, HEADER, RECORD_MAX, Record};
 use crate::base::{Disk, DiskFile, Entry, EntryKind, Id128, OpenMode, Random, Timestamp, disk};
@@ -337,7 +336,9 @@ impl BlobFile {
     /// Opens the blob `id`, which has `size` plaintext bytes.
     pub fn open(folder: &BlobFolder, id: Id128, key: &BucketKey, size: u64) -> Result<Self, OpenFault> {
         let file = folder.open_file(id)?;
-        let (_, opened) = prove(|header| Ok(disk::read_exact_at(file.as_ref(), 0, header)?), id, key, size)?;
+        let mut header = [0; HEADER];
+        disk::read_exact_at(file.as_ref(), 0, &mut header)?;
+        let opened = Opened::new(&header, id, key, size)?;
         if file.len()? < opened.body_end() {
             return Err(Fault::CUT.into());
         }
@@ -388,8 +389,7 @@ pub(in crate::objects) fn describe_head(
     let mut header = [0; HEADER];
     disk::read_exact_at(file.as_ref(), 0, &mut header)?;
     let key = BlobFile::bucket_in(&header).and_then(key).ok_or(Fault("its bucket's key is gone"))?;
-    let (_, opened) = prove(|header| Ok(disk::read_exact_at(file.as_ref(), 0, header)?), id, &key, 0)?;
-    let blob = BlobFile { file, opened };
+    let blob = BlobFile { file, opened: Opened::new(&header, id, &key, 0)? };
     let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
     Ok(blob.opened.record(&record)?)
 }
@@ -419,8 +419,7 @@ impl BlobFile {
         disk::read_exact_at(file.as_ref(), 0, &mut header)?;
         let bucket = Self::bucket_in(&header).ok_or(Fault::CUT)?;
         let key = key(bucket).ok_or(Fault("its bucket's key is gone"))?;
-        let (header, opened) = prove(|header| Ok(disk::read_exact_at(file.as_ref(), 0, header)?), id, &key, 0)?;
-        let blob = Self { file, opened };
+        let blob = Self { file, opened: Opened::new(&header, id, &key, 0)? };
         let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
         blob.opened.record(&record)?;
         let end = blob.file.len()?;

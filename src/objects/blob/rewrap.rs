@@ -8,8 +8,7 @@
 use std::io;
 use std::path::Path;
 
-use super::file::{BlobFolder, OpenFault};
-use super::open::Opened;
+use super::file::BlobFolder;
 use super::{BOUND, BucketKey, Fault, HEADER, MAGIC};
 use crate::base::{Id128, OpenMode};
 use crate::crypto::aead::NONCE;
@@ -65,29 +64,6 @@ pub(in crate::objects) fn put_wrapped(bytes: &mut [u8], wrapped: &Wrapped) {
 pub(in crate::objects) fn is_rewrapped(bytes: &[u8], blob: Id128) -> Option<&[u8]> {
     let wrapped = bytes.get(BOUND..HEADER)?;
     wrapped.starts_with(&nonce(blob)).then_some(wrapped)
-}
-
-/// How often a header that does not open is read again, while its bucket's key is being changed.
-const TRIES: usize = 4;
-
-/// The header of `blob` that `read` gives, proven: see [`Opened::new`]. One that is just being written anew may be seen as half of
-/// each, and is read again.
-pub(super) fn prove(
-    read: impl Fn(&mut [u8; HEADER]) -> Result<(), OpenFault>,
-    blob: Id128,
-    key: &BucketKey,
-    size: u64,
-) -> Result<([u8; HEADER], Opened), OpenFault> {
-    let mut header = [0; HEADER];
-    for _ in 1..TRIES {
-        read(&mut header)?;
-        match Opened::new(&header, blob, key, size) {
-            Err(_half) if key.is_changing() => {}
-            proven => return Ok((header, proven?)),
-        }
-    }
-    read(&mut header)?;
-    Ok((header, Opened::new(&header, blob, key, size)?))
 }
 
 impl BlobFolder {
