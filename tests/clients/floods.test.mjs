@@ -2,16 +2,14 @@
 // while, and memory stays within bounds.
 
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { join } from 'node:path';
 import { before, test } from 'node:test';
 
+import { attacked } from './support/attacked.mjs';
 import { onPile } from './support/backend.mjs';
 import { Http2 } from './support/browse.mjs';
-import { folder } from './support/folder.mjs';
 import { END_HEADERS, END_STREAM, Frames, block, frame, headers, request, settings, text, word } from './support/frames.mjs';
-import { startMainstay } from './support/mainstay.mjs';
 import { exchange, wholeAnswer } from './support/raw.mjs';
 import { undo, wholeFile } from './support/scope.mjs';
 
@@ -35,18 +33,7 @@ const app = createServer((one, answer) => {
 
 before(async () => {
   if (skip) return;
-  app.listen(0, '127.0.0.1');
-  await new Promise((ready) => app.once('listening', ready));
-  undo(file, () => {
-    app.close();
-    app.closeAllConnections();
-  });
-  const here = folder(file);
-  const config = join(here, 'mainstay.toml');
-  writeFileSync(config, `[edge]\nredirect_https = false\napp = "127.0.0.1:${app.address().port}"\n[edge.timeouts]\nwrite = "3s"\n`);
-  server = await startMainstay({ data: join(here, 'data'), flags: ['--config', config] });
-  undo(file, () => server.stop());
-  tls = { ca: server.certificate, servername: 'localhost' };
+  ({ server, tls } = await attacked(file, app, 'write = "3s"\n'));
 });
 
 /** Memory of the server that no file backs, in MiB. */

@@ -2,18 +2,17 @@
 // they read. Each is let go of within the wait that is set, which is 30 seconds at most unless it is changed.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
-import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 
+import { attacked } from './support/attacked.mjs';
 import { onPile } from './support/backend.mjs';
 import { Http2 } from './support/browse.mjs';
 import { folder } from './support/folder.mjs';
 import { END_HEADERS, END_STREAM, Frames, PREFACE, block, frame, headers, request, settings, word } from './support/frames.mjs';
-import { command, startMainstay } from './support/mainstay.mjs';
+import { command } from './support/mainstay.mjs';
 import { undo, wholeFile } from './support/scope.mjs';
 
 const skip = onPile && 'waits differ';
@@ -40,19 +39,8 @@ const app = createServer((one, answer) => {
 
 before(async () => {
   if (skip) return;
-  app.listen(0, '127.0.0.1');
-  await new Promise((ready) => app.once('listening', ready));
-  undo(file, () => {
-    app.close();
-    app.closeAllConnections();
-  });
-  const here = folder(file);
-  const config = join(here, 'mainstay.toml');
   const waits = ['tls_handshake', 'head', 'body', 'write'].map((name) => `${name} = "${LIMIT_MS}ms"\n`).join('');
-  writeFileSync(config, `[edge]\nredirect_https = false\napp = "127.0.0.1:${app.address().port}"\n[edge.timeouts]\n${waits}`);
-  server = await startMainstay({ data: join(here, 'data'), flags: ['--config', config] });
-  undo(file, () => server.stop());
-  tls = { ca: server.certificate, servername: 'localhost' };
+  ({ server, tls } = await attacked(file, app, waits));
 });
 
 test('no wait is longer than 30 seconds by itself', { skip }, async (t) => {
