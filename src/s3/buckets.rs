@@ -151,6 +151,10 @@ pub enum Topic {
     Logging,
     /// Events: none.
     Notification,
+    /// Faster ways in: none.
+    Acceleration,
+    /// Who pays: the owner.
+    Payment,
     /// A setting there is not.
     Absent(Code),
 }
@@ -190,6 +194,12 @@ impl DescribeBucket {
             }
             Topic::Logging => Writer::new("BucketLoggingStatus"),
             Topic::Notification => Writer::new("NotificationConfiguration"),
+            Topic::Acceleration => Writer::new("AccelerateConfiguration"),
+            Topic::Payment => {
+                let mut xml = Writer::new("RequestPaymentConfiguration");
+                xml.leaf("Payer", "BucketOwner");
+                xml
+            }
             Topic::Absent(code) => return Err(code.into()),
         };
         Ok(respond::document(xml))

@@ -160,6 +160,8 @@ impl CopyObject {
         respond::write_checksum(&mut xml, info.metadata.checksum.as_ref());
         let mut response = respond::document(xml);
         let headers = response.headers_mut();
+        // Amazon S3 has it in the document alone, where MinIO's client does not look.
+        respond::set_etag(headers, &info.etag);
         respond::set_version(headers, &info);
         set_source_version(headers, source_version);
         lifecycle::describe(headers, services, &self.bucket, self.key.as_str(), &info).await?;

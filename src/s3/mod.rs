@@ -20,6 +20,7 @@ pub mod buckets;
 pub mod checksum;
 mod composite;
 pub mod config;
+pub mod confirm;
 pub mod copy;
 mod cors;
 pub mod delete;

@@ -10,6 +10,7 @@ use super::access::{self, Action, Need};
 use super::address::Address;
 use super::attributes::GetObjectAttributes;
 use super::buckets::{CreateBucket, DescribeBucket, DescribeObject, ListBuckets, Topic};
+use super::confirm::{Confirm, Wish};
 use super::copy::{CopyObject, UploadPartCopy};
 use super::delete::{DeleteObject, DeleteObjects};
 use super::door::Services;
@@ -41,6 +42,8 @@ pub enum Operation {
     DeleteBucket(BucketName),
     /// Region, ACL and other settings that cannot be changed.
     DescribeBucket(DescribeBucket),
+    /// Sets what cannot be another way to what it is.
+    Confirm(Confirm),
     /// Whether the bucket keeps versions.
     GetBucketVersioning(GetBucketVersioning),
     /// Has it keep versions, or no more.
@@ -180,9 +183,15 @@ static TABLE: &[Row] = &[
         Ok(Operation::PutBucketVersioning(PutBucketVersioning::parse(r)?))
     }),
     Row(Method::GET, Level::Bucket, When::Query("acl"), |r| describe(r, Topic::Acl)),
+    Row(Method::PUT, Level::Bucket, When::Query("acl"), |r| confirm(r, Wish::Private)),
     Row(Method::GET, Level::Bucket, When::Query("encryption"), |r| describe(r, Topic::Encryption)),
+    Row(Method::PUT, Level::Bucket, When::Query("encryption"), |r| confirm(r, Wish::Encrypted)),
+    Row(Method::DELETE, Level::Bucket, When::Query("encryption"), |r| confirm(r, Wish::EncryptedByDefault)),
     Row(Method::GET, Level::Bucket, When::Query("logging"), |r| describe(r, Topic::Logging)),
     Row(Method::GET, Level::Bucket, When::Query("notification"), |r| describe(r, Topic::Notification)),
+    Row(Method::PUT, Level::Bucket, When::Query("notification"), |r| confirm(r, Wish::Silent)),
+    Row(Method::GET, Level::Bucket, When::Query("accelerate"), |r| describe(r, Topic::Acceleration)),
+    Row(Method::GET, Level::Bucket, When::Query("requestPayment"), |r| describe(r, Topic::Payment)),
     Row(Method::GET, Level::Bucket, When::Query("policy"), |r| setting(r, Setting::GetPolicy)),
     Row(Method::PUT, Level::Bucket, When::Query("policy"), |r| setting(r, Setting::PutPolicy)),
     Row(Method::DELETE, Level::Bucket, When::Query("policy"), |r| setting(r, Setting::DeletePolicy)),
@@ -214,6 +223,9 @@ static TABLE: &[Row] = &[
         Ok(Operation::GetObjectAttributes(GetObjectAttributes::parse(r)?))
     }),
     Row(Method::GET, Level::Object, When::Query("acl"), |r| describe_object(r, Topic::Acl)),
+    Row(Method::PUT, Level::Object, When::Query("acl"), |r| {
+        Ok(Operation::Confirm(Confirm::of_object(r, Wish::Private)?))
+    }),
     Row(Method::GET, Level::Object, When::Query("tagging"), |r| {
         Ok(Operation::GetObjectTagging(GetObjectTagging::parse(r)?))
     }),
@@ -253,6 +265,10 @@ fn list(request: &Request, flavour: Flavour) -> Result<Operation, S3Error> {
 
 fn describe(request: &Request, topic: Topic) -> Result<Operation, S3Error> {
     Ok(Operation::DescribeBucket(DescribeBucket { bucket: request.bucket()?, topic }))
+}
+
+fn confirm(request: &Request, wish: Wish) -> Result<Operation, S3Error> {
+    Ok(Operation::Confirm(Confirm::of_bucket(request, wish)?))
 }
 
 fn setting(request: &Request, setting: Setting) -> Result<Operation, S3Error> {
@@ -329,6 +345,11 @@ impl Operation {
             Self::ListBuckets(_) => Vec::new(),
             Self::HeadBucket(bucket) => on(Action::Head, bucket),
             Self::DescribeBucket(operation) => on(operation.action(), &operation.bucket),
+            // Nothing changes, and whether the object is there is told.
+            Self::Confirm(operation) if operation.is_of_object() => {
+                of_target(request, Action::Read, Action::ReadVersion)
+            }
+            Self::Confirm(_) => of_bucket(request, Action::Manage),
             Self::GetBucketVersioning(_) => of_bucket(request, Action::Describe),
             Self::CreateBucket(_) | Self::PutBucketVersioning(_) => of_bucket(request, Action::Manage),
             Self::DeleteBucket(bucket) => on(Action::Manage, bucket),
@@ -394,6 +415,7 @@ impl Operation {
             Self::HeadBucket(bucket) => super::buckets::head(services, &bucket).await,
             Self::DeleteBucket(bucket) => super::buckets::delete(services, &bucket).await,
             Self::DescribeBucket(operation) => operation.run(services).await,
+            Self::Confirm(operation) => operation.run(services, request, body).await,
             Self::GetBucketVersioning(operation) => operation.run(services).await,
             Self::PutBucketVersioning(operation) => operation.run(services, request, body).await,
             Self::Setting(operation) => operation.run(services, request, body).await,

@@ -175,7 +175,8 @@ pub async fn put_to_bucket(
     let document = body.document(request, "Tagging").await?.ok_or(Code::MalformedXML)?;
     let tags = parse_elements(document.child("TagSet").ok_or(Code::MalformedXML)?, BUCKET_TAGS_MAX)?;
     services.objects.change_bucket_settings(bucket, move |settings| settings.tags.clone_from(&tags)).await?;
-    Ok(respond::empty(StatusCode::NO_CONTENT))
+    // Amazon S3 answers 204, which MinIO's client takes for a failure; MinIO answers as the API reference says.
+    Ok(respond::empty(StatusCode::OK))
 }
 
 /// `DeleteBucketTagging`; fine when there are none.

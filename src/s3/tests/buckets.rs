@@ -58,6 +58,8 @@ async fn what_stock_tools_ask_first_is_answered_truly() {
         ("acl", "<Permission>FULL_CONTROL</Permission>"),
         ("encryption", "<SSEAlgorithm>AES256</SSEAlgorithm>"),
         ("uploads", "<IsTruncated>false</IsTruncated>"),
+        ("requestPayment", "<Payer>BucketOwner</Payer>"),
+        ("accelerate", "<AccelerateConfiguration "),
     ] {
         let reply = world.get(&format!("/photos?{target}")).await;
         assert!(reply.status == 200 && reply.text.contains(part), "{target}: {}", reply.text);
@@ -74,6 +76,62 @@ async fn what_stock_tools_ask_first_is_answered_truly() {
     }
     let reply = world.get("/photos?inventory").await;
     assert_eq!(reply.error(), (StatusCode::NOT_IMPLEMENTED, "NotImplemented"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_another_way_may_be_set_to_what_it_is_and_to_nothing_else() {
+    let world = World::with_bucket().await;
+    world.put("/photos/a", "x").await;
+    let encryption = |rest: &str| {
+        format!(
+            "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>{rest}\
+             </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"
+        )
+    };
+    let acl = |grantee: &str, permission: &str| {
+        format!(
+            "<AccessControlPolicy><AccessControlList><Grant><Grantee>{grantee}</Grantee>\
+             <Permission>{permission}</Permission></Grant></AccessControlList></AccessControlPolicy>"
+        )
+    };
+    let group = "<URI>http://acs.amazonaws.com/groups/global/AllUsers</URI>";
+    for (target, document, status, code) in [
+        ("/photos?encryption", encryption("<SSEAlgorithm>AES256</SSEAlgorithm>"), 200, ""),
+        ("/photos?encryption", encryption("<SSEAlgorithm>aws:kms</SSEAlgorithm>"), 501, "NotImplemented"),
+        ("/photos?encryption", "<ServerSideEncryptionConfiguration/>".to_owned(), 400, "MalformedXML"),
+        ("/none?encryption", encryption("<SSEAlgorithm>AES256</SSEAlgorithm>"), 404, "NoSuchBucket"),
+        ("/photos?acl", acl("<ID>mainstay</ID>", "FULL_CONTROL"), 200, ""),
+        ("/photos/a?acl", acl("<ID>mainstay</ID>", "FULL_CONTROL"), 200, ""),
+        ("/photos/a?acl", acl("<ID>mainstay</ID>", "READ"), 501, "NotImplemented"),
+        ("/photos/a?acl", acl(group, "FULL_CONTROL"), 501, "NotImplemented"),
+        ("/photos/none?acl", acl("<ID>mainstay</ID>", "FULL_CONTROL"), 404, "NoSuchKey"),
+        ("/photos/a?acl", String::new(), 400, "MalformedXML"),
+        ("/photos?notification", "<NotificationConfiguration/>".to_owned(), 200, ""),
+        (
+            "/photos?notification",
+            "<NotificationConfiguration><QueueConfiguration/></NotificationConfiguration>".to_owned(),
+            501,
+            "NotImplemented",
+        ),
+    ] {
+        let reply = world.send(Ask::new("PUT", target).body(document.clone())).await;
+        assert_eq!((reply.status, reply.error().1), (status, code), "{target} {document}");
+    }
+    for (name, value, status) in [
+        ("x-amz-acl", "private", 200),
+        ("x-amz-acl", "public-read", 501),
+        ("x-amz-grant-read", "uri=\"http://acs.amazonaws.com/groups/global/AllUsers\"", 501),
+    ] {
+        for target in ["/photos?acl", "/photos/a?acl"] {
+            assert_eq!(
+                world.send(Ask::new("PUT", target).header(name, value)).await.status,
+                status,
+                "{target} {value}"
+            );
+        }
+    }
+    assert_eq!(world.send(Ask::new("DELETE", "/photos?encryption")).await.status, 204);
+    assert!(world.get("/photos?encryption").await.text.contains("AES256"));
 }
 
 #[tokio::test]
