@@ -125,8 +125,13 @@ impl S3Door {
         })?;
         let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
         let request = Request::new(parts, query, address, origin, bodyless, verified)?;
-        let mut operation = Operation::parse(&request)?;
-        let allowed = Judge::new(&self.services, &request).await?.admit(&operation.needs(&request))?;
+        let (mut operation, allowed) = match self.decide(&request).await {
+            Ok(decided) => decided,
+            Err(error) => {
+                body.pass_over(&request).await;
+                return Err(error);
+            }
+        };
         if let Some(key) = request.verified().key() {
             self.users.note_key_use(key).await;
         }
@@ -141,6 +146,13 @@ impl S3Door {
                 })
             }
         }
+    }
+
+    /// What is asked, and whether its sender may.
+    async fn decide(&self, request: &Request) -> Result<(Operation, Allowed), S3Error> {
+        let operation = Operation::parse(request)?;
+        let allowed = Judge::new(&self.services, request).await?.admit(&operation.needs(request))?;
+        Ok((operation, allowed))
     }
 }
 

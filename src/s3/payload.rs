@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use http::header;
 use md5::{Digest as _, Md5};
 
 use super::checksum::{Algorithm, Running};
@@ -25,6 +26,9 @@ use crate::http::chunked::{ChunkError, Decoder};
 use crate::http::multipart::MultipartError;
 use crate::http::sigv4::ChunkSigner;
 use crate::objects::{BodyError, Checksum};
+
+/// Most bytes of a body that are read though nobody wants them.
+const UNWANTED_MAX: u64 = 64 << 10;
 
 /// What the signature says about the body. Decided by the gate.
 #[derive(Debug)]
@@ -190,6 +194,15 @@ impl SealedBody {
                 ended: false,
             },
         })
+    }
+
+    /// Reads a small body that nobody wants, unless its client waits to be asked for it. Where bytes of a request are left, the
+    /// connection ends after the answer, and whoever sends the next request on it, as s3cmd does, has to begin anew.
+    pub async fn pass_over(self, request: &Request) {
+        let small = content_length(request).is_ok_and(|length| length <= UNWANTED_MAX);
+        if small && !request.headers.contains_key(header::EXPECT) {
+            drop(crate::http::body::read(self.body, UNWANTED_MAX as usize).await);
+        }
     }
 
     /// Reads the whole body, of at most `most` bytes.

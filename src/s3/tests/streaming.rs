@@ -23,6 +23,26 @@ async fn refused(world: &World, ask: Ask, code: &str) {
 }
 
 #[tokio::test]
+async fn a_small_body_that_nobody_wants_is_read_and_one_that_was_not_asked_for_is_not() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let world = World::with_bucket().await;
+    for (expects, read) in [(false, true), (true, false)] {
+        let mut ask = Ask::new("PUT", "/photos?website").body("x");
+        if expects {
+            ask = ask.header("expect", "100-continue");
+        }
+        let mut request = ask.signed();
+        let looked = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&looked);
+        let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"x"))]);
+        let pieces = futures_util::StreamExt::inspect(pieces, move |_| seen.store(true, Ordering::Relaxed));
+        *request.body_mut() = Body::from_stream(pieces);
+        assert_eq!(world.call(request).await.error().1, "NotImplemented");
+        assert_eq!(looked.load(Ordering::Relaxed), read, "{expects}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_with_another_sha256_leaves_what_was_there() {
     let world = World::with_bucket().await;
     let ask = Ask::new("PUT", "/photos/a").body("after").payload(&ids::hex(&mac::sha256(b"other")));
