@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::blob::{BlobFile, BlobFolder, Named, describe, remove_if_there};
 use super::error::ObjectError;
-use super::index::{BLOBS, ORPHANS, OrphanRow, QUARANTINED, decode, malformed_key, row};
+use super::index::{BLOBS, ORPHANS, OrphanRow, QUARANTINED, decode, malformed_key};
 use super::service::Objects;
-use crate::base::{EntryKind, Id128, Timestamp, disk};
+use crate::base::{Entry, EntryKind, Id128, Timestamp, disk};
 use crate::store::{Direction, ReadTx, StoreError, Table, WriteTx, record};
 
 /// How long a blob is known to be without a reference before it is put aside.
@@ -199,27 +199,31 @@ impl Objects {
     fn look_after_quarantine(&self, swept: &mut Swept) -> Result<(), ObjectError> {
         let (disk, now, keep) = (self.0.blobs.disk(), self.0.clock.now(), self.0.config.quarantine.duration());
         let (mut there, mut fresh) = (HashSet::new(), Vec::new());
-        for entry in disk.list(&self.0.quarantine)? {
-            let id = entry.path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<Id128>().ok());
-            let Some(id) = id.filter(|_| entry.kind == EntryKind::File) else { continue };
-            let (since, referred) = self.0.store.read_blocking(|tx| {
-                let since: Option<OrphanRow> = row(tx, QUARANTINED, id.as_bytes())?;
-                Ok::<_, ObjectError>((since, tx.get(BLOBS, id.as_bytes())?.is_some()))
-            })?;
-            let is_old = since.is_some_and(|row| now.since(Timestamp(row.seen)) >= keep);
-            // An index that was put back may name it again: then somebody wants it.
-            if is_old && !keep.is_zero() && !referred {
-                remove_if_there(disk.as_ref(), &entry.path)?;
-                tracing::warn!(blob = %id, bytes = entry.len, "a blob was removed from quarantine for its age");
-                swept.removed += 1;
-                continue;
+        let mut files = disk.list(&self.0.quarantine)?;
+        files.retain(|entry| entry.kind == EntryKind::File);
+        let name = |entry: &Entry| entry.path.file_name()?.to_str()?.parse::<Id128>().ok();
+        let files: Vec<(Id128, Entry)> = files.into_iter().filter_map(|entry| Some((name(&entry)?, entry))).collect();
+        for page in files.chunks(PAGE) {
+            let keys: Vec<&[u8]> = page.iter().map(|(id, _)| id.as_bytes().as_slice()).collect();
+            let read = |tx: &dyn ReadTx| Ok((tx.get_many(QUARANTINED, &keys)?, tx.get_many(BLOBS, &keys)?));
+            let (noted, referred) = self.0.store.read_blocking::<_, StoreError>(read).map_err(ObjectError::Store)?;
+            for (((id, entry), noted), referred) in page.iter().zip(noted).zip(referred) {
+                let since: Option<OrphanRow> = noted.map(|bytes| decode(QUARANTINED, &bytes)).transpose()?;
+                let is_old = since.is_some_and(|row| now.since(Timestamp(row.seen)) >= keep);
+                // An index that was put back may name it again: then somebody wants it.
+                if is_old && !keep.is_zero() && referred.is_none() {
+                    remove_if_there(disk.as_ref(), &entry.path)?;
+                    tracing::warn!(blob = %id, bytes = entry.len, "a blob was removed from quarantine for its age");
+                    swept.removed += 1;
+                    continue;
+                }
+                if since.is_none() {
+                    fresh.push(*id);
+                }
+                there.insert(*id);
+                swept.in_quarantine += 1;
+                swept.in_quarantine_bytes = swept.in_quarantine_bytes.saturating_add(entry.len);
             }
-            if since.is_none() {
-                fresh.push(id);
-            }
-            there.insert(id);
-            swept.in_quarantine += 1;
-            swept.in_quarantine_bytes = swept.in_quarantine_bytes.saturating_add(entry.len);
         }
         disk.sync_dir(&self.0.quarantine)?;
         self.note(QUARANTINED, &fresh)?;

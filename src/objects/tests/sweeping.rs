@@ -114,6 +114,30 @@ async fn what_is_in_quarantine_stays_there_unless_the_setting_says_for_how_long(
 }
 
 #[tokio::test]
+async fn a_quarantine_of_more_than_a_page_is_looked_through_whole() {
+    let config = ObjectsConfig { quarantine: crate::base::Span::days(10), ..ObjectsConfig::default() };
+    let clock = Arc::new(TestClock::default());
+    let world = World::on(FaultyDisk::with_clock(clock.clone()), memory_store(), clock, config);
+    let put_aside = |ids: std::ops::Range<u128>| {
+        for id in ids {
+            let name = Id128::from_bytes(id.to_be_bytes()).to_string();
+            world.disk.open(&Path::new(ROOT).join("quarantine").join(name), OpenMode::CreateNew).unwrap();
+        }
+    };
+    let sweep = || {
+        let swept = world.objects.sweep().unwrap();
+        (swept.in_quarantine, swept.removed)
+    };
+    put_aside(0..600);
+    assert_eq!(sweep(), (600, 0));
+    world.clock.advance(day() * 5);
+    put_aside(600..700);
+    assert_eq!(sweep(), (700, 0));
+    world.clock.advance(day() * 5);
+    assert_eq!(sweep(), (100, 600));
+}
+
+#[tokio::test]
 async fn a_sweep_that_is_asked_for_runs_behind_the_scenes_and_tells_what_it_did() {
     let world = World::new().await;
     world.put("k", &bytes(1, 50_000)).await.unwrap();
