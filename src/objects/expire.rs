@@ -1,6 +1,9 @@
 //! Carrying out lifecycles: a walk through all buckets that have one, a page at a time, each change in a transaction
 //! that looks again.
 //!
+//! A page whose every row stays commits nothing. What ends in one page is one commit, and pages are not put together: 500
+//! removals share the commit's sync already, and more of them would have everybody else's writes wait behind them.
+//!
 //! The walk is a chain of jobs. Each does a bounded number of pages and puts in the next with where it stands
 //! ([`Cursor`]), so that a restart goes on from there, and nothing else waits for it. Doing a page twice does no more
 //! than doing it once.

@@ -106,8 +106,8 @@ impl LifecycleRule {
             }
     }
 
-    /// Whether an older version has ended by `now`: its bytes and tags, none for a delete marker; `replaced` is when the next newer one came, `newer` how many older
-    /// versions lie between it and the newest.
+    /// Whether an older version has ended by `now`: its bytes and tags, none for a delete marker; `replaced` is when the next
+    /// newer one came, `newer` how many older versions lie between it and the newest.
     pub fn ends_older(
         &self,
         key: &str,

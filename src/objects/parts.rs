@@ -112,8 +112,9 @@ impl Objects {
     ///
     /// # Errors
     /// [`ObjectError::NoSuchUpload`], [`ObjectError::InvalidPartOrder`], [`ObjectError::InvalidPart`],
-    /// [`ObjectError::EntityTooSmall`], [`ObjectError::TooLarge`], [`ObjectError::NotTaken`], [`ObjectError::PreconditionFailed`], [`ObjectError::Unavailable`] when parts kept
-    /// coming in meanwhile: the upload goes on as it was.
+    /// [`ObjectError::EntityTooSmall`], [`ObjectError::TooLarge`], [`ObjectError::NotTaken`],
+    /// [`ObjectError::PreconditionFailed`], [`ObjectError::Unavailable`] when parts kept coming in meanwhile: the upload goes
+    /// on as it was.
     ///
     /// # Cancel safety
     /// Dropped before its end, the object is there as a whole, or the upload goes on.
