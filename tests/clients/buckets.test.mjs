@@ -1,4 +1,5 @@
-// `mainstay buckets` and quotas, held against the stock SDK: many writers at once, overwriting, copies, uploads in parts.
+// `mainstay buckets`: quotas and rules for files, held against stock SDKs: many writers at once, overwriting, copies, uploads in
+// parts, forms.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -11,6 +12,7 @@ import { onPile } from './support/backend.mjs';
 import { folder } from './support/folder.mjs';
 import { content } from './support/ledger.mjs';
 import { command, startMainstay } from './support/mainstay.mjs';
+import { s3Client } from './support/s3.mjs';
 import { undo } from './support/scope.mjs';
 
 const skip = onPile && 'proves Mainstay, not the pile';
@@ -21,8 +23,7 @@ test('a bucket holds no more than its quota, whoever writes how', { skip }, asyn
   const server = await startMainstay({ data });
   undo(t, () => server.stop());
   const { env } = server;
-  const credentials = { accessKeyId: env.AWS_ACCESS_KEY_ID, secretAccessKey: env.AWS_SECRET_ACCESS_KEY };
-  const client = new s3.S3Client({ region: env.AWS_REGION, credentials, endpoint: env.AWS_ENDPOINT_URL_S3, forcePathStyle: true });
+  const client = s3Client(env);
   const send = (Command, input) => client.send(new Command({ Bucket: 'held', ...input }));
   const put = (Key, bytes) => send(s3.PutObjectCommand, { Key, Body: content(Key, bytes) });
   const full = 'XMinioAdminBucketQuotaExceeded';
@@ -83,8 +84,7 @@ test('a bucket takes the files its rules allow, and gives them out as downloads'
   const server = await startMainstay({ data });
   undo(t, () => server.stop());
   const { env } = server;
-  const credentials = { accessKeyId: env.AWS_ACCESS_KEY_ID, secretAccessKey: env.AWS_SECRET_ACCESS_KEY };
-  const client = new s3.S3Client({ region: env.AWS_REGION, credentials, endpoint: env.AWS_ENDPOINT_URL_S3, forcePathStyle: true });
+  const client = s3Client(env);
   const send = (Command, input) => client.send(new Command({ Bucket: 'uploads', ...input }));
   const refused = (promise, code) => assert.rejects(promise, (error) => {
     assert.deepEqual([error.name, error.$metadata.httpStatusCode], [code, 400], error.message);

@@ -11,6 +11,7 @@ import { onPile } from './support/backend.mjs';
 import { folder } from './support/folder.mjs';
 import { content } from './support/ledger.mjs';
 import { command, startMainstay } from './support/mainstay.mjs';
+import { s3Client } from './support/s3.mjs';
 import { undo } from './support/scope.mjs';
 
 const skip = onPile && 'proves Mainstay, not the pile';
@@ -35,8 +36,7 @@ test('a check names what is damaged, and nothing else', { skip }, async (t) => {
   const server = await startMainstay({ data });
   undo(t, () => server.stop());
   const { env } = server;
-  const credentials = { accessKeyId: env.AWS_ACCESS_KEY_ID, secretAccessKey: env.AWS_SECRET_ACCESS_KEY };
-  const client = new s3.S3Client({ region: env.AWS_REGION, credentials, endpoint: env.AWS_ENDPOINT_URL_S3, forcePathStyle: true });
+  const client = s3Client(env);
   await client.send(new s3.CreateBucketCommand({ Bucket: 'photos' }));
   const put = (key, bytes) => client.send(new s3.PutObjectCommand({ Bucket: 'photos', Key: key, Body: content(key, bytes) }));
   const fileOf = async (key, bytes) => {
@@ -82,8 +82,7 @@ test('a scrub finds what was changed on disk, and whoever asks is told', { skip 
   let server = await startMainstay({ data });
   undo(t, () => server.stop());
   const { env } = server;
-  const credentials = { accessKeyId: env.AWS_ACCESS_KEY_ID, secretAccessKey: env.AWS_SECRET_ACCESS_KEY };
-  const client = new s3.S3Client({ region: env.AWS_REGION, credentials, endpoint: env.AWS_ENDPOINT_URL_S3, forcePathStyle: true });
+  const client = s3Client(env);
   await client.send(new s3.CreateBucketCommand({ Bucket: 'photos' }));
   const put = (key, bytes) => client.send(new s3.PutObjectCommand({ Bucket: 'photos', Key: key, Body: content(key, bytes) }));
   await put('kept', 200_000);
@@ -97,6 +96,8 @@ test('a scrub finds what was changed on disk, and whoever asks is told', { skip 
     return [answer.status, await answer.json()];
   };
 
+  // A pass begins with the server, and one that has begun before the objects came may not have seen them.
+  while (!JSON.parse((await objects('scrub', '--status', '--json')).stdout).status.last);
   const whole = await objects('scrub', '--wait');
   assert.equal(whole.code, 0, whole.stdout + whole.stderr);
   assert.match(whole.stdout, /^last from \S+ to \S+: objects: 2, uploads in progress: 0, damaged: 0, 1\.1 MiB$/m);
@@ -123,9 +124,7 @@ test('a scrub finds what was changed on disk, and whoever asks is told', { skip 
   const again = JSON.parse((await objects('scrub', '--status', '--json')).stdout);
   assert.deepEqual([again.begun, again.status.damage.length, again.status.pass], [false, 1, told.pass]);
 
-  const { env: now } = server;
-  const anew = new s3.S3Client({ region: now.AWS_REGION, credentials, endpoint: now.AWS_ENDPOINT_URL_S3, forcePathStyle: true });
-  await anew.send(new s3.PutObjectCommand({ Bucket: 'photos', Key: 'a b/ü.jpg', Body: content('new', 300_000) }));
+  await s3Client(server.env).send(new s3.PutObjectCommand({ Bucket: 'photos', Key: 'a b/ü.jpg', Body: content('new', 300_000) }));
   assert.equal((await v1())[1].damaged, 0);
   assert.equal((await v1('POST'))[0], 202);
   assert.equal((await objects('scrub', '--wait')).code, 0);
@@ -136,8 +135,9 @@ test('a sweep that is asked for removes what an upload left, and only notes what
   const data = folder(t);
   const server = await startMainstay({ data });
   undo(t, () => server.stop());
-  // The first sweep, of the start, is over then.
-  assert.equal((await command(data, ['objects', 'sweep'])).code, 0);
+  // The start has a sweep of its own, and so have the jobs: they would find the same.
+  const over = (text) => server.lines.some((line) => line.includes(text));
+  while (!over('leftovers of the last run are swept') || !over('leftovers are swept')) await new Promise(setImmediate);
   const id = 'ab'.repeat(16);
   const at = join(data, 'objects/blobs/ab');
   writeFileSync(join(at, `${id}.tmp`), 'half');
