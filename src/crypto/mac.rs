@@ -22,7 +22,8 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     fixed(context.sign().as_ref())
 }
 
-/// HMAC-SHA1 under `key` of `message` (RFC 2104). For one-time codes (RFC 4226), whose apps know nothing else.
+/// HMAC-SHA1 under `key` of `message` (RFC 2104). For one-time codes (RFC 4226), whose apps know nothing else, and
+/// links to objects that are signed in the old way.
 pub fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key), message);
     fixed(tag.as_ref())

@@ -14,6 +14,7 @@ use super::error::{Code, S3Error};
 use super::form;
 use super::gate::Gate;
 use super::health;
+use super::link_v2;
 use super::operation::Operation;
 use super::request::Request;
 use super::respond;
@@ -116,14 +117,20 @@ impl S3Door {
             }
             return Ok(response);
         }
+        let address = || Address::parse(&authority, parts.uri.path(), &self.domains);
+        let admitted = if link_v2::is_one(&parts.headers, &query) {
+            gate.admit_link(&parts, &query, &address()?, body)
+        } else {
+            gate.admit(&parts, &query, &authority, body)
+        };
         // Who opens a presigned address or sends a form has not made it.
         let by_header = parts.headers.contains_key(header::AUTHORIZATION);
-        let (verified, body) = gate.admit(&parts, &query, &authority, body).inspect_err(|error| {
+        let (verified, body) = admitted.inspect_err(|error| {
             if by_header && matches!(error.code, Code::InvalidAccessKeyId | Code::SignatureDoesNotMatch) {
                 self.bans.failed_login(peer.address.ip(), bans::Door::S3);
             }
         })?;
-        let address = Address::parse(&authority, parts.uri.path(), &self.domains)?;
+        let address = address()?;
         let request = Request::new(parts, query, address, origin, bodyless, verified)?;
         let (mut operation, allowed) = match self.decide(&request).await {
             Ok(decided) => decided,

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
+use super::address::Address;
 use super::error::{Code, S3Error};
+use super::link_v2;
 use super::payload::{self, Claim, SealedBody};
 use crate::accounts::AccessKey;
 use crate::base::{Secret, Timestamp};
@@ -91,6 +93,21 @@ impl Gate<'_> {
         let proof = sigv4::verify(&signature, &request, policy, &|id| self.secrets_of(id), self.now)?;
         let verified = self.verified(proof.access_key_id(), presigned)?;
         Ok((verified, SealedBody::new(body, kind.claim(proof))))
+    }
+
+    /// Lets a request in that comes by a link in the old way.
+    ///
+    /// # Errors
+    /// As [`link_v2::verify`]; the key has ended.
+    pub fn admit_link(
+        self,
+        parts: &Parts,
+        query: &Query,
+        address: &Address,
+        body: Body,
+    ) -> Result<(Verified, SealedBody), S3Error> {
+        let id = link_v2::verify(parts, query, address, &|id| self.secrets_of(id), self.now)?;
+        Ok((self.verified(&id, true)?, SealedBody::new(body, Claim::Unsigned)))
     }
 
     /// Lets a form in whose policy was signed, or that has none.

@@ -31,6 +31,7 @@ pub mod form_policy;
 pub mod gate;
 mod health;
 pub mod lifecycle;
+pub mod link_v2;
 pub mod listing;
 pub mod multipart;
 pub mod operation;

@@ -80,7 +80,13 @@ test('s3cmd synchronises, describes and cleans up', { skip }, async (t) => {
   assert.doesNotMatch(await s3cmd('sync', '--dry-run', `${there}/`, 's3://cmd/tree/'), /upload:/, 'nothing is sent twice');
   assert.match(await s3cmd('info', 's3://cmd'), /Location:/);
   assert.match(await s3cmd('info', 's3://cmd/tree/one.txt'), /File size: +10/);
-  await s3cmd('cp', 's3://cmd/tree/one.txt', 's3://cmd/copy');
+  await s3cmd('cp', 's3://cmd/tree/one.txt', 's3://cmd/copied');
+  // It sets the copy's ACL to what that of the first was.
+  await s3cmd('mv', 's3://cmd/copied', 's3://cmd/copy');
+  await s3cmd('setacl', '--acl-private', 's3://cmd/copy');
+  await assert.rejects(s3cmd('setacl', '--acl-public', 's3://cmd/copy'), /NotImplemented.*policy/);
+  const link = (await s3cmd('signurl', 's3://cmd/copy', '+60')).trim();
+  assert.ok(Buffer.from(await (await fetch(link)).arrayBuffer()).equals(readFileSync(join(there, 'one.txt'))));
   assert.match(await s3cmd('du', 's3://cmd/copy'), /^ *10 +1 objects/);
   const policy = join(here, 'policy.json');
   writeFileSync(policy, JSON.stringify({ Version: '2012-10-17', Statement: [{ Effect: 'Allow', Principal: '*', Action: 's3:GetObject', Resource: 'arn:aws:s3:::cmd/copy' }] }));

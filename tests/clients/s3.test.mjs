@@ -157,6 +157,13 @@ test('the minio client stores, lists, describes and removes', async () => {
   for await (const entry of minio.listObjects('minio-bucket', '', false)) listed.push(entry.prefix ?? entry.name);
   assert.deepEqual(listed.sort(), ['x/', 'y']);
   assert.equal((await minio.statObject('minio-bucket', 'y')).metaData.n, 'y');
+  if (!onPile) {
+    await minio.setBucketTagging('minio-bucket', { team: 'web' });
+    assert.deepEqual(await minio.getBucketTagging('minio-bucket'), [{ Key: 'team', Value: 'web' }]);
+    await minio.setBucketEncryption('minio-bucket', { Rule: [{ ApplyServerSideEncryptionByDefault: { SSEAlgorithm: 'AES256' } }] });
+    await minio.removeBucketEncryption('minio-bucket');
+    await minio.removeAllBucketNotification('minio-bucket');
+  }
   await minio.removeObjects('minio-bucket', ['x/1', 'x/2', 'y']);
   await minio.removeBucket('minio-bucket');
   assert.equal(await minio.bucketExists('minio-bucket'), false);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 
 use super::*;
@@ -140,6 +142,29 @@ async fn the_source_of_a_copy_is_looked_up_as_a_read() {
     ] {
         assert_eq!(world.send(copy(source)).await.error().1, code, "{source}");
     }
+}
+
+#[tokio::test]
+async fn a_link_in_the_old_way_leads_to_its_object_while_it_is_good() {
+    let world = World::with_bucket().await;
+    let expires = world.clock.now().seconds() + 60;
+    let link = |method: &str, body: &'static str| {
+        let signed = mac::hmac_sha1(SECRET.as_bytes(), format!("{method}\n\n\n{expires}\n/photos/a").as_bytes());
+        let signature = uri::encode_component(&STANDARD.encode(signed));
+        let target = format!("/photos/a?AWSAccessKeyId={KEY_ID}&Expires={expires}&Signature={signature}");
+        let request = http::Request::builder().method(method).uri(target).header("host", "localhost:9000");
+        request.header("content-length", body.len()).body(Body::from(body)).unwrap()
+    };
+    assert_eq!(world.call(link("PUT", "by link")).await.status, 200);
+    assert_eq!(world.call(link("GET", "")).await.text, "by link");
+    let mut copies = link("PUT", "");
+    copies.headers_mut().insert("x-amz-copy-source", "/photos/b".parse().unwrap());
+    assert_eq!(world.call(copies).await.error().1, "AccessDenied");
+    let mut both = link("GET", "");
+    both.headers_mut().insert("authorization", "AWS4-HMAC-SHA256 x".parse().unwrap());
+    assert_eq!(world.call(both).await.error().1, "InvalidRequest");
+    world.clock.advance(Duration::from_secs(61));
+    assert_eq!(world.call(link("GET", "")).await.error(), (StatusCode::FORBIDDEN, "AccessDenied"));
 }
 
 #[tokio::test]

@@ -68,6 +68,27 @@ url = client(signature_version="s3v4").generate_presigned_url("get_object", Para
 with urllib.request.urlopen(url) as answer:
     assert answer.read() == big
 
+# In the old way, version 2, which is boto3's own where nothing else is said.
+old = client(signature_version="s3")
+sent = urllib.request.Request(
+    old.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "old ü+&", "ContentType": "text/x"}, ExpiresIn=60),
+    b"by link", {"Content-Type": "text/x"}, method="PUT",
+)
+with urllib.request.urlopen(sent) as answer:
+    assert answer.status == 200
+named = {"Bucket": BUCKET, "Key": "old ü+&", "ResponseContentDisposition": 'attachment; filename="b ü"'}
+url = old.generate_presigned_url("get_object", Params=named, ExpiresIn=60)
+assert "AWSAccessKeyId" in url
+with urllib.request.urlopen(url) as answer:
+    assert answer.read() == b"by link" and answer.headers["Content-Type"] == "text/x"
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+for changed in [url.replace("old", "copy"), f"{url}&acl", f"{url}&response-content-type=text/html"]:
+    try:
+        urllib.request.urlopen(changed)
+        raise AssertionError(changed)
+    except urllib.error.HTTPError as error:
+        assert error.code in (400, 403)
+
 assert code(s3.get_bucket_tagging, Bucket=BUCKET) == "NoSuchTagSet"
 tags = [{"Key": "team", "Value": "web"}, {"Key": "ü", "Value": ""}]
 s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": tags})
