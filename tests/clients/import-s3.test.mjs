@@ -51,7 +51,7 @@ async function into(t, url, key) {
     assert.ok(!`${done.stdout}${done.stderr}`.includes(key.secret), 'the key is not shown');
     return { ...done, ...(done.stdout.startsWith('{') ? JSON.parse(done.stdout) : {}) };
   };
-  return { data, env, args, imported, to: client(t, server.env) };
+  return { data, env, imported, to: client(t, server.env) };
 }
 
 /** Two Mainstays. */
@@ -199,23 +199,53 @@ test('other tags alone are seen when that is asked for', async (t) => {
   assert.deepEqual([again.code, again.passes], [0, [{ new: 0, changed: 0, removed: 0 }]], again.stderr);
 });
 
+/** Something in front of `url` that lets so many bytes through as it is told, and then no more until it is told again. */
+async function narrow(t, url) {
+  const { hostname, port } = new URL(url);
+  const held = new Set();
+  let left = 0;
+  const proxy = createServer((socket) => {
+    const behind = connect(port, hostname);
+    socket.on('error', () => behind.destroy()).on('close', () => behind.destroy()).pipe(behind);
+    behind.on('error', () => socket.destroy()).on('close', () => held.delete(behind) || socket.destroy());
+    behind.on('data', (piece) => {
+      socket.write(piece);
+      left -= piece.length;
+      if (left <= 0) held.add(behind.pause());
+    });
+  }).listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  undo(t, () => proxy.close());
+  const pass = (bytes) => {
+    left = bytes;
+    for (const behind of held) behind.resume();
+    held.clear();
+  };
+  return { url: `http://127.0.0.1:${proxy.address().port}`, pass };
+}
+
 test('it goes on where it was killed, and comes to the same', async (t) => {
   const it = await both(t);
+  const way = await narrow(t, it.endpoint);
+  const args = (flags) => ['--data', it.data, 'import', 's3', `${way.url}/${BUCKET}`, ...flags];
   await many(it.from, 600);
   await inParts(it.from, 'zz/large', 32 * MIB);
   // Killed twice: among small objects, and within the large one.
   const there = async (prefix) => (await it.to.send('ListObjectsV2', { Prefix: prefix }).catch(() => ({}))).KeyCount ?? 0;
   const uploading = async () => ((await it.to.send('ListMultipartUploads').catch(() => ({}))).Uploads ?? []).length > 0;
-  for (const far of [async () => (await there('many/')) > 50, uploading]) {
-    const child = spawn(mainstay, it.args([]), { env: it.env, stdio: 'ignore' });
+  for (const [bytes, far] of [[600_000, async () => (await there('many/')) > 50], [8 * MIB, uploading]]) {
+    way.pass(bytes);
+    const child = spawn(mainstay, args([]), { env: it.env, stdio: 'ignore' });
     while (child.exitCode === null && !(await far())) await new Promise(setImmediate);
     child.kill('SIGKILL');
     if (child.exitCode === null && child.signalCode === null) await once(child, 'close');
     assert.equal(child.signalCode, 'SIGKILL', 'it was killed under way');
   }
   await put(it.from, 'many/0000', 'changed meanwhile');
-  const done = await it.imported(['--json']);
-  assert.equal(done.code, 0, done.stderr);
+  way.pass(Infinity);
+  const ended = await run(mainstay, args(['--json']), { env: it.env });
+  assert.equal(ended.code, 0, ended.stderr);
+  const done = { ...ended, ...JSON.parse(ended.stdout) };
   assert.match(done.stderr, /going on with the import of/);
   assert.equal(done.here, 601);
   const [source, target] = [await contents(it.from), await contents(it.to)];
