@@ -252,6 +252,7 @@ impl Entry {
         let version = match self.version {
             http::Version::HTTP_10 => "HTTP/1.0",
             http::Version::HTTP_2 => "HTTP/2.0",
+            http::Version::HTTP_3 => "HTTP/3.0",
             _ => "HTTP/1.1",
         };
         write!(out, " {version}\" {} {}", self.status, self.bytes)?;

@@ -31,6 +31,9 @@ settings! {
         pub http: Listen = Listen::loopback(8080),
         /// Where HTTPS (HTTP/1.1 and HTTP/2) is answered.
         pub https: Listen = Listen::loopback(8443),
+        /// Answer HTTP/3 too, at the same address and port as HTTPS but by UDP, which a firewall must let in. It is young: leave it
+        /// off unless you want to try it. Read at start only.
+        pub http3: bool = false,
         /// The server's own domain. Mainstay's doors answer below it: `console.<domain>`, `s3.<domain>`.
         pub domain: String = String::from("localhost"),
         /// Your app: where requests go that no entry of `edge.sites` names, such as `127.0.0.1:3000`. The flag `--app`
@@ -132,7 +135,7 @@ settings! {
         pub rate_keys: u32 = 100_000,
         /// Memory for small files (up to 128 KiB each) of one site with a `root`.
         pub file_cache: ByteSize = ByteSize::mib(32),
-        /// Most requests at once on one HTTP/2 connection.
+        /// Most requests at once on one connection of HTTP/2 or HTTP/3.
         pub streams: u32 = 128,
         /// Most idle connections kept to one upstream by one worker.
         pub idle_upstream_connections: u32 = 64,
@@ -148,7 +151,7 @@ settings! {
         pub head: Span = Span::secs(30),
         /// Longest pause while a request body comes in. Answered with 408.
         pub body: Span = Span::secs(30),
-        /// Longest time a client may take next to nothing of what it is sent: 4 KiB, in HTTP/2 16 KiB of each answer.
+        /// Longest time a client may take next to nothing of what it is sent: 4 KiB, in HTTP/2 and HTTP/3 16 KiB of each answer.
         pub write: Span = Span::secs(30),
         /// Connecting to the upstream. Answered with 504.
         pub connect: Span = Span::secs(5),
@@ -226,6 +229,9 @@ impl EdgeConfig {
     }
 
     fn validate_ports(&self) -> Result<(), ConfigError> {
+        if self.http3 && self.https.address().is_none() {
+            return Err(wrong("edge.http3", "true", "true with edge.https on, whose port it takes"));
+        }
         match (self.http.address(), self.https.address()) {
             (Some(http), Some(https)) if http == https && http.port() != 0 => Err(ConfigError::SamePort(http)),
             _ => Ok(()),
@@ -385,6 +391,7 @@ mod tests {
             ("[[sites]]\nupstream = \"x:1\"\nhosts = [\"a.*.b\"]", "edge.sites.hosts"),
             ("[[sites]]\nupstream = \"x:1\"\n[[sites]]\nupstream = \"y:1\"\npath = \"/\"", "edge.sites"),
             ("deny = [\"x\"]", "edge.deny"),
+            ("http3 = true\nhttps = \"\"", "edge.http3"),
             ("[[zones]]\nname = \"\"", "edge.zones.name"),
             ("[[zones]]\nname = \"a\"\n[[zones]]\nname = \"a\"", "edge.zones.name"),
             ("[[zones]]\nname = \"a\"\nrequests = 0", "edge.zones.requests"),

@@ -58,6 +58,16 @@ pub enum EdgeError {
         /// The address wanted.
         address: SocketAddr,
     },
+    /// A port for datagrams below 1024 without the right to it.
+    #[error(
+        "no permission to receive datagrams on {address}, which {key} needs: give the program CAP_NET_BIND_SERVICE (a socket for TCP that was passed on is not enough), or turn {key} off"
+    )]
+    DatagramsForbidden {
+        /// The setting.
+        key: &'static str,
+        /// The address wanted.
+        address: SocketAddr,
+    },
     /// The operating system refuses the socket for another reason.
     #[error("cannot listen on {address} ({key})")]
     Listen {

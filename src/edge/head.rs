@@ -159,7 +159,7 @@ fn host_of(parts: &Parts) -> Result<Host, Refusal> {
     let target: Option<Host> = parts.uri.authority().map(|authority| parse(authority.as_str())).transpose()?;
     match (named, target) {
         (Some(named), Some(target)) if !named.same(&target) => Err(Refusal::HostMismatch),
-        (None, Some(target)) if parts.version == Version::HTTP_2 => Ok(target),
+        (None, Some(target)) if parts.version >= Version::HTTP_2 => Ok(target),
         (Some(named), _) => Ok(named),
         (None, _) => Err(Refusal::HostMissing),
     }
@@ -306,6 +306,7 @@ const fn via(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "1.0 mainstay",
         Version::HTTP_2 => "2.0 mainstay",
+        Version::HTTP_3 => "3.0 mainstay",
         _ => "1.1 mainstay",
     }
 }

@@ -1,7 +1,7 @@
 //! Listening sockets: one per worker on the same port (SO_REUSEPORT), or some from outside shared by all.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Socket, Type};
 
@@ -17,6 +17,16 @@ pub struct Listeners {
     workers: usize,
     http: Option<Shared>,
     https: Option<Shared>,
+    http3: Option<Datagrams>,
+}
+
+/// Where HTTP/3 comes in.
+#[derive(Debug)]
+pub enum Datagrams {
+    /// On this socket.
+    Bound(UdpSocket),
+    /// At this address, once whoever has it lets go of it: the process before serves what is open to its end.
+    Taken(SocketAddr),
 }
 
 /// One address, a socket for each worker.
@@ -34,6 +44,8 @@ pub struct WorkerListeners {
     pub http: Vec<TcpListener>,
     /// HTTPS.
     pub https: Vec<TcpListener>,
+    /// HTTP/3, which one worker has: a datagram must come to who has its connection.
+    pub http3: Option<Datagrams>,
 }
 
 impl Listeners {
@@ -44,7 +56,9 @@ impl Listeners {
     pub fn bind(config: &EdgeConfig) -> Result<Self, EdgeError> {
         let workers = workers(config);
         let bound = |listen: crate::base::Listen, key| listen.address().map(|at| bind(at, key, workers)).transpose();
-        Ok(Self { workers, http: bound(config.http, "edge.http")?, https: bound(config.https, "edge.https")? })
+        let (http, https) = (bound(config.http, "edge.http")?, bound(config.https, "edge.https")?);
+        let http3 = datagrams(config, https.as_ref())?;
+        Ok(Self { workers, http, https, http3 })
     }
 
     /// Takes over sockets bound outside (systemd's `LISTEN_FDS`), in place of what `config` names. A kind of which there
@@ -54,7 +68,9 @@ impl Listeners {
     /// [`EdgeError::System`]: a socket cannot be shared or is none.
     pub fn adopt(config: &EdgeConfig, http: Vec<TcpListener>, https: Vec<TcpListener>) -> Result<Self, EdgeError> {
         let workers = workers(config);
-        Ok(Self { workers, http: share(http, workers)?, https: share(https, workers)? })
+        let (http, https) = (share(http, workers)?, share(https, workers)?);
+        let http3 = datagrams(config, https.as_ref())?;
+        Ok(Self { workers, http, https, http3 })
     }
 
     /// Takes over sockets that a process before has bound by the same settings, and binds what it has not.
@@ -67,7 +83,10 @@ impl Listeners {
             None => listen.address().map(|at| bind(at, key, workers)).transpose(),
             shared => Ok(shared),
         };
-        Ok(Self { workers, http: had(http, config.http, "edge.http")?, https: had(https, config.https, "edge.https")? })
+        let http = had(http, config.http, "edge.http")?;
+        let https = had(https, config.https, "edge.https")?;
+        let http3 = datagrams(config, https.as_ref())?;
+        Ok(Self { workers, http, https, http3 })
     }
 
     /// The sockets of plain HTTP and of HTTPS.
@@ -87,10 +106,18 @@ impl Listeners {
         self.https.as_ref().map(|shared| shared.address)
     }
 
+    /// Where HTTP/3 is answered, now or once the port is free.
+    pub fn http3(&self) -> Option<SocketAddr> {
+        self.http3.as_ref().and(self.https())
+    }
+
     /// The sockets, worker by worker.
     pub fn split(self) -> Vec<WorkerListeners> {
         let mut all: Vec<_> =
-            (0..self.workers).map(|_| WorkerListeners { http: Vec::new(), https: Vec::new() }).collect();
+            (0..self.workers).map(|_| WorkerListeners { http: Vec::new(), https: Vec::new(), http3: None }).collect();
+        if let Some(first) = all.first_mut() {
+            first.http3 = self.http3;
+        }
         let sockets = |shared: Option<Shared>| shared.map(|shared| shared.sockets).unwrap_or_default();
         for (index, socket) in sockets(self.http).into_iter().enumerate() {
             if let Some(worker) = all.get_mut(index % self.workers) {
@@ -146,6 +173,35 @@ fn bind(address: SocketAddr, key: &'static str, workers: usize) -> Result<Shared
         sockets.push(socket(address, Reuse::Port).map_err(failed)?);
     }
     Ok(Shared { address, sockets })
+}
+
+/// The socket for HTTP/3, on the port of HTTPS.
+fn datagrams(config: &EdgeConfig, https: Option<&Shared>) -> Result<Option<Datagrams>, EdgeError> {
+    let key = "edge.http3";
+    let Some(address) = https.filter(|_| config.http3).map(|https| https.address) else { return Ok(None) };
+    match bind_datagrams(address) {
+        Ok(socket) => Ok(Some(Datagrams::Bound(socket))),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(Some(Datagrams::Taken(address))),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(EdgeError::DatagramsForbidden { key, address })
+        }
+        Err(source) => Err(EdgeError::Listen { key, address, source }),
+    }
+}
+
+/// Binds `address` for datagrams, for this process alone: what two share is dealt out by the kernel, which knows nothing of
+/// connections.
+///
+/// # Errors
+/// What the operating system says.
+pub fn bind_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -206,6 +262,23 @@ mod tests {
         let listeners = Listeners::adopt(&config(Listen::OFF), vec![socket], Vec::new()).unwrap();
         assert_eq!((listeners.http(), listeners.https()), (Some(address), None));
         assert!(listeners.split().iter().all(|worker| worker.http.len() == 1));
+    }
+
+    #[test]
+    fn http_3_has_the_port_of_https_for_one_worker_and_waits_for_it_when_it_is_taken() {
+        let with = |https| EdgeConfig { http3: true, https, ..config(Listen::OFF) };
+        let listeners = Listeners::bind(&with(Listen::loopback(0))).unwrap();
+        let address = listeners.https().unwrap();
+        assert_eq!(listeners.http3(), Some(address));
+        let workers = listeners.split();
+        let Some(Datagrams::Bound(socket)) = &workers[0].http3 else { panic!("not bound") };
+        assert_eq!(socket.local_addr().unwrap(), address);
+        assert!(workers[1].http3.is_none());
+
+        let sockets = workers.iter().flat_map(|worker| &worker.https).map(|socket| socket.try_clone().unwrap());
+        let after = Listeners::complete(&with(Listen(Some(address))), Vec::new(), sockets.collect()).unwrap();
+        assert!(matches!(after.split()[0].http3, Some(Datagrams::Taken(at)) if at == address));
+        assert!(Listeners::bind(&config(Listen::OFF)).unwrap().http3().is_none());
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct EdgeMetrics {
     pub tls_errors: Counter,
     /// Connections from load balancers without a PROXY header that can be read.
     pub unannounced: Counter,
+    /// Those of HTTP/3 among the finished ones.
+    pub http3_handshakes: Counter,
     /// Connections closed at once for want of a place.
     pub connections_refused: Counter,
     /// Requests answered here because of their head or body (400, 408, 413, 417, 501, 508).
@@ -64,6 +66,10 @@ impl EdgeMetrics {
             unannounced: counter(
                 "mainstay_edge_unannounced_total",
                 "Connections from edge.proxy_protocol closed for want of a PROXY header.",
+            ),
+            http3_handshakes: counter(
+                "mainstay_edge_http3_handshakes_total",
+                "Finished handshakes of HTTP/3, which are among the TLS handshakes.",
             ),
             connections_refused: counter(
                 "mainstay_edge_connections_refused_total",

@@ -7,7 +7,7 @@
 //! serves what is open on to its end.
 //!
 //! The path of a request is one function, `Proxy::answer` in `proxy.rs`: start reading there. Connections before it:
-//! `worker.rs` (accept, places, TLS), `proxy_protocol.rs` (whom a load balancer speaks for) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
+//! `worker.rs` (accept, places, TLS), `http3.rs` (the same over QUIC), `proxy_protocol.rs` (whom a load balancer speaks for) and [`crate::http::Server`] (heads, timeouts). Beside it: `sites.rs` (routing), `head.rs`
 //! (rewriting), `guard/` (who may ask, how often), `jails/` (who is banned for what), `shape.rs` (what a site changes), `mutual.rs` (clients' certificates), `basic.rs` and `forward.rs` (log-ins), `target.rs` (what answers), `pool.rs` (apps: `balance.rs` chooses among copies,
 //! `health.rs` knows which are well, `connect.rs` reaches them), `files/` (folders), `compress/` (answers made smaller), `cache/` (answers of apps kept for everybody), `audience.rs` (pages that are counted), `doors.rs`
 //! (own doors), `elsewhere.rs` (the same while another process has the data folder), `upgrade.rs` (WebSockets), `reload.rs` (other settings while it runs). HTTP/2 has no WebSockets here:
@@ -37,6 +37,7 @@ mod guard;
 mod head;
 mod health;
 mod host;
+mod http3;
 mod jails;
 mod line;
 mod listen;
@@ -74,6 +75,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -95,6 +97,7 @@ use self::audience::Beacons;
 use self::compress::Compressors;
 use self::doors::Doors;
 use self::health::{Checker, Watched};
+use self::http3::Http3;
 use self::jails::Jails;
 use self::metrics::EdgeMetrics;
 use self::proxy::Proxy;
@@ -158,6 +161,7 @@ pub struct World {
 pub struct Edge {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
+    http3: Option<SocketAddr>,
     certificate: PathBuf,
     keeper: Arc<Keeper>,
     /// What it was started with; some of it stays for as long as it runs.
@@ -222,10 +226,13 @@ impl Edge {
             keeper: Arc::clone(&keeper),
             certificates: keeper.certificates(),
         };
+        let quic = listeners.http3().map(|_| tls::http3_config(keeper.certificates())).transpose()?;
+        let http3_answers = Arc::new(AtomicBool::new(false));
         let trusted = reload::trusted(config);
         let mut edge = Self {
             http: listeners.http(),
             https: listeners.https(),
+            http3: listeners.http3(),
             certificate: certificate::exported_path(&data_dir),
             places: Places::new(config.limits.connections, config.limits.connections_per_ip, trusted),
             doors: Arc::new(Doors::new(doors, &config.domain, runtime, services.clone(), supervisor.clone())),
@@ -251,7 +258,7 @@ impl Edge {
         let log = AccessLog::start(config, &disk, &clock, &supervisor, &counts.log_dropped, edge.tail.clone())?;
 
         let mut ready = Vec::new();
-        for (listeners, name) in listeners.split().into_iter().zip(NAMES) {
+        for (mut listeners, name) in listeners.split().into_iter().zip(NAMES) {
             let tracker = TaskTracker::new();
             let tunnels =
                 Tunnels { supervisor: supervisor.clone(), tracker: tracker.clone(), open: counts.upgraded.clone() };
@@ -262,11 +269,22 @@ impl Edge {
                 clock: Arc::clone(&clock),
                 metrics: counts.clone(),
                 compressors: Compressors::default(),
+                http3: Arc::clone(&http3_answers),
             });
             let serving = Arc::new(ArcSwap::from_pointee(edge.serving(config, &proxy)));
+            let http3 = listeners.http3.take().zip(quic.clone()).map(|(socket, tls)| Http3 {
+                socket,
+                tls,
+                serving: Arc::clone(&serving),
+                proxy: Arc::clone(&proxy),
+                places: Arc::clone(&edge.places),
+                supervisor: supervisor.clone(),
+                metrics: counts.clone(),
+            });
             let worker = Worker {
                 listeners,
                 tls: tls.clone(),
+                http3,
                 serving: Arc::clone(&serving),
                 proxy: Arc::clone(&proxy),
                 places: Arc::clone(&edge.places),
@@ -302,6 +320,11 @@ impl Edge {
     /// Where HTTPS listens; `None` when it is off.
     pub const fn https(&self) -> Option<SocketAddr> {
         self.https
+    }
+
+    /// Where HTTP/3 is answered; `None` when it is off.
+    pub const fn http3(&self) -> Option<SocketAddr> {
+        self.http3
     }
 
     /// From now on requests for Mainstay's own doors go to the process that answers at the Unix socket `path`: this one is

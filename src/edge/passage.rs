@@ -26,6 +26,8 @@ pub struct Passage {
     pub client: Option<IpAddr>,
     /// The host asked for, when it named one.
     pub host: Option<Host>,
+    /// The port at which the same host answers HTTP/3, when the client is to know.
+    pub http3: Option<u16>,
     /// Whether it was refused because of a ban.
     pub banned: bool,
     /// Whether one of Mainstay's own doors answered.

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -25,6 +26,7 @@ use super::forward::{ForwardAuth, Identity};
 use super::guard::Barred;
 use super::head::{self, Refusal};
 use super::host::Host;
+use super::http3;
 use super::metrics::EdgeMetrics;
 use super::mutual::{self, Secured, Unproven};
 use super::pages::{self, Form};
@@ -91,6 +93,8 @@ pub struct Proxy {
     pub metrics: EdgeMetrics,
     /// What makes answers smaller.
     pub compressors: Compressors,
+    /// Whether HTTP/3 is answered at the port of HTTPS.
+    pub http3: Arc<AtomicBool>,
 }
 
 impl Handler for Proxy {
@@ -102,7 +106,10 @@ impl Handler for Proxy {
             let entry = self.log.is_wanted().then(|| self.log.begin(&request));
             let asked = jails.map(|_| Asked::of(&request));
             let mut passage = Passage { wants_host: entry.is_some() || asked.is_some(), ..Passage::default() };
-            let response = self.answer(&current, request, peer, &mut passage).await;
+            let mut response = self.answer(&current, request, peer, &mut passage).await;
+            if let Some(port) = passage.http3 {
+                http3::announce(port, &mut response);
+            }
             if let (Some(jails), Some(asked)) = (jails, &asked) {
                 passage.show(jails, asked, response.status(), self.clock.monotonic());
             }
@@ -195,6 +202,10 @@ impl Proxy {
         if let Err(unproven) = mutual::direct(secured.as_ref(), &host) {
             return self.unproven(unproven, form);
         }
+        if peer.secure && !client.proxied && parts.version < Version::HTTP_3 && self.http3.load(Ordering::Relaxed) {
+            // As the client sees it: another port may be forwarded to ours.
+            passage.http3 = Some(host.port().unwrap_or(443));
+        }
         let door = rules.doors.find(&host);
         let stays = door.is_some_and(|door| door.plain == OnPlainHttp::Serve);
         if let Some(port) = rules.redirect_to
@@ -216,6 +227,10 @@ impl Proxy {
             Err(Miss::Ambiguous) => return self.refused(Refusal::Ambiguous, form),
             Err(Miss::Unknown) => return pages::no_site(!rules.sites.is_empty(), form),
         };
+        if site.client.is_some() {
+            // There it would get 421.
+            passage.http3 = None;
+        }
         passage.site = rules.traffic.counts(site.number).map(Arc::clone);
         passage.sought = site.audience.as_ref().and_then(|audience| audience.sought(&parts, &host, &client));
         let asked = Question { parts, body, host, client, form, secured, encrypted: peer.secure };

@@ -22,9 +22,10 @@ use super::worker::{DOOR, Serving};
 use crate::http::{ServeConfig, Server};
 
 /// The settings of `edge` that only a start reads.
-pub const FIXED: [&str; 8] = [
+pub const FIXED: [&str; 9] = [
     "edge.http",
     "edge.https",
+    "edge.http3",
     "edge.domain",
     "edge.workers",
     "edge.access_log",
@@ -72,6 +73,7 @@ impl Edge {
         EdgeConfig {
             http: started.http,
             https: started.https,
+            http3: started.http3,
             domain: started.domain,
             workers: started.workers,
             access_log: started.access_log,

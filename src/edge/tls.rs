@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use quinn::crypto::rustls::QuicServerConfig;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -17,6 +18,9 @@ use super::mutual::AnyCertificate;
 
 /// What is spoken over TLS; the last is an authority's way to look at a certificate.
 const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", ACME_TLS];
+
+/// What is spoken over QUIC.
+const HTTP3: &[u8] = b"h3";
 
 /// The certificates in use. Handshakes read it without a lock; a new set replaces the old one whole.
 pub struct Certificates {
@@ -164,6 +168,22 @@ pub fn asking_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig
         .with_cert_resolver(certificates);
     let mut config = with_tickets(config)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(Arc::new(config))
+}
+
+/// The configuration of HTTP/3: TLS 1.3 alone (RFC 9001 section 4.2), without early data. It has ticket keys of its own, since a
+/// session belongs to its protocol, and asks nobody for a certificate: sites that want one are served by HTTP/2.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn http3_config(certificates: Arc<Certificates>) -> Result<Arc<QuicServerConfig>, rustls::Error> {
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    let mut config = with_tickets(config)?;
+    config.alpn_protocols = vec![HTTP3.to_vec()];
+    let config = QuicServerConfig::try_from(config).map_err(|error| rustls::Error::General(error.to_string()))?;
     Ok(Arc::new(config))
 }
 

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::acme::Keeper;
 use super::acme::challenges::ACME_TLS;
 use super::client::Network;
+use super::http3::Http3;
 use super::listen::WorkerListeners;
 use super::metrics::EdgeMetrics;
 use super::mutual::Secured;
@@ -46,6 +47,8 @@ pub struct Worker {
     pub listeners: WorkerListeners,
     /// What TLS is spoken with.
     pub tls: Tls,
+    /// What is spoken over QUIC, by the worker that has its socket.
+    pub http3: Option<Http3>,
     /// How new connections are served.
     pub serving: Arc<ArcSwap<Serving>>,
     /// Answers requests; also the server's handler.
@@ -135,7 +138,7 @@ struct Room {
 
 /// One connection's place, given back when dropped.
 #[derive(Debug)]
-struct Place {
+pub struct Place {
     places: Arc<Places>,
     address: Option<IpAddr>,
 }
@@ -157,7 +160,8 @@ impl Places {
         self.room.store(Arc::new(Room { all: all as usize, per_address: per_address as usize, exempt }));
     }
 
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// A place for a connection from `address`; `None` when there is none.
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         self.enter()?.of(address)
     }
 
@@ -216,6 +220,9 @@ impl Worker {
                 return tracing::error!(%error, "an edge worker cannot use its sockets");
             }
         };
+        if let Some(http3) = self.http3.take() {
+            self.supervisor.task("edge http3", Role::Ordinary, self.tracker.track_future(http3.run()));
+        }
         let shutdown = self.supervisor.shutdown().clone();
         let mut purge = interval(PURGE);
         purge.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -59,7 +59,7 @@ pub struct Server {
 pub(super) struct Counts {
     pub connections: Gauge,
     pub refused: Counter,
-    malformed: Counter,
+    pub malformed: Counter,
     panics: Counter,
     /// By status class, 1xx to 5xx.
     responses: [Counter; 5],
@@ -96,7 +96,8 @@ impl Counts {
         }
     }
 
-    fn response(&self, status: StatusCode) {
+    /// Counts a response of `status`.
+    pub fn response(&self, status: StatusCode) {
         if let Some(counter) = self.responses.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
             counter.inc();
         }
@@ -291,12 +292,18 @@ impl Server {
     }
 
     /// The answer to `request`, which is kept once only in the future: that is moved about, and lies in every connection.
-    fn answer(
+    pub(super) fn answer<B>(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<B>,
         peer: Peer,
         mut flight: Flight,
-    ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + Send {
+    ) -> impl Future<Output = Result<Response<Tracked>, Infallible>> + Send
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+            + Send
+            + Unpin
+            + 'static,
+    {
         let (began, version) = (Instant::now(), request.version());
         let limit = self.config.body_timeout.duration();
         let asked = check_authority(&request).map(|()| {
@@ -363,7 +370,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// RFC 9112 3.2 and RFC 9113 8.3.1: exactly one authority, and one that is none is a bad request. Two are how one
+/// RFC 9112 3.2, RFC 9113 8.3.1 and RFC 9114 4.3.1: exactly one authority, and one that is none is a bad request. Two are how one
 /// machine's check is another one's bypass.
 fn check_authority<B>(request: &Request<B>) -> Result<(), &'static str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -376,8 +383,10 @@ fn check_authority<B>(request: &Request<B>) -> Result<(), &'static str> {
     }
     match (request.version(), first, request.uri().authority()) {
         (Version::HTTP_11, None, _) => Err("Host header is missing\n"),
-        (Version::HTTP_2, None, None) => Err(":authority is missing\n"),
-        (Version::HTTP_2, Some(host), Some(authority)) if host.as_bytes() != authority.as_str().as_bytes() => {
+        (Version::HTTP_2 | Version::HTTP_3, None, None) => Err(":authority is missing\n"),
+        (Version::HTTP_2 | Version::HTTP_3, Some(host), Some(authority))
+            if host.as_bytes() != authority.as_str().as_bytes() =>
+        {
             Err("Host and :authority differ\n")
         }
         _ => Ok(()),
@@ -428,7 +437,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
 }
 
 /// A response body that knows when it is over.
-struct Tracked {
+pub(super) struct Tracked {
     inner: Body,
     pieces: Pieces,
     flight: Flight,

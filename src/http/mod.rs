@@ -1,7 +1,8 @@
 //! What every HTTP door shares: the accept loop and its limits, bodies, and the parsing of signed requests.
 //!
 //! Promises: a connection, a head, a body and a wait each have a cap ([`ServeConfig`]); hyper supplies the parsing, the
-//! timeouts it lacks (first byte, slow body, slow reader, idle HTTP/2) are here. Nothing here knows a door's protocol.
+//! timeouts it lacks (first byte, slow body, slow reader, idle HTTP/2) are here; HTTP/3 is read here too ([`h3`]). Nothing here knows a
+//! door's protocol.
 //!
 //! Start reading at [`handler`] (what a door implements), then [`server`] (accept) and [`connection`] (one client).
 
@@ -12,6 +13,7 @@ pub mod client;
 pub mod conditional;
 pub mod config;
 pub mod connection;
+pub mod h3;
 pub mod handler;
 mod load;
 pub mod multipart;

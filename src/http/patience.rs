@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -68,18 +67,21 @@ impl Patience {
 
 /// A request body whose client must keep sending.
 #[derive(Debug)]
-pub struct PatientBody {
-    inner: Incoming,
+pub struct PatientBody<B> {
+    inner: B,
     patience: Patience,
 }
 
-impl PatientBody {
-    pub const fn new(inner: Incoming, limit: Duration) -> Self {
+impl<B> PatientBody<B> {
+    pub const fn new(inner: B, limit: Duration) -> Self {
         Self { inner, patience: Patience::new(limit) }
     }
 }
 
-impl http_body::Body for PatientBody {
+impl<B> http_body::Body for PatientBody<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
