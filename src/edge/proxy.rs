@@ -457,7 +457,7 @@ impl Proxy {
     fn stream(response: Response<Incoming>, lease: Lease) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         head::for_client(&mut parts.headers, false);
-        parts.version = http::Version::HTTP_11;
+        parts.version = Version::HTTP_11;
         Response::from_parts(parts, Body::new(ResponseBody::new(body, lease)))
     }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use quinn::{Connection, RecvStream, SendStream, StoppedError, VarInt};
 use tokio::time::timeout;
