@@ -18,6 +18,8 @@ pub struct Connect {
     pub edge_http: Option<SocketAddr>,
     /// The edge's HTTPS.
     pub edge_https: Option<SocketAddr>,
+    /// The edge's HTTP/3, over UDP.
+    pub edge_http3: Option<SocketAddr>,
     /// The Redis door.
     pub redis: Option<SocketAddr>,
     /// The Redis door's listener for TLS.
@@ -47,6 +49,7 @@ impl Connect {
         Self {
             edge_http: fixed(config.edge.http),
             edge_https: fixed(config.edge.https),
+            edge_http3: fixed(config.edge.https).filter(|_| config.edge.http3),
             redis: fixed(config.redis.listen),
             redis_tls: fixed(config.redis.tls_listen),
             s3: fixed(config.s3.listen),
@@ -193,6 +196,7 @@ mod tests {
         let connect = Connect {
             edge_http: Some("127.0.0.1:8080".parse().unwrap()),
             edge_https: None,
+            edge_http3: None,
             redis: Some("0.0.0.0:6379".parse().unwrap()),
             redis_tls: Some("0.0.0.0:6380".parse().unwrap()),
             redis_socket: Some(PathBuf::from("/data/redis.sock")),

@@ -116,6 +116,7 @@ impl Doors {
         let connect = Connect {
             edge_http: edge.http(),
             edge_https: edge.https(),
+            edge_http3: edge.http3(),
             console: sockets.address(CONSOLE.key),
             s3: sockets.address(S3.key),
             redis: sockets.address(REDIS.key),
@@ -263,6 +264,7 @@ pub fn table(connect: &Connect) -> Vec<DoorStatus> {
     let tcp = [
         ("edge.http", connect.edge_http, "HTTP, to your app"),
         ("edge.https", connect.edge_https, "HTTPS, to your app"),
+        ("edge.http3", connect.edge_http3, "HTTP/3 (UDP), to your app"),
         ("console.listen", connect.console, "HTTP: console, API, SES, errors"),
         ("smtp.listen", connect.smtp, "SMTP submission"),
         ("s3.listen", connect.s3, "S3"),

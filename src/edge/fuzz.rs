@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 
+use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 
 use super::client::{Client, Network};
 use super::head::{check, for_upstream, is_websocket};
+use crate::http::h3::frames::{Frames, Piece};
+use crate::http::h3::{self, qpack};
 
 /// Reads a DNS message.
 ///
@@ -40,7 +43,12 @@ pub fn proxy_protocol(bytes: &[u8]) {
 /// What passes breaks a promise of the edge: framing or a hop-by-hop field left in, a host that is not the one that was
 /// judged, a name that an app could take for another.
 pub fn head(bytes: &[u8]) {
-    let Some((mut parts, peer)) = parse(bytes) else { return };
+    if let Some((parts, peer)) = parse(bytes) {
+        judge_head(parts, peer);
+    }
+}
+
+fn judge_head(mut parts: Parts, peer: SocketAddr) {
     let Ok(host) = check(&parts) else { return };
     let trusted: Vec<Network> = ["10.0.0.0/8", "fc00::/7"].iter().filter_map(|text| text.parse().ok()).collect();
     let client = Client::behind(peer, false, &trusted, &parts.headers);
@@ -62,6 +70,32 @@ pub fn head(bytes: &[u8]) {
         assert_eq!(headers.get_all(name).iter().count(), 1, "{name} is this server's to write, once");
     }
     assert_eq!(parts.version, Version::HTTP_11);
+}
+
+/// Reads what a client of HTTP/3 sends on a request's stream, and judges each head as [`head`] does.
+///
+/// # Panics
+/// As [`head`]; or what is kept while waiting for more exceeds the largest head.
+pub fn http3(bytes: &[u8]) {
+    const LIMITS: qpack::Limits = qpack::Limits { bytes: 4096, fields: 50 };
+    let (mut frames, mut buffer) = (Frames::new(LIMITS.bytes), BytesMut::new());
+    for part in bytes.chunks(1000) {
+        buffer.extend_from_slice(part);
+        loop {
+            let piece = match frames.next(&mut buffer) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(_) => return,
+            };
+            let Piece::Section(section) = piece else { continue };
+            let Ok(fields) = qpack::decode(&section, LIMITS) else { continue };
+            let _ = h3::head::trailers(fields.clone());
+            let Ok(request) = h3::head::request(fields) else { continue };
+            let _ = h3::head::declared_length(request.headers());
+            judge_head(request.into_parts().0, SocketAddr::from(([192, 0, 2, 1], 443)));
+        }
+        assert!(buffer.len() <= LIMITS.bytes + 16 + 1000, "more is kept than a head");
+    }
 }
 
 /// The head, and where it comes from: a trusted proxy if the first byte is odd.

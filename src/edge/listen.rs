@@ -11,6 +11,9 @@ use super::error::EdgeError;
 /// Connections the kernel keeps waiting for each worker.
 const BACKLOG: i32 = 1024;
 
+/// Ports that are tried when any will do and TCP and UDP are to have the same.
+const ATTEMPTS: u32 = 16;
+
 /// The edge's bound sockets; nothing is accepted yet, but clients may already connect and wait.
 #[derive(Debug)]
 pub struct Listeners {
@@ -56,8 +59,8 @@ impl Listeners {
     pub fn bind(config: &EdgeConfig) -> Result<Self, EdgeError> {
         let workers = workers(config);
         let bound = |listen: crate::base::Listen, key| listen.address().map(|at| bind(at, key, workers)).transpose();
-        let (http, https) = (bound(config.http, "edge.http")?, bound(config.https, "edge.https")?);
-        let http3 = datagrams(config, https.as_ref())?;
+        let http = bound(config.http, "edge.http")?;
+        let (https, http3) = bind_https(config, workers)?;
         Ok(Self { workers, http, https, http3 })
     }
 
@@ -84,8 +87,13 @@ impl Listeners {
             shared => Ok(shared),
         };
         let http = had(http, config.http, "edge.http")?;
-        let https = had(https, config.https, "edge.https")?;
-        let http3 = datagrams(config, https.as_ref())?;
+        let (https, http3) = match share(https, workers)? {
+            None => bind_https(config, workers)?,
+            shared => {
+                let http3 = datagrams(config, shared.as_ref())?;
+                (shared, http3)
+            }
+        };
         Ok(Self { workers, http, https, http3 })
     }
 
@@ -173,6 +181,20 @@ fn bind(address: SocketAddr, key: &'static str, workers: usize) -> Result<Shared
         sockets.push(socket(address, Reuse::Port).map_err(failed)?);
     }
     Ok(Shared { address, sockets })
+}
+
+/// The sockets of HTTPS and HTTP/3. A port that is ours to choose is free for both.
+fn bind_https(config: &EdgeConfig, workers: usize) -> Result<(Option<Shared>, Option<Datagrams>), EdgeError> {
+    let Some(address) = config.https.address() else { return Ok((None, None)) };
+    let mut attempts = if address.port() == 0 { ATTEMPTS } else { 1 };
+    loop {
+        let https = bind(address, "edge.https", workers)?;
+        let http3 = datagrams(config, Some(&https))?;
+        attempts -= 1;
+        if attempts == 0 || !matches!(http3, Some(Datagrams::Taken(_))) {
+            return Ok((Some(https), http3));
+        }
+    }
 }
 
 /// The socket for HTTP/3, on the port of HTTPS.
