@@ -10,9 +10,9 @@ import { undo } from './scope.mjs';
 /**
  * A fresh browser profile, gone with `t`; it trusts exactly the edge's `certificate`. `options` are the context's, such as
  * `javaScriptEnabled`, `viewport`, `colorScheme`; with `agent` the whole browser names itself so, also in what it sends when a
- * page is left.
+ * page is left; with `quic`, a host and port, it asks there over HTTP/3.
  */
-export async function startChromium(t, { certificate }, { agent, ...options } = {}) {
+export async function startChromium(t, { certificate }, { agent, quic, ...options } = {}) {
   const key = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' });
   const pin = createHash('sha256').update(key).digest('base64');
   const context = await chromium.launchPersistentContext(folder(t), {
@@ -22,7 +22,7 @@ export async function startChromium(t, { certificate }, { agent, ...options } = 
     args: [
       '--no-sandbox',
       '--disable-gpu',
-      '--disable-quic',
+      ...(quic ? ['--enable-quic', `--origin-to-force-quic-on=${quic}`] : ['--disable-quic']),
       '--no-first-run',
       '--disable-background-networking',
       '--disable-component-update',
