@@ -75,7 +75,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -227,7 +226,7 @@ impl Edge {
             certificates: keeper.certificates(),
         };
         let quic = listeners.http3().map(|_| tls::http3_config(keeper.certificates())).transpose()?;
-        let http3_answers = Arc::new(AtomicBool::new(false));
+        let http3_answers: Arc<_> = Arc::default();
         let trusted = reload::trusted(config);
         let mut edge = Self {
             http: listeners.http(),

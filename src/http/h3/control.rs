@@ -13,9 +13,9 @@ const CONTROL: u64 = 0x00;
 const PUSH: u64 = 0x01;
 const ENCODER: u64 = 0x02;
 const DECODER: u64 = 0x03;
-/// CANCEL_PUSH and MAX_PUSH_ID. Nothing is pushed here, so both say nothing.
+/// `CANCEL_PUSH` and `MAX_PUSH_ID`. Nothing is pushed here, so both say nothing.
 const ABOUT_PUSH: [u64; 2] = [0x03, 0x0d];
-/// DATA, HEADERS, PUSH_PROMISE, and what there was in HTTP/2.
+/// DATA, HEADERS, `PUSH_PROMISE`, and what there was in HTTP/2.
 const MISPLACED: [u64; 7] = [0x00, 0x01, 0x05, 0x02, 0x06, 0x08, 0x09];
 /// Settings of HTTP/2 (section 7.2.4.1).
 const RESERVED_SETTINGS: [u64; 5] = [0x00, 0x02, 0x03, 0x04, 0x05];

@@ -15,7 +15,7 @@ pub const SETTINGS: u64 = 0x04;
 /// GOAWAY.
 pub const GOAWAY: u64 = 0x07;
 
-/// Frames that have no place on a request's stream: CANCEL_PUSH, SETTINGS, PUSH_PROMISE, GOAWAY and MAX_PUSH_ID, and those of
+/// Frames that have no place on a request's stream: `CANCEL_PUSH`, SETTINGS, `PUSH_PROMISE`, GOAWAY and `MAX_PUSH_ID`, and those of
 /// HTTP/2 that there are no more (section 7.2.8).
 const MISPLACED: [u64; 9] = [0x03, 0x04, 0x05, 0x07, 0x0d, 0x02, 0x06, 0x08, 0x09];
 

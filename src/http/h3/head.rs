@@ -152,7 +152,7 @@ pub fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
 
 /// The field section of a response. What concerns a connection of HTTP/1 is left out.
 pub fn response(status: StatusCode, headers: &HeaderMap) -> Bytes {
-    let mut out = Encoder::new();
+    let mut out = Encoder::default();
     out.add(":status", status.as_str().as_bytes());
     put(&mut out, headers);
     out.finish()
@@ -160,7 +160,7 @@ pub fn response(status: StatusCode, headers: &HeaderMap) -> Bytes {
 
 /// The field section of trailers, as [`response`].
 pub fn encoded_trailers(headers: &HeaderMap) -> Bytes {
-    let mut out = Encoder::new();
+    let mut out = Encoder::default();
     put(&mut out, headers);
     out.finish()
 }

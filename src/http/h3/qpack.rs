@@ -135,14 +135,16 @@ fn integer(rest: &mut &[u8], first: u8, bits: u32) -> Result<u64, Unreadable> {
 #[derive(Debug)]
 pub struct Encoder(BytesMut);
 
-impl Encoder {
+impl Default for Encoder {
     /// An empty section.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut out = BytesMut::with_capacity(512);
         out.put_u16(0);
         Self(out)
     }
+}
 
+impl Encoder {
     /// Adds a field; `name` is in lower case.
     pub fn add(&mut self, name: &str, value: &[u8]) {
         let mut alike = None;
@@ -154,12 +156,11 @@ impl Encoder {
                 alike = alike.or(Some(index as u64));
             }
         }
-        match alike {
-            Some(index) => put_integer(&mut self.0, 0x50, 4, index),
-            None => {
-                put_integer(&mut self.0, 0x20, 3, name.len() as u64);
-                self.0.put_slice(name.as_bytes());
-            }
+        if let Some(index) = alike {
+            put_integer(&mut self.0, 0x50, 4, index);
+        } else {
+            put_integer(&mut self.0, 0x20, 3, name.len() as u64);
+            self.0.put_slice(name.as_bytes());
         }
         put_integer(&mut self.0, 0, 7, value.len() as u64);
         self.0.put_slice(value);
@@ -242,10 +243,10 @@ mod tests {
 
     #[test]
     fn a_section_over_its_limits_is_told_from_a_broken_one() {
-        let mut long = Encoder::new();
+        let mut long = Encoder::default();
         long.add("x", &[b'a'; 5000]);
         assert_eq!(decode(&long.finish(), LIMITS), Err(Unreadable::TooLarge));
-        let mut many = Encoder::new();
+        let mut many = Encoder::default();
         (0..21).for_each(|_| many.add("accept", b"*/*"));
         assert_eq!(decode(&many.finish(), LIMITS), Err(Unreadable::TooLarge));
     }
@@ -255,7 +256,7 @@ mod tests {
         fn fields_are_read_as_they_were_written(
             fields in prop::collection::vec(("[a-z-]{1,200}", "[ -~]{0,300}"), 0..8),
         ) {
-            let mut out = Encoder::new();
+            let mut out = Encoder::default();
             fields.iter().for_each(|(name, value)| out.add(name, value.as_bytes()));
             let read = decode(&out.finish(), Limits { bytes: 1 << 20, fields: 8 }).unwrap();
             let expected: Vec<Field> = fields.iter().map(|(name, value)| field(name, value)).collect();
