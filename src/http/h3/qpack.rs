@@ -247,7 +247,9 @@ mod tests {
         long.add("x", &[b'a'; 5000]);
         assert_eq!(decode(&long.finish(), LIMITS), Err(Unreadable::TooLarge));
         let mut many = Encoder::default();
-        (0..21).for_each(|_| many.add("accept", b"*/*"));
+        for _ in 0..21 {
+            many.add("accept", b"*/*");
+        }
         assert_eq!(decode(&many.finish(), LIMITS), Err(Unreadable::TooLarge));
     }
 
@@ -257,7 +259,9 @@ mod tests {
             fields in prop::collection::vec(("[a-z-]{1,200}", "[ -~]{0,300}"), 0..8),
         ) {
             let mut out = Encoder::default();
-            fields.iter().for_each(|(name, value)| out.add(name, value.as_bytes()));
+            for (name, value) in &fields {
+                out.add(name, value.as_bytes());
+            }
             let read = decode(&out.finish(), Limits { bytes: 1 << 20, fields: 8 }).unwrap();
             let expected: Vec<Field> = fields.iter().map(|(name, value)| field(name, value)).collect();
             prop_assert_eq!(read, expected);
