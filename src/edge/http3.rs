@@ -145,6 +145,11 @@ impl Http3 {
             self.metrics.banned.inc();
             return incoming.ignore();
         }
+        if self.proxy.is_announced_by(address.ip()) {
+            // Nobody says for whom it speaks here, and as itself it is not to speak.
+            self.metrics.unannounced.inc();
+            return incoming.refuse();
+        }
         let under_way = handshakes.load(Ordering::Relaxed);
         if under_way >= MOST || self.places.take(address.ip()).is_none() {
             self.metrics.connections_refused.inc();
