@@ -21,6 +21,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What one connection may make us hold that was sent and is not acknowledged.
 const SEND_WINDOW: u64 = 1 << 20;
+/// How long nothing may come from a client at least. Who is there and asks for nothing is sent away sooner.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Streams of a client that carry no request: three that it needs, and some that are unknown.
 const OTHER_STREAMS: u32 = 8;
 /// How often it is asked whether the last request is over.
@@ -30,7 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What QUIC allows a client under `config`: streams, memory, silence.
 pub fn transport(config: &ServeConfig) -> TransportConfig {
-    let rest = config.head_timeout.duration();
+    let silence = config.head_timeout.duration().max(SILENCE);
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(config.max_streams))
@@ -39,9 +41,9 @@ pub fn transport(config: &ServeConfig) -> TransportConfig {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
-        .max_idle_timeout(IdleTimeout::try_from(rest).ok())
+        .max_idle_timeout(IdleTimeout::try_from(silence).ok())
         // While an answer is long in coming, nothing else says that the client is still there.
-        .keep_alive_interval(Some(rest / 3));
+        .keep_alive_interval(Some(silence / 3));
     transport
 }
 

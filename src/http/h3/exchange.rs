@@ -138,7 +138,7 @@ impl Shared {
             Poll::Ready(())
         })
         .await;
-        let fault = upload.fault();
+        let (fault, ending) = (upload.fault(), upload.ending());
         let is_head = request.method() == Method::HEAD;
         let request: Request<Upload> = request.map(|()| upload);
         let answer = Arc::clone(&self.server).answer(request, self.peer, self.load.begin());
@@ -147,7 +147,9 @@ impl Shared {
             response = answer => response.unwrap_or_else(|never: Infallible| match never {}),
             _ = stopped.as_mut() => return Err(self.taken_back()),
         };
-        self.answer(send, stopped, response, is_head, &fault).await
+        self.answer(send, stopped, response, is_head, &fault).await?;
+        ending.end();
+        Ok(())
     }
 
     /// What was wrong with a request, which may have ended the connection.

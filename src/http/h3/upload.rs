@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
@@ -35,11 +35,43 @@ enum Stage {
     Over,
 }
 
+/// A request's stream, which who answers ends when nothing more of it is wanted.
+#[derive(Debug)]
+struct Source {
+    stream: RecvStream,
+    /// Who waits for more.
+    waiting: Option<Waker>,
+    /// Whether it was ended here. What had come by then is no whole message.
+    ended: bool,
+}
+
+/// Ends a request that has its answer.
+#[derive(Debug)]
+pub struct Ending(Arc<Mutex<Source>>);
+
+impl Ending {
+    /// Tells the client to send no more, and whoever passes the body on that there is no more to come. RFC 9114 section 4.1: that
+    /// is no error.
+    pub fn end(&self) {
+        let mut source = locked(&self.0);
+        if !std::mem::replace(&mut source.ended, true) {
+            let _ = source.stream.stop(Code::NO_ERROR.number());
+        }
+        if let Some(waiting) = source.waiting.take() {
+            waiting.wake();
+        }
+    }
+}
+
+fn locked(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
+    source.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A request's stream: its head, then its body. Dropped before its end, the client is told to send no more of it.
 #[derive(Debug)]
 pub struct Upload {
     connection: Connection,
-    stream: RecvStream,
+    source: Arc<Mutex<Source>>,
     buffer: BytesMut,
     frames: Frames,
     limits: Limits,
@@ -56,7 +88,7 @@ impl Upload {
     pub fn new(connection: Connection, stream: RecvStream, limits: Limits) -> Self {
         Self {
             connection,
-            stream,
+            source: Arc::new(Mutex::new(Source { stream, waiting: None, ended: false })),
             buffer: BytesMut::new(),
             frames: Frames::new(limits.bytes),
             limits,
@@ -106,6 +138,11 @@ impl Upload {
         Arc::clone(&self.fault)
     }
 
+    /// What ends the request before the client does.
+    pub fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.source))
+    }
+
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Cut>> {
         loop {
             if let Some(piece) = self.frames.next(&mut self.buffer).map_err(Cut::Fault)? {
@@ -114,7 +151,13 @@ impl Upload {
             let filled = self.buffer.len();
             self.buffer.resize(filled.saturating_add(STEP), 0);
             let room = self.buffer.get_mut(filled..).unwrap_or_default();
-            let outcome = self.stream.poll_read(context, room);
+            let mut source = locked(&self.source);
+            if source.ended {
+                return Poll::Ready(Err(Cut::Gone));
+            }
+            let outcome = source.stream.poll_read(context, room);
+            source.waiting = outcome.is_pending().then(|| context.waker().clone());
+            drop(source);
             let read = if let Poll::Ready(Ok(read)) = &outcome { *read } else { 0 };
             self.buffer.truncate(filled.saturating_add(read));
             match ready!(outcome) {
@@ -130,7 +173,7 @@ impl Upload {
         let _ = self.fault.set(fault);
         match fault {
             Fault::Stream(code) => {
-                let _ = self.stream.stop(code.number());
+                let _ = locked(&self.source).stream.stop(code.number());
             }
             Fault::Connection(code) => self.connection.close(code.number(), b""),
         }
@@ -220,8 +263,7 @@ impl http_body::Body for Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.stage != Stage::Over {
-            // RFC 9114 section 4.1: who needs no more of a request says so without calling it an error.
-            let _ = self.stream.stop(Code::NO_ERROR.number());
+            self.ending().end();
         }
     }
 }
