@@ -148,13 +148,13 @@ impl Upload {
             if let Some(piece) = self.frames.next(&mut self.buffer).map_err(Cut::Fault)? {
                 return Poll::Ready(Ok(Some(piece)));
             }
-            let filled = self.buffer.len();
-            self.buffer.resize(filled.saturating_add(STEP), 0);
-            let room = self.buffer.get_mut(filled..).unwrap_or_default();
             let mut source = locked(&self.source);
             if source.ended {
                 return Poll::Ready(Err(Cut::Gone));
             }
+            let filled = self.buffer.len();
+            self.buffer.resize(filled.saturating_add(STEP), 0);
+            let room = self.buffer.get_mut(filled..).unwrap_or_default();
             let outcome = source.stream.poll_read(context, room);
             source.waiting = outcome.is_pending().then(|| context.waker().clone());
             drop(source);
