@@ -9,7 +9,9 @@ use super::status::Facts;
 use crate::accounts::By;
 use crate::base::Timestamp;
 use crate::objects::key_change::KeyChange;
-use crate::objects::{BucketDetail, BucketName, BucketSet, FileRules, ObjectError, Versioning};
+use crate::objects::{
+    BackendName, BucketDetail, BucketName, BucketSet, FileRules, MoveStatus, ObjectError, Versioning,
+};
 
 /// Most buckets of one answer; each has a few hundred bytes.
 pub const SHOWN: usize = 1_000;
@@ -60,6 +62,10 @@ pub struct BucketView {
     pub versioning: Versioning,
     /// Whether its policy opens something to everybody.
     pub public: bool,
+    /// Where its new bodies go: a backend, or `local`.
+    pub backend: String,
+    /// How the last move of its bodies stands, or ended.
+    pub moving: Option<MoveStatus>,
     /// The change of its key, while there is one.
     pub key_change: Option<KeyChange>,
 }
@@ -67,7 +73,7 @@ pub struct BucketView {
 impl From<BucketDetail> for BucketView {
     fn from(detail: BucketDetail) -> Self {
         let public = detail.is_public();
-        let BucketDetail { bucket, versioning, settings, usage, key_change } = detail;
+        let BucketDetail { bucket, versioning, settings, usage, home, moving, key_change } = detail;
         Self {
             name: bucket.name.to_string(),
             created_at: bucket.created,
@@ -79,6 +85,8 @@ impl From<BucketDetail> for BucketView {
             files: settings.files,
             versioning,
             public,
+            backend: BackendName::home(home.as_ref()).to_owned(),
+            moving,
             key_change,
         }
     }

@@ -19,8 +19,9 @@ use super::run;
 use super::status::{BackupStatus, Drill, FailedRun, RunProgress, RunReport, SnapshotLine};
 use super::{BackupError, HostFacts, Progress, Repository, S3Access, Target, TargetAddress, Unlock};
 use crate::base::supervise::{Priority, Role};
-use crate::base::{Clock, Disk, Random, Secret, Supervisor, Timestamp, disk};
+use crate::base::{Clock, Disk, Random, Secret, Supervisor, Timestamp};
 use crate::crypto::Keyring;
+use crate::objects::backends::secret_in;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Counter, Gauge, Metrics};
 
@@ -32,9 +33,6 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How long after a failed run the next is tried, at most; never later than it would be due anyway.
 const RETRY: Duration = Duration::from_mins(15);
-
-/// Most bytes of a file with a secret.
-const SECRET_MAX: u64 = 4096;
 
 /// Why backups do not do what they were asked.
 #[derive(Debug, thiserror::Error)]
@@ -526,12 +524,7 @@ fn secret(config: &BackupConfig, from: &dyn Disk) -> Result<Secret<String>, Serv
     if file.is_empty() {
         return Err(ServiceError::Secret("it is not set; an s3:// target needs it".to_owned()));
     }
-    let bytes = disk::read_file(from, file.as_ref(), SECRET_MAX)
-        .map_err(|error| ServiceError::Secret(format!("cannot read {file}: {error}")))?
-        .ok_or_else(|| ServiceError::Secret(format!("there is no file {file}")))?;
-    let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());
-    let line = text.expose().lines().next().unwrap_or_default().trim().to_owned();
-    if line.is_empty() { Err(ServiceError::Secret(format!("{file} is empty"))) } else { Ok(Secret::new(line)) }
+    secret_in(from, file).map_err(ServiceError::Secret)
 }
 
 fn check_name(name: &str) -> Result<(), ServiceError> {

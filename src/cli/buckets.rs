@@ -11,7 +11,7 @@ use super::say;
 use super::settings::Shell;
 use crate::app::control_buckets::{BucketView, BucketsAsk, SHOWN, asked};
 use crate::base::ByteSize;
-use crate::objects::{BucketSet, Extension, MediaRange, Versioning};
+use crate::objects::{BackendName, BucketSet, Extension, MediaRange, Versioning};
 
 #[derive(Subcommand)]
 pub(super) enum BucketsCommand {
@@ -150,6 +150,12 @@ fn line(view: &BucketView) -> String {
         Versioning::Off => {}
         Versioning::Enabled => out.push_str(", keeps versions"),
         Versioning::Suspended => out.push_str(", versions suspended"),
+    }
+    if view.backend != BackendName::LOCAL {
+        let _ = write!(out, ", kept at {}", view.backend);
+    }
+    if let Some(moving) = view.moving.as_ref().filter(|moving| moving.ended.is_none()) {
+        let _ = write!(out, ", being moved to {}", moving.to);
     }
     if let Some(change) = &view.key_change {
         let _ = write!(out, ", another key: {} % looked at, {} under it", change.percent, change.rewrapped);

@@ -13,7 +13,7 @@ use super::say;
 use super::settings::Shell;
 use crate::app::control_objects::{self as control, ScrubView};
 use crate::objects::check::{Damaged, Depth, Piece, Place};
-use crate::objects::{AskedSweep, ScrubCounts, Swept};
+use crate::objects::{AskedSweep, MoveStatus, ScrubCounts, Swept};
 
 /// Most damaged objects named; the others are counted.
 const NAMED: usize = 10_000;
@@ -21,7 +21,7 @@ const NAMED: usize = 10_000;
 /// How often the server is asked how far it is.
 const BEAT: Duration = Duration::from_millis(500);
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 pub(super) enum ObjectsCommand {
     /// Look whether the bytes of every object are there, and name what is damaged
     ///
@@ -72,6 +72,23 @@ pub(super) enum ObjectsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Have the server move the bodies of a bucket to another backend, behind the scenes, while they are in use
+    ///
+    /// New bodies go there at once. Each other is copied, read back and verified before the old one goes. It goes on after a
+    /// restart; to call it off, move back. Without --to, only tells how it stands.
+    Move {
+        /// The bucket
+        bucket: String,
+        /// A backend of `objects.backends`, or `local` for the server's own disk
+        #[arg(long, value_name = "BACKEND")]
+        to: Option<String>,
+        /// Wait until everything is moved
+        #[arg(long)]
+        wait: bool,
+        /// JSON instead
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What a check came to.
@@ -94,6 +111,7 @@ pub(super) fn run(shell: Shell, command: ObjectsCommand) -> anyhow::Result<()> {
         ObjectsCommand::Check { read_data, json } => check(&data, read_data, json),
         ObjectsCommand::Scrub { wait, status, json } => scrub(&data, !status, wait, json),
         ObjectsCommand::Sweep { json } => sweep(&data, json),
+        ObjectsCommand::Move { bucket, to, wait, json } => moves(&data, &bucket, to, wait, json),
     }
 }
 
@@ -152,6 +170,43 @@ fn sweep(data: &Path, as_json: bool) -> anyhow::Result<()> {
         Some(Err(error)) => bail!("the sweep failed, nothing was put aside: {error}"),
         None => bail!("the server was started again meanwhile; it sweeps at every start"),
     }
+}
+
+fn moves(data: &Path, bucket: &str, to: Option<String>, wait: bool, as_json: bool) -> anyhow::Result<()> {
+    let mut status = control::moves(data, bucket.to_owned(), to)?;
+    let mut line = Line::new();
+    while let Some(now) = status.as_ref().filter(|status| wait && status.ended.is_none()) {
+        let trouble = now.trouble.as_ref().map_or_else(String::new, |trouble| format!(" ({trouble})"));
+        line.show(&format!("moving to {}: {} bodies, {}{trouble}", now.to, now.moved, size(now.bytes)));
+        std::thread::sleep(BEAT);
+        status = control::moves(data, bucket.to_owned(), None)?;
+    }
+    drop(line);
+    say(&if as_json { json(&status)? } else { moved(status.as_ref()) })?;
+    match status.map_or(0, |status| status.stayed) {
+        0 => Ok(()),
+        count => {
+            bail!("bodies that are damaged where they are, and stayed there: {count}; the server's log names them")
+        }
+    }
+}
+
+/// How a move stands, in words.
+fn moved(status: Option<&MoveStatus>) -> String {
+    let Some(status) = status else { return "it was never moved\n".to_owned() };
+    let MoveStatus { to, began, ended, moved, bytes, expected_bytes, .. } = status;
+    let mut out = match ended {
+        Some(ended) => format!("moved to {to} from {began} to {ended}: {moved} bodies, {}\n", size(*bytes)),
+        None => {
+            let (bytes, of) = (size(*bytes), size(*expected_bytes));
+            format!("moving to {to} since {began}: {moved} bodies, {bytes} of at most about {of}\n")
+        }
+    };
+    // Writing into a String cannot fail.
+    if let Some(trouble) = &status.trouble {
+        let _ = writeln!(out, "it does not go on: {trouble}");
+    }
+    out
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<String> {
@@ -233,9 +288,9 @@ fn counted(counts: &ScrubCounts) -> String {
 
 /// What a sweep came to, in words.
 fn told(swept: &Swept) -> String {
-    let Swept { temporaries, blobs, bytes, orphans, quarantined, expired_uploads, .. } = swept;
+    let Swept { temporaries, blobs, bytes, orphans, quarantined, expired_uploads, unsent, .. } = swept;
     format!(
-        "files: {blobs}, {}\nleftovers of interrupted uploads removed: {temporaries}\nuploads given up for their age: {expired_uploads}\nfiles nothing refers to: {orphans}, moved to quarantine: {quarantined}\nin quarantine: {}, {}; removed from it for their age: {}\n",
+        "files: {blobs}, {}\nleftovers of interrupted uploads removed: {temporaries}\nuploads given up for their age: {expired_uploads}\nuploads to backends given up: {unsent}\nfiles nothing refers to: {orphans}, moved to quarantine: {quarantined}\nin quarantine: {}, {}; removed from it for their age: {}\n",
         size(*bytes),
         swept.in_quarantine,
         size(swept.in_quarantine_bytes),

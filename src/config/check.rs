@@ -9,6 +9,7 @@ use super::tree::Config;
 use crate::base::Listen;
 use crate::edge;
 use crate::limits::window::LIMIT_MAX;
+use crate::objects;
 use crate::telemetry::logs;
 
 /// Everything that contradicts itself in `config`.
@@ -49,7 +50,7 @@ pub fn check(config: &Config, origins: &Origins) -> Vec<Problem> {
     for (key, what) in config.analytics.contradictions() {
         wrong(key, what, "");
     }
-    for (key, what) in config.mail.contradictions() {
+    for (key, what) in config.mail.contradictions().into_iter().chain(objects::contradictions(&config.objects)) {
         wrong(key, what, "");
     }
     if !config.smtp.listen.is_loopback() {

@@ -120,6 +120,7 @@ const TABLES: &[(&str, Shape)] = &[
     ("LimitsConfig", Shape::of::<edge::LimitsConfig>()),
     ("TimeoutsConfig", Shape::of::<edge::TimeoutsConfig>()),
     ("PolicyConfig", Shape::of::<crate::limits::PolicyConfig>()),
+    ("BackendConfig", Shape::of::<crate::objects::BackendConfig>()),
 ];
 
 /// What `field` holds. Types are told by name, since a macro cannot ask whether a type is a settings struct.

@@ -17,6 +17,8 @@
 //! restored blob repeats one, it is over the same bytes.
 //!
 //! Bucket keys go as they are: wrapped by the master key.
+//!
+//! Bodies at backends are in a backup like all others. A restore makes files of them all ([`bring_home`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
@@ -24,22 +26,23 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::blob::{
-    BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, is_rewrapped, open_inline,
-};
+use super::backends::BackendName;
+use super::blob::{BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, open_inline};
 use super::error::ObjectError;
 use super::index::{
-    BLOBS, BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS, VersionRow,
-    decode, malformed_key, object_key, parse_version_key,
+    BLOBS, BUCKETS, BlobRow, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS,
+    VersionRow, decode, malformed_key, object_key, parse_version_key,
 };
-use super::keys::{BucketKeys, unwrap_with};
+use super::keys::{BucketKeys, unwrap_with_master};
 use super::names::{BucketName, ObjectKey};
+use super::place::{Placed, Remote};
 use super::service::Objects;
-pub use super::settle::Settled;
 use super::settle::settle;
+pub use super::settle::{Settled, bring_home};
 use crate::base::{Disk, Id128, OpenMode, disk};
-use crate::crypto::stream::SEGMENT;
-use crate::crypto::{Keyring, Opener};
+use crate::crypto::aead::TAG;
+use crate::crypto::stream::{self, SEGMENT};
+use crate::crypto::{Keyring, MasterKey};
 use crate::store::{Direction, ReadTx, Store, StoreError, Table, after_prefix};
 
 const VERSION: u8 = 1;
@@ -86,42 +89,41 @@ impl Objects {
         Ok(self.0.keys.files()?)
     }
 
-    /// Bytes of the stream of the blob `id`, told from its file's length and without a key; `None` when the file is
-    /// missing, or is none of a blob. Blocks.
+    /// Bytes of the stream of a blob, told from its file's length, or what the index knows of one at a backend, and without
+    /// a key; `None` when the file is missing, or is none of a blob. Blocks.
     ///
     /// # Errors
     /// The disk.
-    pub fn blob_stream_len(&self, id: Id128) -> Result<Option<u64>, ObjectError> {
-        match BlobFile::plain_len(&self.0.blobs, id) {
+    pub fn blob_stream_len(&self, blob: &StoredBlob) -> Result<Option<u64>, ObjectError> {
+        if let Placed::There(Remote { stored, size, .. }) = &blob.placed {
+            let tags = stream::segments(*size).saturating_mul(TAG as u64);
+            return Ok(Some((LEAD as u64).saturating_add(stored.saturating_sub(tags))));
+        }
+        match BlobFile::plain_len(&self.0.blobs, blob.id) {
             Ok((head, body, tail)) => Ok(Some(LEAD as u64 + head + body + tail)),
             Err(OpenFault::Missing | OpenFault::Corrupt(_)) => Ok(None),
             Err(OpenFault::Disk(error)) => Err(error.into()),
+            Err(OpenFault::Backend(error)) => Err(error.into()),
         }
     }
 
-    /// What tells this blob's stream from that of any other, and from its own of before its bucket's key was changed. Blocks.
-    ///
-    /// # Errors
-    /// The disk.
-    pub fn blob_identity(&self, id: Id128) -> Result<Vec<u8>, ObjectError> {
-        let header = self.0.blobs.header(id, &self.0.blobs.path(id))?.unwrap_or_default();
-        Ok([id.as_bytes().as_slice(), is_rewrapped(&header, id).unwrap_or_default()].concat())
-    }
-
     /// The bucket and key a blob was written for, as far as it can be told. Blocks.
-    pub fn blob_name(&self, id: Id128) -> Option<(String, String)> {
+    pub fn blob_name(&self, blob: &StoredBlob) -> Option<(String, String)> {
         let key = |bucket| self.0.keys.beside_blobs(bucket).ok().flatten();
-        describe_head(&self.0.blobs, id, key).ok().map(|record| (record.bucket, record.key))
+        let mut source = self.source(blob.id, &blob.placed).ok()?;
+        source.will_end_at(0);
+        describe_head(source, blob.id, key).ok().map(|record| (record.bucket, record.key))
     }
 
-    /// The stream of the blob `id`. Blocks, and so does reading it.
+    /// The stream of a blob. Blocks, and so does reading it.
     ///
     /// # Errors
-    /// [`ObjectError::Corrupt`] when the file is missing or its header does not verify; the rest comes as the error of a
-    /// read.
-    pub fn blob(&self, id: Id128) -> Result<BlobStream, ObjectError> {
+    /// [`ObjectError::Corrupt`] when the file is missing or its header does not verify, [`ObjectError::Backend`]; the rest
+    /// comes as the error of a read.
+    pub fn blob(&self, blob: &StoredBlob) -> Result<BlobStream, ObjectError> {
+        let id = blob.id;
         let key = |bucket| self.0.keys.beside_blobs(bucket).ok().flatten();
-        let opened = BlobFile::open_whole(&self.0.blobs, id, key);
+        let opened = self.source(id, &blob.placed).and_then(|source| BlobFile::open_whole(source, id, key));
         let (file, head, tail) = opened.map_err(|fault| self.unreadable(id, fault))?;
         let size = file.size();
         let mut buffer = vec![VERSION];
@@ -130,6 +132,35 @@ impl Objects {
         buffer.extend_from_slice(&head);
         Ok(BlobStream { objects: self.clone(), id, file, next: 0, tail: Some(tail), buffer, at: 0 })
     }
+}
+
+/// A blob that a state of the index names, and where it is in that state. As long as [`KeptBlobs`] lives it stays there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// Its id.
+    pub id: Id128,
+    placed: Placed,
+}
+
+impl StoredBlob {
+    /// The backend it is at; `None` for the local disk.
+    pub fn backend(&self) -> Option<&BackendName> {
+        self.placed.backend()
+    }
+}
+
+/// Blobs with a row in the index, wherever they are, behind `after`, at most `limit`, in the order of their ids.
+///
+/// # Errors
+/// See [`ReadTx`].
+pub fn stored_blobs(tx: &dyn ReadTx, after: Option<Id128>, limit: usize) -> Result<Vec<StoredBlob>, ObjectError> {
+    let after = after.map(|id| id.as_bytes().to_vec());
+    let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let rows = tx.scan(BLOBS, from, Bound::Unbounded, Direction::Forward, limit)?;
+    let stored = |(key, value): (Vec<u8>, Vec<u8>)| {
+        Ok(StoredBlob { id: id_of(&key)?, placed: decode::<BlobRow>(BLOBS, &value)?.placed })
+    };
+    rows.into_iter().map(stored).collect()
 }
 
 /// Ids of blobs with a row in the index, behind `after`, at most `limit`, in order.
@@ -401,7 +432,7 @@ pub fn bucket_key_in(table: &str, value: &[u8]) -> Option<(Id128, Vec<u8>)> {
 pub struct Search<'a> {
     bucket: BucketName,
     key: ObjectKey,
-    opener: &'a Opener,
+    master: &'a MasterKey,
     open: Option<BucketKey>,
     wanted: Option<Vec<u8>>,
     object: Option<ObjectRow>,
@@ -420,8 +451,8 @@ pub enum Located {
 
 impl<'a> Search<'a> {
     /// Looks for `bucket`/`key`.
-    pub fn new(bucket: BucketName, key: ObjectKey, opener: &'a Opener) -> Self {
-        Self { bucket, key, opener, open: None, wanted: None, object: None, inline: None, parts: Vec::new() }
+    pub fn new(bucket: BucketName, key: ObjectKey, master: &'a MasterKey) -> Self {
+        Self { bucket, key, master, open: None, wanted: None, object: None, inline: None, parts: Vec::new() }
     }
 
     /// Looks at the next row.
@@ -432,7 +463,7 @@ impl<'a> Search<'a> {
         if table == BUCKETS.name() && key == self.bucket.as_str().as_bytes() {
             let row: BucketRow = decode(BUCKETS, value)?;
             self.wanted = Some(object_key(row.id, &self.key));
-            self.open = Some(unwrap_with(self.opener, row.id, &row.wrapped_key)?);
+            self.open = Some(unwrap_with_master(self.master, row.id, &row.wrapped_key)?);
         } else if table == CURRENT.name() && self.wanted.as_deref() == Some(key) {
             let row: ObjectRow = decode(CURRENT, value)?;
             if let Content::Blob(id) = row.content {

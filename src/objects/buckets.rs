@@ -2,14 +2,14 @@
 
 use std::ops::Bound;
 
+use super::backends::BackendName;
 use super::error::ObjectError;
 use super::garbage::Garbage;
-use super::index::{BUCKETS, BucketRow, CURRENT, ROTATIONS, SETTINGS, USAGE, VERSIONS, decode, malformed_key, row};
+use super::index::{BUCKETS, BucketRow, CURRENT, MOVES, SETTINGS, USAGE, VERSIONS, decode, malformed_key, row};
 use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
 use super::usage::UsageRow;
-use super::usage_days;
 use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, ReadTx, WriteTx, after_prefix, record};
 
@@ -17,7 +17,7 @@ use crate::store::{Direction, ReadTx, WriteTx, after_prefix, record};
 const PAGE: usize = 1000;
 
 impl Objects {
-    /// Creates a bucket with a key of its own; fine when it is there.
+    /// Creates a bucket with a key of its own, whose bodies go where `objects.default_backend` says; fine when it is there.
     ///
     /// # Errors
     /// [`ObjectError::TooManyBuckets`]. [`ObjectError::Disk`]: it may be there, but not beside the blobs yet; ask again.
@@ -25,6 +25,22 @@ impl Objects {
     /// # Cancel safety
     /// Dropped before its end, the bucket may be there or not.
     pub async fn create_bucket(&self, name: &BucketName) -> Result<Created, ObjectError> {
+        let home = BackendName::or_local(&self.0.config.default_backend)?;
+        self.create_bucket_at(name, home).await
+    }
+
+    /// As [`create_bucket`](Self::create_bucket), with bodies that go to the backend `home`; `None` for the local disk. A
+    /// bucket that is there keeps its own.
+    ///
+    /// # Errors
+    /// [`ObjectError::TooManyBuckets`], [`ObjectError::Backends`].
+    ///
+    /// # Cancel safety
+    /// As [`create_bucket`](Self::create_bucket).
+    pub async fn create_bucket_at(&self, name: &BucketName, home: Option<BackendName>) -> Result<Created, ObjectError> {
+        if let Some(home) = &home {
+            self.0.backends.find(home)?;
+        }
         match self.bucket(name).await {
             Ok(_) => {
                 // An answer that was an error may have left the bucket without its file.
@@ -39,9 +55,13 @@ impl Objects {
         let this = self.clone();
         // The key is durable before the row that needs it.
         let wrapped_key = blocking(move || Ok(this.0.keys.create(id, this.0.random.as_ref())?)).await?;
-        let created = inner.clock.now().millis();
-        let row = BucketRow { id, created, wrapped_key, versioning: Versioning::Off };
-        let this = self.clone();
+        let value = record::encode(&BucketRow {
+            id,
+            created: inner.clock.now().millis(),
+            wrapped_key,
+            versioning: Versioning::Off,
+            home,
+        });
         let key = name.as_str().as_bytes().to_vec();
         let limit = inner.config.max_buckets;
         let created = inner
@@ -54,10 +74,7 @@ impl Objects {
                 if tx.scan(BUCKETS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, most)?.len() >= most {
                     return Err(ObjectError::TooManyBuckets { limit });
                 }
-                // The master key may have changed since: see `rewrap.rs`.
-                let again = this.0.keys.rewrapped(id, &row.wrapped_key)?;
-                let wrapped_key = again.unwrap_or_else(|| row.wrapped_key.clone());
-                tx.put(BUCKETS, &key, &record::encode(&BucketRow { wrapped_key, ..row.clone() }))?;
+                tx.put(BUCKETS, &key, &value)?;
                 tx.put(USAGE, id.as_bytes(), &record::encode(&UsageRow::empty()))?;
                 Ok(Created::New)
             })
@@ -164,8 +181,7 @@ impl Objects {
             tx.delete(BUCKETS, &key)?;
             tx.delete(SETTINGS, bucket.id.as_bytes())?;
             tx.delete(USAGE, bucket.id.as_bytes())?;
-            usage_days::forget(tx, bucket.id)?;
-            tx.delete(ROTATIONS, bucket.id.as_bytes())?;
+            tx.delete(MOVES, bucket.id.as_bytes())?;
             this.discard(tx, &[Garbage::Bucket(bucket.id)])?;
             Ok(bucket.id)
         };

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::backends::BackendError;
 use super::blob::{BlobFile, BucketKey, Fault, OpenFault, open_inline};
 use super::error::ObjectError;
 use super::index::{
@@ -20,6 +21,7 @@ use super::index::{
     VersionTag, decode, parse_upload_key, parse_version_key,
 };
 use super::names::PART_NUMBER_MAX;
+use super::place::Placed;
 use super::service::{Objects, blocking};
 use super::uploads::scan_parts;
 use crate::base::Id128;
@@ -49,6 +51,38 @@ pub enum Depth {
     Ends,
     /// Every byte.
     Whole,
+}
+
+/// Who wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Somebody who asked for it.
+    BySomebody,
+    /// The scrub, which reads whole at a backend only where the settings say so.
+    ByScrub,
+}
+
+/// Why a body is not as it should be, or why that cannot be told.
+enum NotWell {
+    Damaged(String),
+    Unknown(BackendError),
+}
+
+impl From<String> for NotWell {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+impl From<OpenFault> for NotWell {
+    fn from(fault: OpenFault) -> Self {
+        Self::Damaged(match fault {
+            OpenFault::Missing => "its file is missing".to_owned(),
+            OpenFault::Corrupt(fault) => fault.0.to_owned(),
+            OpenFault::Disk(error) => format!("its file cannot be read: {error}"),
+            OpenFault::Backend(error) => return Self::Unknown(error),
+        })
+    }
 }
 
 /// Where a piece begins.
@@ -178,14 +212,20 @@ impl Objects {
     /// The index cannot be read, or says of itself that it is damaged; the same piece may be asked for again.
     pub async fn check(&self, from: Place, depth: Depth) -> Result<Piece, ObjectError> {
         let this = self.clone();
-        blocking(move || Ok(this.check_piece(from, depth, PIECE_BYTES)?.0)).await
+        blocking(move || Ok(this.check_piece(from, depth, Asked::BySomebody, PIECE_BYTES)?.0)).await
     }
 
     /// [`check`](Self::check) of a piece of about `most` bytes, with the row of each thing that is damaged. Blocks.
-    pub(super) fn check_piece(&self, from: Place, depth: Depth, most: u64) -> Result<(Piece, Vec<Named>), ObjectError> {
+    pub(super) fn check_piece(
+        &self,
+        from: Place,
+        depth: Depth,
+        asked: Asked,
+        most: u64,
+    ) -> Result<(Piece, Vec<Named>), ObjectError> {
         let mut buckets = Buckets::read(self)?;
-        let mut look =
-            Look { objects: self, depth, most, piece: Piece::default(), named: Vec::new(), blobs: 0, read: 0 };
+        let (piece, named) = (Piece::default(), Vec::new());
+        let mut look = Look { objects: self, depth, asked, most, piece, named, blobs: 0, read: 0 };
         let mut place = from;
         loop {
             let (table, start) = (place.stage.table(), place.key.clone());
@@ -220,6 +260,7 @@ impl Objects {
 struct Look<'a> {
     objects: &'a Objects,
     depth: Depth,
+    asked: Asked,
     most: u64,
     piece: Piece,
     named: Vec<Named>,
@@ -263,7 +304,9 @@ impl Look<'_> {
                     match self.body(body, &key, &mut place.segment) {
                         Ok(true) => (place.blob, place.segment) = (place.blob + 1, 0),
                         Ok(false) => return Ok(false),
-                        Err(what) => {
+                        // A backend that does not answer says nothing about what it holds.
+                        Err(NotWell::Unknown(error)) => return Err(error.into()),
+                        Err(NotWell::Damaged(what)) => {
                             found = Some((body.part, what));
                             break;
                         }
@@ -339,12 +382,12 @@ impl Look<'_> {
     }
 
     /// Looks at one body, from `segment` on; false when the piece is full before its end.
-    fn body(&mut self, body: Stored, key: &BucketKey, segment: &mut u32) -> Result<bool, String> {
+    fn body(&mut self, body: Stored, key: &BucketKey, segment: &mut u32) -> Result<bool, NotWell> {
         let id = match body.at {
             Content::Inline(id) => {
                 let bytes = self.objects.0.store.read_blocking(|tx| tx.get(INLINE, id.as_bytes()));
                 let bytes = bytes.map_err(|error: StoreError| error.to_string())?;
-                let bytes = bytes.ok_or("its bytes are missing from the index")?;
+                let bytes = bytes.ok_or_else(|| "its bytes are missing from the index".to_owned())?;
                 open_inline(&bytes, id, key, body.size).map_err(|fault| fault.0.to_owned())?;
                 self.piece.bytes += body.size;
                 return Ok(true);
@@ -352,11 +395,11 @@ impl Look<'_> {
             Content::Blob(id) | Content::Parts(id) => id,
         };
         self.blobs += 1;
-        let (file, _, _) = BlobFile::open_whole(&self.objects.0.blobs, id, |_| Some(key.clone())).map_err(told)?;
+        let (file, depth) = self.open(id, key)?;
         if file.size() != body.size {
-            return Err(format!("its blob has {} bytes, the index says {}", file.size(), body.size));
+            return Err(format!("its blob has {} bytes, the index says {}", file.size(), body.size).into());
         }
-        if self.depth == Depth::Ends {
+        if depth == Depth::Ends {
             self.piece.bytes += body.size;
             return Ok(true);
         }
@@ -364,13 +407,44 @@ impl Look<'_> {
             if self.read >= self.most {
                 return Ok(false);
             }
-            let plain = file.segment(*segment).map_err(told)?;
+            let plain = file.segment(*segment)?;
             self.piece.bytes += plain.len() as u64;
             // An empty body has a segment, too.
             self.read += plain.len().max(SEGMENT / 16) as u64;
             *segment += 1;
         }
         Ok(true)
+    }
+
+    /// Opens the blob `id`, wherever it is, and says how much of it is to be looked at.
+    fn open(&self, id: Id128, key: &BucketKey) -> Result<(BlobFile, Depth), OpenFault> {
+        let mut placed = self.objects.placed(id).map_err(std::io::Error::other)?;
+        loop {
+            let whole = match (&placed, self.asked) {
+                (Placed::There(remote), Asked::ByScrub) => {
+                    self.objects.0.backends.find(&remote.backend).is_ok_and(|backend| backend.config().scrub)
+                }
+                _ => true,
+            };
+            let depth = if whole { self.depth } else { Depth::Ends };
+            let opened = self.objects.source(id, &placed).and_then(|mut file| {
+                if depth == Depth::Ends {
+                    file.will_end_at(0);
+                }
+                BlobFile::open_whole(file, id, |_| Some(key.clone()))
+            });
+            match opened {
+                Err(OpenFault::Missing) => {
+                    // It may have been moved in between.
+                    let now = self.objects.placed(id).map_err(std::io::Error::other)?;
+                    if now == placed {
+                        return Err(OpenFault::Missing);
+                    }
+                    placed = now;
+                }
+                opened => return Ok((opened?.0, depth)),
+            }
+        }
     }
 
     /// Looks at a bucket's key, in its row and beside the blobs.
@@ -404,14 +478,6 @@ impl Look<'_> {
 
 /// Parts an object has at most.
 const PARTS_MOST: usize = PART_NUMBER_MAX as usize;
-
-fn told(fault: OpenFault) -> String {
-    match fault {
-        OpenFault::Missing => "its file is missing".to_owned(),
-        OpenFault::Corrupt(fault) => fault.0.to_owned(),
-        OpenFault::Disk(error) => format!("its file cannot be read: {error}"),
-    }
-}
 
 impl Buckets {
     fn read(objects: &Objects) -> Result<Self, ObjectError> {

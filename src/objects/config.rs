@@ -1,5 +1,6 @@
 //! Settings of the object store.
 
+use super::backends::BackendConfig;
 use crate::base::{ByteSize, Span};
 
 crate::settings! {
@@ -40,5 +41,12 @@ crate::settings! {
         pub scrub_every: Span = Span::days(30),
         /// Most bytes read a second for that; `0` for as fast as the disk gives them.
         pub scrub_rate: ByteSize = ByteSize::mib(20),
+        /// Places for bodies other than this disk, each a bucket of an S3 service. `mainstay objects move` takes the bodies
+        /// of a bucket from one to another while they are in use.
+        pub backends: Vec<BackendConfig> = Vec::new(),
+        /// Where the bodies of new buckets go: the name of a backend, or empty for this disk.
+        pub default_backend: String = String::new(),
+        /// Most bytes a second of a move between backends; `0` for as fast as it goes.
+        pub move_rate: ByteSize = ByteSize::mib(20),
     }
 }

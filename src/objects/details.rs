@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::backends::BackendName;
 use super::error::ObjectError;
 use super::file_rules::{Extension, MediaRange, RULES_MAX};
 use super::index::{BUCKETS, BucketRow, row};
 use super::key_change::KeyChange;
+use super::moving::{self, MoveStatus};
 use super::names::BucketName;
 use super::policy::Policy;
 use super::service::Objects;
@@ -25,6 +27,10 @@ pub struct BucketDetail {
     pub settings: BucketSettings,
     /// What it holds.
     pub usage: Usage,
+    /// The backend that its new bodies go to; `None` for the local disk.
+    pub home: Option<BackendName>,
+    /// How the last move of its bodies stands, or ended.
+    pub moving: Option<MoveStatus>,
     /// The change of its key, while there is one.
     pub key_change: Option<KeyChange>,
 }
@@ -90,6 +96,8 @@ impl Objects {
                 versioning: row.versioning,
                 settings: settings_row(tx, row.id)?,
                 usage: usage_row(tx, row.id)?,
+                moving: moving::status(tx, &name, row.id)?,
+                home: row.home,
                 key_change: this.key_change(tx, &row)?,
             })
         });

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::backends::{BackendError, BackendNameError, BackendsError};
 use super::file_rules::FileFault;
 use super::names::VersionId;
 use crate::base::Timestamp;
@@ -166,6 +167,15 @@ pub enum ObjectError {
     /// The blobs' file system failed.
     #[error("blob storage: {0}")]
     Disk(#[from] io::Error),
+    /// A backend does not do what is asked of it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// Backends are not as what is stored needs them, or there is none of the name.
+    #[error(transparent)]
+    Backends(#[from] BackendsError),
+    /// What was given is no name of a backend.
+    #[error(transparent)]
+    BackendName(#[from] BackendNameError),
     /// The index failed. After [`StoreError::Unknown`] the change may or may not be there.
     #[error("object index: {0}")]
     Store(#[from] StoreError),
@@ -200,7 +210,11 @@ impl ObjectError {
 
     /// Whether the same operation may succeed later, here or after a restart.
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Store(StoreError::Closed { .. } | StoreError::ReadOnly { .. }))
+        match self {
+            Self::Unavailable(_) | Self::Store(StoreError::Closed { .. } | StoreError::ReadOnly { .. }) => true,
+            Self::Backend(error) => error.is_passing(),
+            _ => false,
+        }
     }
 }
 

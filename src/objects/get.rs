@@ -12,7 +12,7 @@ use super::error::ObjectError;
 use super::index::{Content, INLINE, MANIFESTS, ManifestRow, PartRef, decode, number_after_id};
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, PartNumber};
-use super::reader::{ReadFault, Reader};
+use super::reader::{ReadFault, Reader, Threads};
 use super::service::{Objects, blocking};
 use super::types::{Found, ObjectInfo, RangeSpec, Target};
 use super::versions::look_up;
@@ -103,28 +103,47 @@ impl Objects {
 
     async fn open_object(&self, bucket: &BucketName, target: &Target, choice: Choice) -> Result<Found, ObjectError> {
         let bucket = self.open_bucket(bucket).await?;
-        let (this, open, target) = (self.clone(), Arc::clone(&bucket), target.clone());
-        let found = blocking(move || {
-            for _ in 1..TRIES {
-                match this.try_open(&open, &target, choice) {
-                    Err(Attempt::Gone(_)) => {}
-                    Err(Attempt::Failed(error)) => return Err(error),
-                    Ok(found) => return Ok(found),
-                }
-            }
-            this.try_open(&open, &target, choice).map_err(|attempt| match attempt {
-                Attempt::Gone(blob) => this.unreadable(blob, OpenFault::Missing),
-                Attempt::Failed(error) => error,
-            })
-        })
-        .await;
+        let (this, open, wanted) = (self.clone(), Arc::clone(&bucket), target.clone());
+        let mut found = blocking(move || this.open_on(Threads::Disk, &open, &wanted, choice)).await;
+        if matches!(found, Ok(None)) {
+            let (this, open, target) = (self.clone(), Arc::clone(&bucket), target.clone());
+            let there = move || this.open_on(Threads::Backends, &open, &target, choice);
+            found = self.0.backends.blocking(there).await;
+        }
         let found = self.forget_if_gone(&bucket, found)?;
+        let found = found.ok_or(ObjectError::Unavailable("the object is being moved"))?;
         self.0.metrics.gets.inc();
         self.0.metrics.sent.add(found.range.end - found.range.start);
         Ok(found)
     }
 
-    fn try_open(&self, bucket: &Arc<OpenBucket>, target: &Target, choice: Choice) -> Result<Found, Attempt> {
+    /// Opens an object on a thread of `on`; `None` when that must be done on other threads.
+    fn open_on(
+        &self,
+        on: Threads,
+        bucket: &Arc<OpenBucket>,
+        target: &Target,
+        choice: Choice,
+    ) -> Result<Option<Found>, ObjectError> {
+        let mut gone = None;
+        for _ in 0..TRIES {
+            match self.try_open(on, bucket, target, choice) {
+                Err(Attempt::Gone(blob)) => gone = Some(blob),
+                Err(Attempt::Elsewhere) => return Ok(None),
+                Err(Attempt::Failed(error)) => return Err(error),
+                Ok(found) => return Ok(Some(found)),
+            }
+        }
+        gone.map_or(Ok(None), |blob| Err(self.unreadable(blob, OpenFault::Missing)))
+    }
+
+    fn try_open(
+        &self,
+        on: Threads,
+        bucket: &Arc<OpenBucket>,
+        target: &Target,
+        choice: Choice,
+    ) -> Result<Found, Attempt> {
         let (object, inline) = self.0.store.read_blocking(|tx| {
             let object = look_up(tx, bucket, &target.key, target.version)?;
             let inline = match object.content {
@@ -156,7 +175,7 @@ impl Objects {
             }
             Content::Blob(id) => {
                 let part = PartRef { number: 1, blob: id, size };
-                self.open_body(Reader::of_blob(self, bucket, part, &range))?
+                self.open_body(Reader::of_blob(self, bucket, part, &range, on))?
             }
             Content::Parts(id) => {
                 // Held first, looked at again: whoever replaces the object from here on finds it held.
@@ -165,7 +184,8 @@ impl Objects {
                 if again.content != object.content {
                     return Err(Attempt::Gone(id));
                 }
-                self.open_body(Reader::of_parts(self, bucket, id, &range, hold).map_err(|fault| self.attempt(fault))?)?
+                let reader = Reader::of_parts(self, bucket, id, &range, hold, on);
+                self.open_body(reader.map_err(|fault| self.attempt(fault))?)?
             }
         };
         Ok(Found { info: object.info(), range, parts, body })
@@ -196,6 +216,9 @@ impl Objects {
     /// Reads and verifies the first batch; what is more comes as it is asked for.
     fn open_body(&self, mut reader: Reader) -> Result<ObjectBody, Attempt> {
         let first = reader.next_batch().map_err(|fault| self.attempt(fault))?;
+        if first.is_empty() && !reader.is_done() {
+            return Err(Attempt::Elsewhere);
+        }
         let needs_index = reader.needs_index();
         Ok(ObjectBody::new(reader.stream(first), needs_index))
     }
@@ -217,6 +240,8 @@ fn newest(key: &ObjectKey) -> Target {
 enum Attempt {
     /// A blob is not there: the object was overwritten in between, or bytes are lost.
     Gone(Id128),
+    /// It must be made on other threads.
+    Elsewhere,
     Failed(ObjectError),
 }
 

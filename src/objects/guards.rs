@@ -9,11 +9,38 @@ use crate::base::Id128;
 #[derive(Clone, Debug, Default)]
 pub(super) struct InUse(Arc<Mutex<HashMap<Id128, u32>>>);
 
+/// The count of an id that somebody has alone.
+const ALONE: u32 = u32::MAX;
+
 impl InUse {
     /// Marks `id` until the guard is dropped.
     pub fn hold(&self, id: Id128) -> Hold {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default() += 1;
         Hold { all: self.clone(), id }
+    }
+
+    /// Marks `id` until the guard is dropped, unless somebody has it alone.
+    pub fn share(&self, id: Id128) -> Option<Hold> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(id).or_default();
+        if *count == ALONE {
+            return None;
+        }
+        *count += 1;
+        drop(all);
+        Some(Hold { all: self.clone(), id })
+    }
+
+    /// Has `id` alone until the guard is dropped, unless somebody holds it. Only for accounts whose ids are shared, never
+    /// held.
+    pub fn alone(&self, id: Id128) -> Option<Hold> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains_key(&id) {
+            return None;
+        }
+        all.insert(id, ALONE);
+        drop(all);
+        Some(Hold { all: self.clone(), id })
     }
 
     /// Every id somebody holds.
@@ -38,7 +65,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut all = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = all.get_mut(&self.id) {
-            *count -= 1;
+            *count = if *count == ALONE { 0 } else { *count - 1 };
             if *count == 0 {
                 all.remove(&self.id);
             }
@@ -59,5 +86,18 @@ mod tests {
         assert!(in_use.holds(id));
         drop(second);
         assert!(!in_use.holds(id));
+    }
+
+    #[test]
+    fn an_id_is_had_alone_or_shared() {
+        let in_use = InUse::default();
+        let id = Id128::from_bytes([1; 16]);
+        let shared = in_use.share(id).unwrap();
+        assert!(in_use.alone(id).is_none());
+        drop(shared);
+        let alone = in_use.alone(id).unwrap();
+        assert!(in_use.share(id).is_none() && in_use.alone(id).is_none());
+        drop(alone);
+        assert!(in_use.share(id).is_some());
     }
 }

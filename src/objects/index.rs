@@ -14,7 +14,7 @@
 //! | `objects.inline` | content id | a whole small blob (see [`super::blob`]), not a record |
 //! | `objects.manifests` | content id ‖ offset of the first part (8) | [`ManifestRow`]: parts of a multipart object |
 //! | `objects.joined` | content id | blob id (16) of the blob that tells which parts a multipart object has (`joined.rs`) |
-//! | `objects.blobs` | blob id | [`BlobRow`]: every blob file something refers to |
+//! | `objects.blobs` | blob id | [`BlobRow`]: every blob something refers to that is not in the index, and where it is |
 //! | `objects.uploads` | bucket id ‖ object key, escaped ‖ 00 01 ‖ upload id | [`UploadRow`] |
 //! | `objects.parts` | upload id ‖ part number (2) | [`PartRow`] |
 //! | `objects.garbage` | kind (1) ‖ id | [`Garbage`](super::garbage::Garbage): what waits to be removed |
@@ -24,6 +24,9 @@
 //! | `objects.rewraps` | blob id | the wrapped data key (60) that is to be in the blob's header (`key_change.rs`), not a record |
 //! | `objects.scrub` | `pass` | how scrubbing stands (`scrub.rs`) |
 //! | `objects.damage` | id of the content, upload or bucket | what a scrub has found damaged (`damage.rs`) |
+//! | `objects.backends` | name of a backend | [`HeldRow`](super::place::HeldRow): how much is there |
+//! | `objects.sending` | blob id ‖ nonce (8) | [`SendingRow`](super::place::SendingRow): blobs on their way to a backend |
+//! | `objects.moves` | bucket id | [`MoveRow`](super::moving::MoveRow): how moving the bucket's bodies stands |
 //!
 //! Escaped: the byte 00 is written 00 FF, so that the end mark 00 01 sorts before every longer key.
 //!
@@ -38,8 +41,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::backends::BackendName;
 use super::error::ObjectError;
 use super::names::{ObjectKey, VersionId};
+use super::place::Placed;
 use super::types::{Checksum, Etag, Metadata, ObjectInfo, ObjectSummary, Versioning};
 use crate::base::{Id128, Timestamp};
 use crate::store::{ReadTx, Record, StoreError, Table, record};
@@ -64,6 +69,9 @@ pub(super) const ROTATIONS: Table = Table::new("objects.rotations");
 pub(super) const REWRAPS: Table = Table::new("objects.rewraps");
 pub(super) const SCRUB: Table = Table::new("objects.scrub");
 pub(super) const DAMAGE: Table = Table::new("objects.damage");
+pub(super) const BACKENDS: Table = Table::new("objects.backends");
+pub(super) const SENDING: Table = Table::new("objects.sending");
+pub(super) const MOVES: Table = Table::new("objects.moves");
 
 /// Most parts in one row of a manifest.
 pub(super) const MANIFEST_PARTS: usize = 256;
@@ -79,6 +87,17 @@ pub(super) struct BucketRow {
     pub wrapped_key: Vec<u8>,
     /// Whether it keeps versions. Version 1 of the row did not know.
     pub versioning: Versioning,
+    /// The backend that its new bodies go to; `None` for the local disk. Version 2 of the row knew no other.
+    pub home: Option<BackendName>,
+}
+
+/// Version 2 of a bucket.
+#[derive(Deserialize)]
+struct BucketRowV2 {
+    id: Id128,
+    created: u64,
+    wrapped_key: Vec<u8>,
+    versioning: Versioning,
 }
 
 /// Version 1 of a bucket.
@@ -205,11 +224,19 @@ struct ManifestRowV1 {
     parts: Vec<PartRef>,
 }
 
-/// A blob file something refers to.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// A blob something refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BlobRow {
     /// The bucket whose key wraps its data key.
     pub bucket: Id128,
+    /// Where it is. Version 1 of the row knew the local disk alone.
+    pub placed: Placed,
+}
+
+/// Version 1 of a blob.
+#[derive(Deserialize)]
+struct BlobRowV1 {
+    bucket: Id128,
 }
 
 /// An upload in progress.
@@ -248,15 +275,29 @@ pub(super) struct OrphanRow {
 macro_rules! records {
     ($($row:ty),+ $(,)?) => { $( impl Record for $row { const VERSION: u8 = 1; } )+ };
 }
-records!(VersionRow, BlobRow, UploadRow, PartRow, OrphanRow);
+records!(VersionRow, UploadRow, PartRow, OrphanRow);
 
 impl Record for BucketRow {
+    const VERSION: u8 = 3;
+
+    fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
+        if version == 2 {
+            let (old, rest): (BucketRowV2, _) = postcard::take_from_bytes(bytes).ok()?;
+            let BucketRowV2 { id, created, wrapped_key, versioning } = old;
+            return rest.is_empty().then_some(Self { id, created, wrapped_key, versioning, home: None });
+        }
+        let (old, rest): (BucketRowV1, _) = postcard::take_from_bytes(bytes).ok().filter(|_| version == 1)?;
+        let BucketRowV1 { id, created, wrapped_key } = old;
+        rest.is_empty().then_some(Self { id, created, wrapped_key, versioning: Versioning::Off, home: None })
+    }
+}
+
+impl Record for BlobRow {
     const VERSION: u8 = 2;
 
     fn decode_old(version: u8, bytes: &[u8]) -> Option<Self> {
-        let (old, rest): (BucketRowV1, _) = postcard::take_from_bytes(bytes).ok().filter(|_| version == 1)?;
-        let BucketRowV1 { id, created, wrapped_key } = old;
-        rest.is_empty().then_some(Self { id, created, wrapped_key, versioning: Versioning::Off })
+        let (old, rest): (BlobRowV1, _) = postcard::take_from_bytes(bytes).ok().filter(|_| version == 1)?;
+        rest.is_empty().then_some(Self { bucket: old.bucket, placed: Placed::Here })
     }
 }
 
@@ -451,6 +492,9 @@ mod tests {
         let old = postcard::to_extend(&(Id128::from_bytes([3; 16]), 7_u64, vec![1_u8, 2]), vec![1]).unwrap();
         let bucket: BucketRow = record::decode(&old).unwrap();
         assert_eq!((bucket.created, bucket.versioning), (7, Versioning::Off));
+        let old = (Id128::from_bytes([3; 16]), 7_u64, vec![1_u8, 2], Versioning::Enabled);
+        let bucket: BucketRow = record::decode(&postcard::to_extend(&old, vec![2]).unwrap()).unwrap();
+        assert_eq!((bucket.versioning, bucket.home), (Versioning::Enabled, None));
     }
 
     #[test]

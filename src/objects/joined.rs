@@ -3,7 +3,8 @@
 //! Parts tell their upload and number, not whether the upload was completed and with which of them. So a completion writes
 //! one more blob, before its commit: a part with the number 0 of the upload, whose body is a [`JoinedRow`]. Nothing but a
 //! rebuild of the index reads it. It goes after the parts, so that a rebuild that finds it without them knows that the
-//! object is gone, and takes no part that is left for an upload in progress.
+//! object is gone, and takes no part that is left for an upload in progress. It is made on the disk, wherever the bucket keeps
+//! its bodies, and moves with them afterwards.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::blob::{Batch, BlobFile, BlobWriter, BucketKey, Fault, OpenFault, Record};
+use super::blob::{Batch, BlobFile, BlobWriter, BucketKey, Fault, OpenFault, Record, Source};
 use super::error::ObjectError;
 use super::guards::Hold;
 use super::index::{BLOBS, BlobRow, JOINED, MANIFESTS, ManifestRow, ObjectRow, PartRef, decode};
 use super::keys::OpenBucket;
 use super::names::ObjectKey;
+use super::place::Placed;
 use super::service::{Objects, blocking};
 use super::types::Metadata;
 use crate::base::Id128;
@@ -120,9 +122,9 @@ impl Objects {
         }
     }
 
-    /// What the completion in the blob `blob` says. Blocks.
-    pub(super) fn joined(&self, blob: Id128, key: &BucketKey) -> Result<JoinedRow, OpenFault> {
-        let (file, _, _) = BlobFile::open_whole(&self.0.blobs, blob, |_| Some(key.clone()))?;
+    /// What the completion in the blob `blob`, read from `source`, says. Blocks.
+    pub(super) fn joined(&self, blob: Id128, source: Source, key: &BucketKey) -> Result<JoinedRow, OpenFault> {
+        let (file, _, _) = BlobFile::open_whole(source, blob, |_| Some(key.clone()))?;
         if file.size() > BODY_MAX {
             return Err(Fault("its list of parts is too long").into());
         }
@@ -136,15 +138,20 @@ impl Objects {
     /// Removes the blob of the completion of `content`, and its rows. Blocks.
     pub(super) fn remove_joined(&self, content: Id128) -> Result<(), ObjectError> {
         let Some(blob) = self.0.store.read_blocking(|tx| joined_blob(tx, content))? else { return Ok(()) };
-        self.remove_blob(blob)?;
-        self.0.store.write_blocking(move |tx| forget_joined(tx, content))
+        let removed = self.remove_files(std::iter::once(blob))?;
+        let this = self.clone();
+        self.0.store.write_blocking(move |tx: &mut dyn WriteTx| {
+            this.forget_blobs(tx, std::iter::once(blob), &removed)?;
+            tx.delete(JOINED, content.as_bytes())?;
+            Ok(())
+        })
     }
 }
 
 /// Has `content` be the object whose completion is in `blob`.
 pub(super) fn put_joined(tx: &mut dyn WriteTx, content: Id128, blob: Id128, bucket: Id128) -> Result<(), ObjectError> {
     tx.put(JOINED, content.as_bytes(), blob.as_bytes())?;
-    Ok(tx.put(BLOBS, blob.as_bytes(), &record::encode(&BlobRow { bucket }))?)
+    Ok(tx.put(BLOBS, blob.as_bytes(), &record::encode(&BlobRow { bucket, placed: Placed::Here }))?)
 }
 
 /// The blob of the completion of `content`; objects of earlier releases have none.

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::backends::BackendName;
 use super::blob::{BucketKey, remove_if_there};
 use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, row};
@@ -44,6 +45,8 @@ pub(super) struct OpenBucket {
     pub id: Id128,
     /// Its key.
     pub key: BucketKey,
+    /// Where its new bodies go; `None` for the local disk. A change lets go of this value, as one of the settings does.
+    pub home: Option<BackendName>,
     /// What is set for it. A change lets go of this value, so that the next request reads anew.
     pub settings: Arc<BucketSettings>,
 }
@@ -234,7 +237,7 @@ impl BucketKeys {
     ) -> Result<Arc<OpenBucket>, KeyringError> {
         let key = self.of_row(row.id, &row.wrapped_key)?;
         let settings = Arc::new(settings);
-        let bucket = Arc::new(OpenBucket { name: name.clone(), id: row.id, key, settings });
+        let bucket = Arc::new(OpenBucket { name: name.clone(), id: row.id, key, home: row.home.clone(), settings });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if self.moment() != moment {
             return Ok(bucket);

@@ -21,6 +21,8 @@ pub(super) struct ObjectMetrics {
     pub integrity_failures: Counter,
     /// Plaintext bytes read by scrubs.
     pub scrubbed: Counter,
+    /// Bytes of bodies moved between backends.
+    pub moved: Counter,
     /// What scrubs have found damaged and still is.
     pub damaged: Gauge,
     /// Bytes of blob files.
@@ -48,6 +50,7 @@ impl ObjectMetrics {
                 "Stored bytes that failed their check and were not served.",
             ),
             scrubbed: counter("mainstay_objects_scrubbed_bytes_total", "Plaintext bytes read and verified by scrubs."),
+            moved: counter("mainstay_objects_moved_bytes_total", "Bytes of bodies moved between backends."),
             damaged: metrics.gauge(
                 "mainstay_objects_damaged",
                 "Objects on the list of what scrubs have found damaged.",

@@ -15,7 +15,8 @@
 //! - `index/export-<number>`: the index, sealed, as of an hour ago or less ([`export`]);
 //! - `quarantine/<id>`: blobs that nothing refers to any more, put aside by a sweep for the operator to look at.
 //!
-//! Names, metadata and bodies of up to 8 KiB are in the index ([`index`] has tables, keys and rows).
+//! Names, metadata and bodies of up to 8 KiB are in the index ([`index`] has tables, keys and rows). Other bodies may also be
+//! at backends ([`backends`]); [`place`] has what is remembered of that, [`moving`] takes them from one to another.
 //!
 //! The path of an upload: `put.rs` -> `receive.rs` (stream to blob, two batches of segments in turn) -> `blob/` (sealed,
 //! written, synced, named) -> one transaction that makes it visible and writes down what it replaces -> `garbage.rs`
@@ -28,6 +29,7 @@
 //!
 //! Start reading at [`types`] (what goes in and out), then [`service`].
 
+pub mod backends;
 mod background;
 pub mod backup;
 mod blob;
@@ -57,9 +59,11 @@ pub mod lifecycle;
 mod list;
 mod list_versions;
 mod metrics;
+pub mod moving;
 pub mod names;
 mod object_parts;
 mod parts;
+mod place;
 pub mod policy;
 pub mod public;
 mod put;
@@ -83,12 +87,14 @@ pub mod usage_days;
 mod versions;
 mod walk;
 
+pub use backends::{BackendConfig, BackendName, contradictions};
 pub use body::ObjectBody;
 pub use config::ObjectsConfig;
 pub use damage::Damage;
 pub use details::{BucketDetail, BucketSet};
 pub use error::{BodyError, ObjectError};
 pub use file_rules::{Extension, FileFault, FileRules, MediaRange};
+pub use moving::MoveStatus;
 pub use names::{BucketName, NameError, ObjectKey, PartNumber, UploadId, VersionId};
 pub use parts::PART_LEAST;
 pub use put::DELETE_MANY_MAX;

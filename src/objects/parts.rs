@@ -14,14 +14,15 @@ use super::damage;
 use super::error::{BodyError, ObjectError};
 use super::garbage::Garbage;
 use super::index::{
-    BLOBS, BlobRow, CURRENT, Content, MANIFEST_PARTS, MANIFESTS, ManifestRow, ObjectRow, PARTS, PartRef, PartRow,
-    UPLOADS, UploadRow, VersionTag, manifest_key, object_key, part_key, row, upload_key,
+    CURRENT, Content, MANIFEST_PARTS, MANIFESTS, ManifestRow, ObjectRow, PARTS, PartRef, PartRow, UPLOADS, UploadRow,
+    VersionTag, manifest_key, object_key, part_key, row, upload_key,
 };
 use super::joined::put_joined;
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, PART_NUMBER_MAX, PartNumber, UploadId};
+use super::place;
 use super::receive::Placing;
-use super::service::{Objects, blocking};
+use super::service::Objects;
 use super::types::{Checksum, Condition, Etag, Metadata, ObjectInfo, PartChoice, PartInfo, PutExpect};
 use super::uploads::{part_info, scan_parts, upload_row};
 use crate::base::Id128;
@@ -74,23 +75,22 @@ impl Objects {
             modified: received.finished.millis(),
             checksum: received.checksum.clone().or(checksum),
         };
-        let (id, value) = (received.blob, record::encode(&part));
+        let (id, value, placed) = (received.blob, record::encode(&part), received.placed.clone());
         let part_at = part_key(upload.0, number.value());
-        let blob_row = record::encode(&BlobRow { bucket: bucket.id });
         let (this, open, part_of) = (self.clone(), Arc::clone(&bucket), upload.0);
         let committed = self.0.store.write(move |tx| {
-            open.check(tx)?;
+            let row_of_bucket = open.check(tx)?;
             let mut upload = upload_row(tx, &open, &at)?;
             if let Some(old) = row::<PartRow>(tx, PARTS, &part_at)? {
                 damage::forget_part(tx, part_of, number.value())?;
-                tx.delete(BLOBS, old.blob.as_bytes())?;
-                this.discard(tx, &[Garbage::Blob(old.blob)])?;
+                let garbage = place::let_go(tx, old.blob)?;
+                this.discard(tx, &[garbage])?;
             }
             upload.revision = upload.revision.wrapping_add(1);
             tx.put(UPLOADS, &at, &record::encode(&upload))?;
             tx.put(PARTS, &part_at, &value)?;
-            tx.put(BLOBS, id.as_bytes(), &blob_row)?;
-            Ok(())
+            place::settle_in(tx, id, open.id, &placed)?;
+            this.catch_up(tx, &row_of_bucket, &placed)
         });
         let committed = committed.await;
         match self.forget_if_gone(&bucket, committed) {
@@ -184,8 +184,9 @@ impl Objects {
         bucket.settings.files.admit(key.as_str(), metadata)?;
         let Some((mut look, first)) = bucket.settings.files.look(metadata).zip(first) else { return Ok(true) };
         let (this, open) = (self.clone(), Arc::clone(bucket));
-        let head = blocking(move || {
-            let opened = BlobFile::open_whole(&this.0.blobs, first, |_| Some(open.key.clone()));
+        let head = self.0.backends.blocking(move || {
+            let opened = this.find_source(first);
+            let opened = opened.and_then(|file| BlobFile::open_whole(file, first, |_| Some(open.key.clone())));
             match opened.and_then(|(file, _, _)| file.segment(0)) {
                 Ok(head) => Ok(Some(head)),
                 Err(OpenFault::Missing) => Ok(None),
@@ -234,11 +235,11 @@ impl Objects {
                 tx.put(MANIFESTS, key, value)?;
             }
             tx.delete(UPLOADS, &upload_at)?;
+            let mut garbage = vec![Garbage::PartRows(upload)];
             for blob in &joined.left_out {
-                tx.delete(BLOBS, blob.as_bytes())?;
+                garbage.push(place::let_go(tx, *blob)?);
             }
-            let garbage = joined.left_out.iter().map(|blob| Garbage::Blob(*blob));
-            this.discard(tx, &garbage.chain([Garbage::PartRows(upload)]).collect::<Vec<_>>())?;
+            this.discard(tx, &garbage)?;
             Ok::<_, ObjectError>(Some(object.info()))
         });
         let committed = committed.await;

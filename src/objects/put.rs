@@ -5,14 +5,15 @@ use futures_util::Stream;
 
 use super::blob::Record;
 use super::error::{BodyError, ObjectError};
-use super::index::{BLOBS, BlobRow, Content, INLINE, ObjectRow, VersionTag};
+use super::index::{Content, INLINE, ObjectRow, VersionTag};
 use super::names::{BucketName, ObjectKey};
+use super::place;
 use super::receive::Placing;
 use super::service::Objects;
 use super::types::{Condition, Deleted, Etag, Metadata, ObjectInfo, PutExpect, Target};
 use super::versions::nonce;
 use crate::base::Id128;
-use crate::store::{StoreError, record};
+use crate::store::StoreError;
 
 /// Most keys of one [`Objects::delete_many`] (S3 API, `DeleteObjects`).
 pub const DELETE_MANY_MAX: usize = 1000;
@@ -53,7 +54,7 @@ impl Objects {
             metadata,
             version: VersionTag::UNVERSIONED,
         };
-        let blob_row = record::encode(&BlobRow { bucket: bucket.id });
+        let placed = received.placed.clone();
         let (this, open, key, mut received) = (self.clone(), bucket.clone(), key.clone(), received);
         let inline = received.inline.as_mut().map(std::mem::take);
         let committed = self.commit_received(&mut received, move |tx| {
@@ -61,7 +62,10 @@ impl Objects {
             let object = this.install(tx, &bucket, &key, object.clone(), expect.condition)?;
             match &inline {
                 Some(bytes) => tx.put(INLINE, id.as_bytes(), bytes)?,
-                None => tx.put(BLOBS, id.as_bytes(), &blob_row)?,
+                None => {
+                    place::settle_in(tx, id, open.id, &placed)?;
+                    this.catch_up(tx, &bucket, &placed)?;
+                }
             }
             Ok(object)
         });

@@ -12,6 +12,7 @@ use super::error::ObjectError;
 use super::guards::Hold;
 use super::index::{MANIFESTS, ManifestRow, PartRef, decode, manifest_key, number_after_id};
 use super::keys::OpenBucket;
+use super::place::Placed;
 use super::service::Objects;
 use crate::base::Id128;
 use crate::crypto::stream::SEGMENT;
@@ -31,9 +32,23 @@ impl<E: Into<ObjectError>> From<E> for ReadFault {
     }
 }
 
+/// On which threads a blob is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// On those for the disk.
+    Disk,
+    /// On those that may wait for a backend.
+    Backends,
+}
+
+/// How often the place of a blob is looked up again when it turned out to be gone from there.
+const TRIES: u32 = 4;
+
 /// Reads a range of an object, front to back.
 pub(super) struct Reader {
     objects: Objects,
+    /// Where the next batch must be read.
+    threads: Threads,
     bucket: Arc<OpenBucket>,
     /// Parts not opened yet.
     parts: VecDeque<PartRef>,
@@ -65,9 +80,16 @@ struct OpenPart {
 
 impl Reader {
     /// Reads `range` of the one blob `part`.
-    pub fn of_blob(objects: &Objects, bucket: &Arc<OpenBucket>, part: PartRef, range: &Range<u64>) -> Self {
+    pub fn of_blob(
+        objects: &Objects,
+        bucket: &Arc<OpenBucket>,
+        part: PartRef,
+        range: &Range<u64>,
+        threads: Threads,
+    ) -> Self {
         Self {
             objects: objects.clone(),
+            threads,
             bucket: Arc::clone(bucket),
             parts: VecDeque::from([part]),
             manifest: None,
@@ -85,6 +107,7 @@ impl Reader {
         content: Id128,
         range: &Range<u64>,
         hold: Hold,
+        threads: Threads,
     ) -> Result<Self, ReadFault> {
         let upto = manifest_key(content, range.start);
         let rows = objects.0.store.read_blocking(|tx| {
@@ -96,6 +119,7 @@ impl Reader {
         };
         Ok(Self {
             objects: objects.clone(),
+            threads,
             bucket: Arc::clone(bucket),
             parts: decode::<ManifestRow>(MANIFESTS, &value)?.parts.into(),
             skip: range.start.saturating_sub(number_after_id(MANIFESTS, &key)?),
@@ -111,21 +135,30 @@ impl Reader {
         self.started && self.left == 0
     }
 
-    /// Whether there are parts to read that are not known yet.
+    /// Whether there are parts to read that are not known yet, or may be at a backend: where they are the index knows, and
+    /// that they are in use whoever deletes there.
     pub fn needs_index(&self) -> bool {
+        let may_be_there = self.threads == Threads::Backends || !self.parts.is_empty();
+        if may_be_there && !self.objects.0.backends.is_empty() {
+            return !self.is_done();
+        }
         let known: u64 = self.parts.iter().map(|part| part.size).sum();
         let open = self.open.as_ref().map_or(0, |part| part.wanted.end.saturating_sub(part.wanted.start));
         known.saturating_sub(self.skip).saturating_add(open) < self.left
     }
 
-    /// The next verified bytes, at most [`BATCH_SEGMENTS`] chunks; none at the end. Blocks.
+    /// The next verified bytes, at most [`BATCH_SEGMENTS`] chunks; none at the end, or when the next ones must be read on
+    /// other threads. Blocks.
     pub fn next_batch(&mut self) -> Result<Vec<Bytes>, ReadFault> {
         let mut out = Vec::with_capacity(BATCH_SEGMENTS);
         let mut room = BATCH_SEGMENTS;
         while room > 0 && !self.is_done() {
             let mut part = match self.open.take() {
                 Some(part) => part,
-                None => self.open_next()?,
+                None => match self.open_next()? {
+                    Some(part) => part,
+                    None => break,
+                },
             };
             let (chunks, read) = part.next_chunks(room).map_err(|fault| ReadFault::Blob(part.blob, fault))?;
             room = room.saturating_sub(read);
@@ -150,7 +183,7 @@ impl Reader {
                     return Ok(Some((chunk, (ready, ahead))));
                 }
                 let Some(task) = ahead.take() else { return Ok(None) };
-                let (reader, batch) = task.await.unwrap_or(Err(ObjectError::Unavailable("the server is stopping")))?;
+                let (reader, batch) = task.await?;
                 ready = batch.into();
                 ahead = (!reader.is_done()).then(|| reader.read_ahead());
             }
@@ -158,15 +191,18 @@ impl Reader {
     }
 
     /// Starts reading the next batch now.
-    fn read_ahead(mut self) -> tokio::task::JoinHandle<Result<(Self, Vec<Bytes>), ObjectError>> {
-        tokio::task::spawn_blocking(move || match self.next_batch() {
+    fn read_ahead(mut self) -> impl Future<Output = Result<(Self, Vec<Bytes>), ObjectError>> + Send + use<> {
+        let (threads, objects) = (self.threads, self.objects.clone());
+        let read = move || match self.next_batch() {
             Ok(batch) => Ok((self, batch)),
             Err(ReadFault::Other(error)) => Err(error),
             Err(ReadFault::Blob(blob, fault)) => Err(self.objects.unreadable(blob, fault)),
-        })
+        };
+        objects.0.backends.start_on(threads, read)
     }
 
-    fn open_next(&mut self) -> Result<OpenPart, ReadFault> {
+    /// The next part; `None` when it must be read on other threads.
+    fn open_next(&mut self) -> Result<Option<OpenPart>, ReadFault> {
         loop {
             let Some(part) = self.parts.pop_front() else {
                 self.next_row()?;
@@ -177,12 +213,39 @@ impl Reader {
                 continue;
             }
             let wanted = self.skip..part.size.min(self.skip.saturating_add(self.left));
+            let Some(file) = self.open_part(part, wanted.end)? else {
+                self.parts.push_front(part);
+                return Ok(None);
+            };
             self.skip = 0;
             self.started = true;
-            let file = BlobFile::open(&self.objects.0.blobs, part.blob, &self.bucket.key, part.size)
-                .map_err(|fault| ReadFault::Blob(part.blob, fault))?;
-            return Ok(OpenPart { blob: part.blob, file, wanted });
+            return Ok(Some(OpenPart { blob: part.blob, file, wanted }));
         }
+    }
+
+    /// Opens `part` wherever it is; `None` when it must be read on other threads.
+    fn open_part(&mut self, part: PartRef, end: u64) -> Result<Option<BlobFile>, ReadFault> {
+        let mut placed = self.objects.placed(part.blob)?;
+        for _ in 1..TRIES {
+            let threads = if placed == Placed::Here { Threads::Disk } else { Threads::Backends };
+            // The disk may be read on any, a backend is waited for on its own.
+            if std::mem::replace(&mut self.threads, threads) != threads && threads == Threads::Backends {
+                return Ok(None);
+            }
+            let source = self.objects.source(part.blob, &placed);
+            match source.and_then(|source| BlobFile::open(source, part.blob, &self.bucket.key, part.size, end)) {
+                Err(OpenFault::Missing) => {
+                    // It may have been moved in between.
+                    let now = self.objects.placed(part.blob)?;
+                    if now == placed {
+                        return Err(ReadFault::Blob(part.blob, OpenFault::Missing));
+                    }
+                    placed = now;
+                }
+                opened => return opened.map(Some).map_err(|fault| ReadFault::Blob(part.blob, fault)),
+            }
+        }
+        Err(ReadFault::Blob(part.blob, OpenFault::Missing))
     }
 
     fn next_row(&mut self) -> Result<(), ReadFault> {

@@ -6,6 +6,9 @@
 //!
 //! The bytes of a body that is not large are made durable while its transaction is on the way already, which counts only
 //! once they are (see [`crate::store::Prerequisite`]).
+//!
+//! What goes to a backend grows as a file all the same, which is neither synced nor named and goes out when the body has
+//! ended: a slow or broken client holds no memory and nothing of the backend's, and a failed request is tried again.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,10 +18,13 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::backends::BackendName;
 use super::blob::{Batch, BlobWriter, INLINE_MAX, Record, Written, seal_inline};
 use super::error::{BodyError, ObjectError};
 use super::guards::Hold;
 use super::keys::OpenBucket;
+use super::place::Placed;
+use super::reader::Threads;
 use super::service::{Objects, blocking};
 use super::types::{Checksum, Metadata, PutExpect};
 use crate::base::{Id128, Random, Timestamp};
@@ -37,10 +43,12 @@ pub(super) enum Placing {
 #[derive(Debug)]
 pub(super) struct Received {
     pub blob: Id128,
-    /// The blob's bytes, for the index; `None`: it is a file, whole, and synced unless that is `syncing`.
+    /// The blob's bytes, for the index; `None`: it is a file, or at a backend, whole, and synced unless that is `syncing`.
     pub inline: Option<Vec<u8>>,
     /// The file's sync under way.
     pub syncing: Option<Syncing>,
+    /// Where it is, when it is not in the index.
+    pub placed: Placed,
     pub size: u64,
     pub md5: [u8; 16],
     pub finished: Timestamp,
@@ -129,23 +137,28 @@ impl Objects {
         let checksum = expect.late_checksum.as_ref().and_then(|slot| slot.get().cloned());
         let finished = self.0.clock.now();
         let small = batch.only().filter(|plain| plain.len() <= INLINE_MAX && placing == Placing::SmallInline);
-        let (id, inline, md5, syncing) = if let (Pipe::Empty(fresh), Some(plain)) = (&pipe, small) {
+        let (id, inline, md5, syncing, placed) = if let (Pipe::Empty(fresh), Some(plain)) = (&pipe, small) {
             let random = self.0.random.as_ref();
             let id = id_by_time(finished, random);
             let sealed = seal_inline(id, &bucket.key, &fresh.record, random, plain, finished, checksum.clone());
             if expect.md5.is_some_and(|md5| md5 != sealed.md5) {
                 return Err(ObjectError::BadDigest);
             }
-            (id, Some(sealed.bytes), sealed.md5, None)
+            (id, Some(sealed.bytes), sealed.md5, None, Placed::Here)
         } else {
             let end = End { md5: expect.md5, finished, checksum: checksum.clone(), hold: Arc::clone(&hold) };
-            let (written, syncing) = pipe.finish(batch, end).await?;
-            let together = placing == Placing::SmallInline && size <= TOGETHER_MAX;
-            let syncing = if together { Some(syncing) } else { Syncing::ended(syncing.task).await.map(|()| None)? };
-            (blob, None, written.md5, syncing)
+            if let Some(home) = &bucket.home {
+                let (written, placed) = pipe.finish_there(batch, end, blob, home.clone()).await?;
+                (blob, None, written.md5, None, placed)
+            } else {
+                let (written, syncing) = pipe.finish(batch, end).await?;
+                let together = placing == Placing::SmallInline && size <= TOGETHER_MAX;
+                let syncing = if together { Some(syncing) } else { Syncing::ended(syncing.task).await.map(|()| None)? };
+                (blob, None, written.md5, syncing, Placed::Here)
+            }
         };
         self.0.metrics.received.add(size);
-        Ok(Received { blob: id, inline, syncing, size, md5, finished, checksum, _hold: hold })
+        Ok(Received { blob: id, inline, syncing, placed, size, md5, finished, checksum, _hold: hold })
     }
 
     /// Commits `op`, which names the blob `received`, so that it counts only once the blob is durable.
@@ -163,19 +176,24 @@ impl Objects {
         Syncing::ended(task).await.and(committed)
     }
 
-    /// Removes the file of a blob that nothing refers to, since what should have failed for certain.
+    /// Removes the blob that nothing refers to, since what should have failed for certain.
     pub(super) async fn take_back(&self, received: Received) {
         if received.inline.is_some() {
             return;
         }
         let this = self.clone();
         let removed = blocking(move || {
+            if let Placed::There(remote) = &received.placed {
+                let (objects, blob, remote) = (this.clone(), received.blob, remote.clone());
+                let unsend = move |tx: &mut dyn WriteTx| objects.unsend(tx, blob, &remote);
+                return this.0.store.write_blocking(unsend);
+            }
             let freed = this.0.blobs.remove(received.blob)?;
             this.0.metrics.used.add(-(freed as i64));
             Ok(())
         });
         if let Err(error) = removed.await {
-            tracing::warn!(%error, "an upload that was not accepted stays on disk until a sweep finds it");
+            tracing::warn!(%error, "an upload that was not accepted stays until a sweep finds it");
         }
     }
 
@@ -255,23 +273,15 @@ impl Pipe {
     }
 
     /// Writes the last batch and checks the digest; the blob is whole then, and its sync begun.
-    async fn finish(self, mut batch: Batch, end: End) -> Result<(Written, Syncing), ObjectError> {
-        let (objects, writer) = match self {
-            Self::Empty(fresh) => (fresh.objects.clone(), Writer::New(fresh)),
-            Self::Busy(objects, task) => (objects, Writer::Open(joined(task).await?.0)),
-            Self::Ended => return Err(ObjectError::Unavailable("the upload has ended")),
-        };
+    async fn finish(self, batch: Batch, end: End) -> Result<(Written, Syncing), ObjectError> {
+        let (objects, writer) = self.writer().await?;
         let (told, whole) = oneshot::channel();
         let (fulfilment, first) = prerequisite();
         // One hop for both, so that whoever waits for the sync waits for a thread that is at it.
         let task = tokio::task::spawn_blocking(move || {
-            let End { md5, finished, checksum, hold: _hold } = end;
             let explain = |error| objects.0.room.explain(error);
-            let mut writer = writer.open()?;
-            writer.write(&mut batch, true).map_err(explain)?;
-            if md5.is_some_and(|md5| md5 != writer.md5()) {
-                return Err(ObjectError::BadDigest);
-            }
+            let mut writer = writer.with_last(&objects, batch, end.md5)?;
+            let End { finished, checksum, hold: _hold, .. } = end;
             let written = writer.end(finished, checksum).map_err(explain)?;
             // Dropped meanwhile: then the writer removes its file.
             told.send(written).map_err(|_dropped| ObjectError::Unavailable("the upload was given up"))?;
@@ -286,6 +296,37 @@ impl Pipe {
                 Err(error) => error,
                 Ok(()) => ObjectError::Unavailable("the server is stopping"),
             }),
+        }
+    }
+
+    /// Writes the last batch, checks the digest and sends the blob to the backend `home`; it is durable there.
+    async fn finish_there(
+        self,
+        batch: Batch,
+        end: End,
+        blob: Id128,
+        home: BackendName,
+    ) -> Result<(Written, Placed), ObjectError> {
+        let (objects, writer) = self.writer().await?;
+        let backends = objects.clone();
+        let send = move || {
+            let writer = writer.with_last(&objects, batch, end.md5)?;
+            // The upload goes on when the caller has gone, and must not be swept under its hands.
+            let End { finished, checksum, hold: _hold, .. } = end;
+            let staged = writer.stage(finished, checksum);
+            let (staged, written) = staged.map_err(|error| objects.0.room.explain(error))?;
+            let sent = objects.send(blob, (written.stored, written.size), &staged.source, &home)?;
+            Ok((written, Placed::There(sent)))
+        };
+        backends.0.backends.start_on(Threads::Backends, send).await
+    }
+
+    /// What writes the rest, once the batch before is written.
+    async fn writer(self) -> Result<(Objects, Writer), ObjectError> {
+        match self {
+            Self::Empty(fresh) => Ok((fresh.objects.clone(), Writer::New(fresh))),
+            Self::Busy(objects, task) => Ok((objects, Writer::Open(joined(task).await?.0))),
+            Self::Ended => Err(ObjectError::Unavailable("the upload has ended")),
         }
     }
 }
@@ -310,6 +351,21 @@ impl Writer {
             Self::New(fresh) => fresh.create().map(Box::new),
             Self::Open(writer) => Ok(writer),
         }
+    }
+
+    /// The blob with its last batch, if it is the one that was announced. Blocks.
+    fn with_last(
+        self,
+        objects: &Objects,
+        mut batch: Batch,
+        md5: Option<[u8; 16]>,
+    ) -> Result<Box<BlobWriter>, ObjectError> {
+        let mut writer = self.open()?;
+        writer.write(&mut batch, true).map_err(|error| objects.0.room.explain(error))?;
+        if md5.is_some_and(|md5| md5 != writer.md5()) {
+            return Err(ObjectError::BadDigest);
+        }
+        Ok(writer)
     }
 }
 

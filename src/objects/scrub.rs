@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Damaged, Depth, Named, PIECE_BYTES, Piece, Place};
+use super::check::{Asked, Damaged, Depth, Named, PIECE_BYTES, Piece, Place};
 use super::damage::{self, Damage};
 use super::error::ObjectError;
 use super::index::{SCRUB, row};
@@ -226,7 +226,7 @@ impl Objects {
         let (rate, began) = (self.0.config.scrub_rate.bytes(), self.0.clock.monotonic());
         let most = if rate == 0 { PIECE_BYTES } else { rate.clamp(SEGMENT as u64, PIECE_BYTES) };
         let (from, pass) = (running.place.clone(), row.passes);
-        let (piece, named) = self.check_piece(from.clone(), Depth::Whole, most)?;
+        let (piece, named) = self.check_piece(from.clone(), Depth::Whole, Asked::ByScrub, most)?;
         let now = self.0.clock.now();
         self.0.metrics.scrubbed.add(piece.bytes);
         let rows = piece.buckets + piece.objects + piece.uploads;
@@ -297,7 +297,7 @@ impl Objects {
 }
 
 /// How long reading `bytes` takes at `rate` bytes a second.
-fn pace(bytes: u64, rate: u64) -> Duration {
+pub(super) fn pace(bytes: u64, rate: u64) -> Duration {
     if rate == 0 {
         return Duration::ZERO;
     }

@@ -1,10 +1,12 @@
 //! The service: what it is made of, and how its parts are opened.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use super::blob::{BlobFolder, Fault, OpenFault};
+use super::backends::Backends;
+use super::blob::{BlobFolder, Fault, OpenFault, RemoteFile, Source};
 use super::bucket_files::BucketFiles;
 use super::config::ObjectsConfig;
 use super::error::ObjectError;
@@ -15,6 +17,7 @@ use super::key_change::KeyChanges;
 use super::keys::{BucketKeys, OpenBucket};
 use super::metrics::ObjectMetrics;
 use super::names::BucketName;
+use super::place::{self, Placed};
 use super::scrub::Bell;
 use super::settings::settings_row;
 use super::space::Room;
@@ -38,6 +41,8 @@ pub(super) struct Inner {
     pub config: ObjectsConfig,
     pub metrics: ObjectMetrics,
     pub blobs: BlobFolder,
+    /// Where else blobs may be.
+    pub backends: Backends,
     pub keys: BucketKeys,
     pub bucket_files: BucketFiles,
     /// Sealed exports of the index.
@@ -51,12 +56,18 @@ pub(super) struct Inner {
     pub writing: InUse,
     /// Multipart contents being read.
     pub reading: InUse,
+    /// Blobs being read at a backend, each shared by its readers; a removal wants it alone.
+    pub reading_there: InUse,
     /// One sweep at a time: the first of a start and the first of the schedule may meet.
     pub sweeping: Mutex<()>,
     /// The last sweep that was asked for.
     pub asked_sweep: Mutex<AskedSweep>,
     /// Wakes the thread that scrubs.
     pub scrub_bell: Arc<Bell>,
+    /// Wakes the thread that moves.
+    pub move_bell: Arc<Bell>,
+    /// Whether what takes long should come to its end.
+    pub stopping: AtomicBool,
     /// Changes of buckets' keys, and what wakes the thread that does them.
     pub key_changes: KeyChanges,
     /// Where a sweep puts files nothing refers to.
@@ -70,7 +81,7 @@ impl Objects {
     /// before `jobs` is started, and [`Objects::start`] after.
     ///
     /// # Errors
-    /// The folders cannot be made or made durable, or the disk's room is unknown.
+    /// The folders cannot be made or made durable, or the disk's room is unknown; [`ObjectError::Backends`].
     #[expect(clippy::too_many_arguments, reason = "the outside world is an argument, each by its own type")]
     pub fn open(
         disk: Arc<dyn Disk>,
@@ -83,6 +94,25 @@ impl Objects {
         metrics: &Metrics,
         config: ObjectsConfig,
     ) -> Result<Self, ObjectError> {
+        let backends = Backends::open(&config.backends, disk.as_ref(), metrics)?;
+        Self::open_with(disk, root, store, keyring, jobs, clock, random, metrics, config, backends)
+    }
+
+    /// As [`open`](Self::open), with backends that are there already.
+    #[expect(clippy::too_many_arguments, reason = "the outside world is an argument, each by its own type")]
+    pub(super) fn open_with(
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+        store: Store,
+        keyring: Arc<Keyring>,
+        jobs: Jobs,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: &Metrics,
+        config: ObjectsConfig,
+        backends: Backends,
+    ) -> Result<Self, ObjectError> {
+        store.read_blocking(|tx| place::check(tx, &backends))?;
         let quarantine = root.join("quarantine");
         disk.create_dir(&quarantine)?;
         let blobs = BlobFolder::open(Arc::clone(&disk), root.join("blobs"))?;
@@ -102,6 +132,7 @@ impl Objects {
             config,
             metrics: ObjectMetrics::new(metrics),
             blobs,
+            backends,
             keys,
             bucket_files,
             exports,
@@ -110,9 +141,12 @@ impl Objects {
             room,
             writing: InUse::default(),
             reading: InUse::default(),
+            reading_there: InUse::default(),
             sweeping: Mutex::default(),
             asked_sweep: Mutex::default(),
             scrub_bell: Arc::default(),
+            move_bell: Arc::default(),
+            stopping: AtomicBool::new(false),
             key_changes: KeyChanges::default(),
             quarantine,
             kept: Mutex::default(),
@@ -191,7 +225,24 @@ impl Objects {
             OpenFault::Missing => self.corrupt(blob, Fault("its file is missing")),
             OpenFault::Corrupt(fault) => self.corrupt(blob, fault),
             OpenFault::Disk(error) => ObjectError::Disk(error),
+            OpenFault::Backend(error) => ObjectError::Backend(error),
         }
+    }
+
+    /// The bytes of the blob `id`, which is in `placed`. Blocks.
+    pub(super) fn source(&self, id: Id128, placed: &Placed) -> Result<Source, OpenFault> {
+        let Placed::There(remote) = placed else { return Source::file(&self.0.blobs, id) };
+        let backend = self.0.backends.find(&remote.backend).map_err(io::Error::other)?;
+        // Being deleted, which is known before its row is looked at again.
+        let shared = self.0.reading_there.share(id).ok_or(OpenFault::Missing)?;
+        let path = backend.path(id, remote);
+        Ok(Source::There(RemoteFile::new(Arc::clone(backend), path, remote.stored, shared)))
+    }
+
+    /// The bytes of the blob `id`, wherever it is. Blocks.
+    pub(super) fn find_source(&self, id: Id128) -> Result<Source, OpenFault> {
+        let placed = self.placed(id).map_err(io::Error::other)?;
+        self.source(id, &placed)
     }
 }
 

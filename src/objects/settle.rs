@@ -10,14 +10,16 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 
-use super::blob::{BlobFolder, describe_head};
+use super::blob::{BlobFolder, Source, describe_head};
 use super::error::ObjectError;
+use super::garbage::Garbage;
 use super::index::{
-    BLOBS, BUCKETS, BlobRow, BucketRow, CURRENT, Content, INLINE, JOINED, MANIFESTS, ManifestRow, NULLS, ObjectRow,
-    PARTS, PartRow, SETTINGS, UPLOADS, USAGE, VERSIONS, VersionRow, decode, number_after_id, parse_upload_key,
-    parse_version_key,
+    BACKENDS, BLOBS, BUCKETS, BlobRow, BucketRow, CURRENT, Content, GARBAGE, INLINE, JOINED, MANIFESTS, MOVES,
+    ManifestRow, NULLS, ObjectRow, PARTS, PartRow, SENDING, SETTINGS, UPLOADS, USAGE, VERSIONS, VersionRow, decode,
+    number_after_id, parse_upload_key, parse_version_key,
 };
 use super::keys::BucketKeys;
+use super::place::Placed;
 use crate::base::Id128;
 use crate::store::{Direction, ReadTx, Row, Store, StoreError, Table, WriteTx, after_prefix, record};
 
@@ -80,6 +82,42 @@ pub(super) fn settle(
     Ok(job.settled)
 }
 
+/// Has the index in `store` say that every blob is on this disk, as it is after a restore, and that every bucket's new ones
+/// go there. What is at backends still belongs to the server that put it there. Blocks.
+///
+/// # Errors
+/// The store. What was done stays; it may be done again.
+pub fn bring_home(store: &Store) -> Result<(), ObjectError> {
+    for table in [BACKENDS, SENDING, MOVES] {
+        walk(store, table, &mut |_, _| Ok(Change::Remove))?;
+    }
+    walk(store, GARBAGE, &mut |_, (_, value)| {
+        let there = matches!(decode(GARBAGE, &value)?, Garbage::There { .. } | Garbage::Stale(_));
+        Ok(if there { Change::Remove } else { Change::Keep })
+    })?;
+    let mut home = Vec::new();
+    walk(store, BLOBS, &mut |_, (key, value)| {
+        let row: BlobRow = decode(BLOBS, &value)?;
+        if row.placed != Placed::Here {
+            home.push((key, record::encode(&BlobRow { placed: Placed::Here, ..row })));
+        }
+        if home.len() >= PAGE {
+            put(store, BLOBS, &std::mem::take(&mut home))?;
+        }
+        Ok(Change::Keep)
+    })?;
+    put(store, BLOBS, &home)?;
+    let mut buckets = Vec::new();
+    walk(store, BUCKETS, &mut |_, (key, value)| {
+        let row: BucketRow = decode(BUCKETS, &value)?;
+        if row.home.is_some() {
+            buckets.push((key, record::encode(&BucketRow { home: None, ..row })));
+        }
+        Ok(Change::Keep)
+    })?;
+    put(store, BUCKETS, &buckets)
+}
+
 /// What becomes of a row.
 enum Change {
     Keep,
@@ -134,7 +172,8 @@ fn refer_to(store: &Store, blobs: &[(Id128, Id128)]) -> Result<(), ObjectError> 
         let known = store.read_blocking(|tx| tx.get_many(BLOBS, &keys)).map_err(ObjectError::Store)?;
         for ((id, bucket), known) in page.iter().zip(known) {
             if known.is_none() {
-                lacking.push((id.as_bytes().to_vec(), record::encode(&BlobRow { bucket: *bucket })));
+                lacking
+                    .push((id.as_bytes().to_vec(), record::encode(&BlobRow { bucket: *bucket, placed: Placed::Here })));
             }
         }
     }
@@ -269,7 +308,8 @@ impl Job<'_> {
         let mut told: HashSet<String> = settled.objects.iter().cloned().collect();
         walk(self.store, BLOBS, &mut |_, (key, _)| {
             let Some(id) = id_in(&key).filter(|id| !used.contains(id)) else { return Ok(Change::Keep) };
-            if let Ok(record) = describe_head(folder, id, |bucket| keys.beside_blobs(bucket).ok().flatten()) {
+            let key = |bucket| keys.beside_blobs(bucket).ok().flatten();
+            if let Ok(record) = Source::file(folder, id).and_then(|file| describe_head(file, id, key)) {
                 let name = format!("{}/{}", record.bucket, record.key);
                 if told.insert(name.clone()) {
                     settled.name(name, most);

@@ -7,6 +7,9 @@
 //! later sweep, at least [`ORPHAN_AGE`] on, still finds it without one, it is moved to `quarantine/`, where the operator
 //! decides. From there it is removed only when the setting `objects.quarantine` says after how long. A sweep that meets an
 //! error moves nothing.
+//!
+//! Backends are not searched: the index knows every name the server has written there (`place.rs`), also of what was on its
+//! way when a process ended, and that is deleted.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -15,9 +18,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::blob::{BlobFile, BlobFolder, Named, describe, remove_if_there};
+use super::blob::{BlobFile, BlobFolder, Named, Source, describe, remove_if_there};
 use super::error::ObjectError;
-use super::index::{BLOBS, ORPHANS, OrphanRow, QUARANTINED, decode, malformed_key};
+use super::garbage::Garbage;
+use super::index::{BLOBS, BlobRow, ORPHANS, OrphanRow, QUARANTINED, decode, malformed_key};
+use super::place::Placed;
 use super::service::Objects;
 use crate::base::{Entry, EntryKind, Id128, Timestamp, disk};
 use crate::store::{Direction, ReadTx, StoreError, Table, WriteTx, record};
@@ -52,6 +57,9 @@ pub struct Swept {
     pub in_quarantine_bytes: u64,
     /// Files removed from quarantine for their age.
     pub removed: u64,
+    /// Bodies that were on their way to a backend when a process ended or a request failed, and are deleted there.
+    #[serde(default)]
+    pub unsent: u64,
 }
 
 /// The last sweep that somebody asked for.
@@ -118,6 +126,8 @@ impl Objects {
         let _one_at_a_time = self.0.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         self.collect_garbage()?;
         let mut swept = Swept { expired_uploads: self.expire_uploads()?, ..Swept::default() };
+        swept.unsent = self.sweep_sending()?;
+        self.count_held()?;
         let mut orphans = Vec::new();
         for inner in self.0.blobs.inner() {
             let (mut blobs, mut temporaries) = (Vec::new(), Vec::new());
@@ -141,7 +151,8 @@ impl Objects {
             }
             let blobs: Vec<Id128> = blobs.into_iter().map(|(id, _)| id).collect();
             for page in blobs.chunks(PAGE) {
-                let found = self.orphans_among(page)?;
+                let (found, stale) = self.orphans_among(page)?;
+                self.discard_stale(stale)?;
                 swept.orphans += found.len() as u64;
                 orphans.extend(found.into_iter().take(ORPHANS_MAX.saturating_sub(orphans.len())));
             }
@@ -167,7 +178,9 @@ impl Objects {
         let keys: Vec<&[u8]> = temporaries.iter().map(|(id, _)| id.as_bytes().as_slice()).collect();
         let known = self.0.store.read_blocking(|tx| tx.get_many(BLOBS, &keys)).map_err(ObjectError::Store)?;
         for ((id, len), known) in temporaries.iter().zip(known) {
-            match if known.is_some() { Ok(true) } else { self.is_whole(*id) } {
+            // One that went to a backend was never synced, and is not wanted here.
+            let here = known.map(|row| Ok::<_, ObjectError>(decode::<BlobRow>(BLOBS, &row)?.placed == Placed::Here));
+            match here.unwrap_or_else(|| self.is_whole(*id)) {
                 Ok(true) => {
                     self.0.blobs.give_name(*id)?;
                     blobs.push((*id, *len));
@@ -230,7 +243,18 @@ impl Objects {
         self.forget_but(QUARANTINED, &there)
     }
 
-    fn orphans_among(&self, blobs: &[Id128]) -> Result<Vec<Orphan>, ObjectError> {
+    /// Has the files `stale` removed, whose blobs are at backends: a move was cut off before it had come back to the disk.
+    fn discard_stale(&self, stale: Vec<Id128>) -> Result<(), ObjectError> {
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let this = self.clone();
+        let garbage: Vec<Garbage> = stale.into_iter().map(Garbage::Stale).collect();
+        self.0.store.write_blocking(move |tx: &mut dyn WriteTx| this.discard(tx, &garbage))
+    }
+
+    /// Those of `blobs` that nothing refers to, and those whose rows say that they are elsewhere.
+    fn orphans_among(&self, blobs: &[Id128]) -> Result<(Vec<Orphan>, Vec<Id128>), ObjectError> {
         // Asked before the index is read: what is committed in between is found there.
         let suspects: Vec<Id128> = blobs.iter().copied().filter(|id| !self.0.writing.holds(*id)).collect();
         let keys: Vec<&[u8]> = suspects.iter().map(|id| id.as_bytes().as_slice()).collect();
@@ -239,14 +263,18 @@ impl Objects {
             .store
             .read_blocking(|tx| Ok::<_, StoreError>((tx.get_many(BLOBS, &keys)?, tx.get_many(ORPHANS, &keys)?)))
             .map_err(ObjectError::Store)?;
-        let mut out = Vec::new();
+        let (mut out, mut stale) = (Vec::new(), Vec::new());
         for ((id, known), noted) in suspects.iter().zip(known).zip(noted) {
-            if known.is_none() {
-                let noted: Option<OrphanRow> = noted.map(|bytes| decode(ORPHANS, &bytes)).transpose()?;
-                out.push(Orphan { id: *id, seen: noted.map(|row| Timestamp(row.seen)) });
+            match known {
+                None => {
+                    let noted: Option<OrphanRow> = noted.map(|bytes| decode(ORPHANS, &bytes)).transpose()?;
+                    out.push(Orphan { id: *id, seen: noted.map(|row| Timestamp(row.seen)) });
+                }
+                Some(row) if decode::<BlobRow>(BLOBS, &row)?.placed != Placed::Here => stale.push(*id),
+                Some(_) => {}
             }
         }
-        Ok(out)
+        Ok((out, stale))
     }
 
     /// Notes orphans seen for the first time, and forgets those that are none any more.
@@ -301,7 +329,8 @@ impl Objects {
         }
         let (disk, path) = (self.0.blobs.disk(), self.0.blobs.path(id));
         let target = self.0.quarantine.join(id.to_string());
-        match describe(&self.0.blobs, id, |bucket| self.0.keys.beside_blobs(bucket).ok().flatten()) {
+        let key = |bucket| self.0.keys.beside_blobs(bucket).ok().flatten();
+        match Source::file(&self.0.blobs, id).and_then(|file| describe(file, id, key)) {
             Ok((record, footer)) => {
                 let (bucket, key, size) = (record.bucket, record.key, footer.size);
                 tracing::warn!(blob = %id, bucket, key, size, "a blob nothing refers to was moved to quarantine");

@@ -13,11 +13,12 @@ use super::damage;
 use super::error::ObjectError;
 use super::garbage::Garbage;
 use super::index::{
-    BLOBS, BucketRow, CURRENT, Content, INLINE, NULLS, ObjectRow, VERSIONS, VersionRow, VersionTag, decode,
-    malformed_key, object_key, row, version_key, versions_of,
+    BucketRow, CURRENT, Content, INLINE, NULLS, ObjectRow, VERSIONS, VersionRow, VersionTag, decode, malformed_key,
+    object_key, row, version_key, versions_of,
 };
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, VersionId};
+use super::place;
 use super::service::Objects;
 use super::types::{Condition, Deleted, ObjectInfo, Target, Versioning};
 use super::usage::{Step, Tally};
@@ -201,10 +202,7 @@ fn let_go(tx: &mut dyn WriteTx, content: Content) -> Result<Option<Garbage>, Obj
             tx.delete(INLINE, id.as_bytes())?;
             None
         }
-        Content::Blob(id) => {
-            tx.delete(BLOBS, id.as_bytes())?;
-            Some(Garbage::Blob(id))
-        }
+        Content::Blob(id) => Some(place::let_go(tx, id)?),
         Content::Parts(id) => Some(Garbage::Manifest(id)),
     })
 }

@@ -99,6 +99,7 @@ codes! {
     RequestTimeout = 400, "the body came too slowly";
     RequestTimeTooSkewed = 403, "the client's clock differs too much from the server's";
     ServiceUnavailable = 503, "try again later";
+    SlowDown = 503, "the place where the object is kept does not answer, try again later";
     SignatureDoesNotMatch = 403, "the signature does not match";
     StorageFull = 507, "the server's disk is full";
     TooManyBuckets = 400, "there are too many buckets";
@@ -178,6 +179,10 @@ impl From<ObjectError> for S3Error {
             }
             E::PreconditionFailed => Code::PreconditionFailed,
             E::Body(body) => return body.cause::<BodyFault>().map_or_else(|| Code::IncompleteBody.into(), Self::from),
+            E::Backend(backend) if backend.is_passing() => {
+                tracing::warn!(error = %backend, "an S3 request waits for a backend in vain");
+                Code::SlowDown
+            }
             full if full.is_full() => Code::StorageFull,
             passing if passing.is_passing() => Code::ServiceUnavailable,
             other => return Self::internal(other),
@@ -189,7 +194,8 @@ impl From<ObjectError> for S3Error {
             | Code::NoSuchUpload
             | Code::NoSuchVersion
             | Code::StorageFull
-            | Code::ServiceUnavailable => code.into(),
+            | Code::ServiceUnavailable
+            | Code::SlowDown => code.into(),
             _ => Self::new(code, error.to_string()),
         }
     }

@@ -145,7 +145,7 @@ impl From<ObjectError> for Problem {
         let status = match &error {
             E::NoSuchBucket | E::NoSuchKey | E::NoSuchVersion | E::DeleteMarker { .. } => StatusCode::NOT_FOUND,
             E::BucketNotEmpty | E::TooManyBuckets { .. } => StatusCode::CONFLICT,
-            E::TooManyRules { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            E::TooManyRules { .. } | E::BackendName(_) | E::Backends(_) => StatusCode::UNPROCESSABLE_ENTITY,
             error if error.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             error if error.is_passing() => return not_now(error.to_string()),
             error => return internal(error),

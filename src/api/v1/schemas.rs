@@ -192,6 +192,8 @@ fn storage() -> Value {
             ("serve_as_download", truth()),
             ("versioning", any_of(&["off", "enabled", "suspended"])),
             ("public", json!({"type": "boolean", "description": "Whether its policy opens something to everybody."})),
+            ("backend", json!({"type": "string", "description": "Where its new bodies go; `local` is the server's own disk."})),
+            ("move", maybe(reference("BucketMove"))),
             ("key_change", maybe(object([
                 ("began_at", moment()),
                 ("rewrapped", json!({"type": "integer", "minimum": 0, "description": "Objects, parts and notes that hang on the new key by now."})),
@@ -200,6 +202,17 @@ fn storage() -> Value {
                 ("waits_for", maybe(text())),
             ]))),
         ]),
+        "BucketMove": object([
+            ("to", text()),
+            ("began_at", moment()),
+            ("ended_at", maybe(moment())),
+            ("moved", number()),
+            ("bytes", number()),
+            ("expected_bytes", number()),
+            ("stayed", json!({"type": "integer", "minimum": 0, "description": "Bodies that are damaged where they are, and stay there."})),
+            ("trouble", maybe(text())),
+        ]),
+        "NewMove": sent([("backend", text())], &["backend"]),
         "BucketChange": sent(
             [
                 ("quota_bytes", maybe(number())),
@@ -211,7 +224,13 @@ fn storage() -> Value {
             ],
             &[],
         ),
-        "NewBucket": sent([("name", json!({"type": "string", "minLength": 3, "maxLength": 63}))], &["name"]),
+        "NewBucket": sent(
+            [
+                ("name", json!({"type": "string", "minLength": 3, "maxLength": 63})),
+                ("backend", json!({"type": "string", "description": "Where its bodies go; the setting `objects.default_backend` when left out."})),
+            ],
+            &["name"],
+        ),
         "ObjectSummary": object(summary()),
         "Object": object(summary().into_iter().chain(more)),
         "NewPresign": sent(

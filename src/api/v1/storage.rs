@@ -15,7 +15,8 @@ use crate::base::Timestamp;
 use crate::http::sigv4::{Grant, PathRule, Policy, Signer, presign as sign};
 use crate::http::uri;
 use crate::objects::{
-    BucketDetail, BucketName, BucketSet, Condition, Extension, ListQuery, MediaRange, ObjectKey, Versioning,
+    BackendName, BucketDetail, BucketName, BucketSet, Condition, Extension, ListQuery, MediaRange, MoveStatus,
+    ObjectError, ObjectKey, Versioning,
 };
 
 /// How long an address works when nobody says.
@@ -25,6 +26,14 @@ const EXPIRES_SECONDS: u64 = 900;
 #[serde(deny_unknown_fields)]
 struct NewBucket {
     name: String,
+    #[serde(default)]
+    backend: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewMove {
+    backend: String,
 }
 
 /// What is absent stays; null is no limit.
@@ -98,6 +107,21 @@ fn bucket_json(detail: &BucketDetail) -> Value {
             "percent": change.percent,
             "waits_for": change.waits_for,
         })),
+        "backend": BackendName::home(detail.home.as_ref()),
+        "move": detail.moving.as_ref().map(move_json),
+    })
+}
+
+fn move_json(status: &MoveStatus) -> Value {
+    json!({
+        "to": status.to,
+        "began_at": status.began.to_string(),
+        "ended_at": status.ended.map(|ended| ended.to_string()),
+        "moved": status.moved,
+        "bytes": status.bytes,
+        "expected_bytes": status.expected_bytes,
+        "stayed": status.stayed,
+        "trouble": status.trouble,
     })
 }
 
@@ -118,7 +142,10 @@ pub async fn buckets(api: V1, _call: Call) -> Result<Reply, Problem> {
 pub async fn create_bucket(api: V1, call: Call) -> Result<Reply, Problem> {
     let wanted: NewBucket = call.json()?;
     let name: BucketName = wanted.name.parse().map_err(|error| Problem::bad(format!("{error}")))?;
-    api.objects().create_bucket(&name).await?;
+    match wanted.backend.as_deref().map(BackendName::or_local) {
+        Some(home) => api.objects().create_bucket_at(&name, home.map_err(ObjectError::from)?).await?,
+        None => api.objects().create_bucket(&name).await?,
+    };
     api.users().note(&call.by(), "bucket.created", name.as_str()).await?;
     Reply::created(&bucket_json(&api.objects().bucket_detail(&name).await?))
 }
@@ -135,6 +162,17 @@ pub async fn change_bucket(api: V1, call: Call) -> Result<Reply, Problem> {
     api.objects().set_bucket(&name, change.wanted()).await?;
     api.users().note(&call.by(), "bucket.limited", name.as_str()).await?;
     Reply::ok(&bucket_json(&api.objects().bucket_detail(&name).await?))
+}
+
+/// `POST /v1/buckets/{bucket}/move`. A move under way ends with it.
+pub async fn move_bucket(api: V1, call: Call) -> Result<Reply, Problem> {
+    let name: BucketName = call.parsed(0)?;
+    let wanted: NewMove = call.json()?;
+    let to = BackendName::or_local(&wanted.backend).map_err(ObjectError::from)?;
+    api.objects().start_move(&name, to.clone()).await?;
+    let noted = format!("{name} to {}", BackendName::home(to.as_ref()));
+    api.users().note(&call.by(), "bucket.moved", &noted).await?;
+    Reply::accepted(&bucket_json(&api.objects().bucket_detail(&name).await?))
 }
 
 /// `POST /v1/buckets/{bucket}/rotate-key`.

@@ -222,6 +222,17 @@ pub static ROUTES: &[Route] = &[
         )
     },
     Route {
+        body: Some("NewMove"),
+        status: 202,
+        ..post(
+            "/buckets/{bucket}/move",
+            "moveBucket",
+            "Begins to move a bucket's bodies to another backend while they are in use; `local` is the server's own disk. To where it came from, that calls a move off.",
+            Answer::Json("Bucket"),
+            |api, call| Box::pin(storage::move_bucket(api, call)),
+        )
+    },
+    Route {
         status: 202,
         ..post(
             "/buckets/{bucket}/rotate-key",

@@ -7,9 +7,10 @@ use super::{
     ABOUT, About, BLOBS, BUCKET_KEYS, CERTIFICATE, FORMAT, KEYSPACE, KEYSPACE_NAMES, Moment, OwnData, RING, STORES,
 };
 use crate::backup::{BackupError, EntryPath, Fault, FaultKind, Meta, SnapshotWriter};
-use crate::base::{Id128, Timestamp, disk};
+use crate::base::{Timestamp, disk};
 use crate::kv::persist::{Cut, salvage};
-use crate::objects::backup::blob_ids;
+use crate::objects::ObjectError;
+use crate::objects::backup::{StoredBlob, stored_blobs};
 use crate::store::OBJECTS;
 use crate::store::dump::Dump;
 
@@ -67,12 +68,12 @@ pub(in crate::backup) fn add(
     if let Some((_, index)) = snapshots.iter().find(|(file, _)| *file == OBJECTS.name()) {
         let mut last = None;
         loop {
-            let ids = blob_ids(index.as_ref(), last, PAGE).map_err(source(BLOBS))?;
-            for id in &ids {
-                add_blob(own, *id, writer)?;
+            let blobs = stored_blobs(index.as_ref(), last, PAGE).map_err(source(BLOBS))?;
+            for blob in &blobs {
+                add_blob(own, blob, writer)?;
             }
-            last = ids.last().copied();
-            if ids.len() < PAGE {
+            last = blobs.last().map(|blob| blob.id);
+            if blobs.len() < PAGE {
                 break;
             }
         }
@@ -137,28 +138,28 @@ fn add_keyspace(cut: &Cut, at: Timestamp, writer: &mut SnapshotWriter) -> Result
     Ok(contents)
 }
 
-/// A blob that is in the last snapshot already is not read again: under its id it never changes, but for the key it hangs on,
-/// which is part of its identity.
-fn add_blob(own: &OwnData, id: Id128, writer: &mut SnapshotWriter) -> Result<(), BackupError> {
-    let path = EntryPath::new(format!("{BLOBS}/{id}"))?;
-    let added = match (own.objects.blob_stream_len(id), own.objects.blob_identity(id)) {
-        (Ok(Some(size)), Ok(identity)) => {
+/// A blob that is in the last snapshot already is not read again: under its id it never changes. A backend that does not
+/// answer ends the backup, as it would take each of its blobs for a fault, one wait after the other.
+fn add_blob(own: &OwnData, blob: &StoredBlob, writer: &mut SnapshotWriter) -> Result<(), BackupError> {
+    let path = EntryPath::new(format!("{BLOBS}/{}", blob.id))?;
+    let added = match own.objects.blob_stream_len(blob) {
+        Ok(Some(size)) => {
             let mut meta = Meta::plain_file(size, Timestamp::default());
-            meta.identity = identity;
+            meta.identity = blob.id.as_bytes().to_vec();
             if writer.reuse(&path, &meta)? {
                 return Ok(());
             }
-            match own.objects.blob(id) {
+            match own.objects.blob(blob) {
                 Ok(mut stream) => writer.add(&path, &meta, &mut stream).map(drop),
                 Err(error) => Err(source(BLOBS)(error)),
             }
         }
-        (Ok(None), _) => Err(source(BLOBS)(io::Error::from(io::ErrorKind::NotFound))),
-        (Err(error), _) | (_, Err(error)) => Err(source(BLOBS)(error)),
+        Ok(None) => Err(source(BLOBS)(io::Error::from(io::ErrorKind::NotFound))),
+        Err(error) => Err(source(BLOBS)(error)),
     };
     match added {
-        Err(BackupError::Source { source, .. }) => {
-            let reason = own.objects.blob_name(id).map_or_else(
+        Err(BackupError::Source { source, .. }) if !is_of_a_backend(&source) => {
+            let reason = own.objects.blob_name(blob).map_or_else(
                 || source.to_string(),
                 |(bucket, key)| format!("the object {bucket}/{key} or a part of it: {source}"),
             );
@@ -167,6 +168,12 @@ fn add_blob(own: &OwnData, id: Id128, writer: &mut SnapshotWriter) -> Result<(),
         }
         other => other,
     }
+}
+
+/// Whether a backend could not be read from.
+fn is_of_a_backend(error: &io::Error) -> bool {
+    let objects = error.get_ref().and_then(|error| error.downcast_ref::<ObjectError>());
+    matches!(objects, Some(ObjectError::Backend(_)))
 }
 
 fn source<E>(path: &str) -> impl FnOnce(E) -> BackupError + use<E>

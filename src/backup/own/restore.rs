@@ -24,7 +24,7 @@ use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey};
 use crate::kv::persist::{self, OnDamage, PersistError, Place};
 use crate::objects::ObjectError;
-use crate::objects::backup::{Restoring, bucket_key_in, objects_of};
+use crate::objects::backup::{Restoring, bring_home, bucket_key_in, objects_of};
 use crate::store::dump::{DumpError, restore};
 use crate::store::recover::{self, Recovered};
 use crate::store::{DataFile, OBJECTS, Opening, Store, StoreConfig, StoreError};
@@ -511,6 +511,9 @@ impl Job<'_> {
     /// Takes out of `store` what cannot stay without what is lost.
     fn settle(&mut self, file: &'static DataFile, store: &Store, recovered: &Recovered) -> Result<(), ObjectError> {
         let is_index = file.name() == OBJECTS.name();
+        if is_index {
+            bring_home(store)?;
+        }
         if !recovered.is_whole() {
             self.restored.losses.of_rows(file.name(), recovered);
             self.restored.losses.left_out.extend(losses::settle(store, recovered)?);

@@ -7,21 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::AmazonS3;
 use object_store::path::Path;
-use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
-};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::runtime::Handle;
 
 use super::{Listed, S3Access, Target, TargetError, Trouble};
 use crate::backup::format::pack::LARGEST_PACK;
+use crate::objects::backends::S3Client;
 
 /// A whole request, a pack of 16 MiB on a slow line included.
 const REQUEST: Duration = Duration::from_mins(5);
-
-/// Until a connection stands.
-const CONNECT: Duration = Duration::from_secs(15);
 
 /// How long a failing request is tried again.
 const RETRIES: Duration = Duration::from_mins(2);
@@ -42,23 +38,18 @@ impl S3Target {
     /// The access cannot be set up, such as an endpoint that is no URL.
     pub fn new(bucket: &str, prefix: &str, access: &S3Access, runtime: Handle) -> Result<Self, TargetError> {
         let label = if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") };
-        let region = if access.region.is_empty() { "us-east-1" } else { &access.region };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(region)
-            .with_access_key_id(&access.access_key_id)
-            .with_secret_access_key(access.secret_access_key.expose())
-            .with_virtual_hosted_style_request(false)
-            .with_allow_http(true)
-            .with_disable_bulk_delete(true)
-            .with_client_options(
-                ClientOptions::new().with_allow_http(true).with_timeout(REQUEST).with_connect_timeout(CONNECT),
-            )
-            .with_retry(RetryConfig { max_retries: 8, retry_timeout: RETRIES, ..RetryConfig::default() });
-        if !access.endpoint.is_empty() {
-            builder = builder.with_endpoint(access.endpoint.trim_end_matches('/'));
-        }
-        match builder.build() {
+        let client = S3Client {
+            bucket,
+            endpoint: &access.endpoint,
+            region: &access.region,
+            access_key_id: &access.access_key_id,
+            secret_access_key: &access.secret_access_key,
+            path_style: true,
+            request: REQUEST,
+            retries: 8,
+            retry_for: RETRIES,
+        };
+        match client.build() {
             Ok(store) => Ok(Self { store: Arc::new(store), prefix: prefix.to_owned(), label, runtime }),
             Err(error) => Err(TargetError {
                 target: label,

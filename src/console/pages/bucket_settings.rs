@@ -18,7 +18,7 @@ use crate::objects::lifecycle::{Expiration, LifecycleRule, Noncurrent};
 use crate::objects::policy::Policy;
 use crate::objects::public::{self, Listing};
 use crate::objects::usage::{Quota, Usage};
-use crate::objects::{BucketName, BucketSet, BucketSettings, FileRules, ObjectError};
+use crate::objects::{BackendName, BucketName, BucketSet, BucketSettings, FileRules, MoveStatus, ObjectError};
 
 /// Most bytes of a prefix: as many as an object's key has.
 const PREFIX_MAX: usize = 1024;
@@ -35,6 +35,11 @@ struct Settings {
     charts: [Drawing; 2],
     rules: Vec<Rule>,
     tags: Vec<(String, String)>,
+    /// Where its bodies go.
+    home: String,
+    /// Where they may go: every backend, and `local`. Empty where there is only that.
+    homes: Vec<String>,
+    moving: Option<MoveStatus>,
     key_change: Option<KeyChange>,
 }
 
@@ -119,7 +124,14 @@ pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path
     let bucket = bucket_name(&bucket)?;
     let detail = console.world().objects.bucket_detail(&bucket).await.map_err(fault)?;
     let (settings, usage) = (detail.settings, detail.usage);
+    let mut homes = console.world().objects.backend_names();
+    if !homes.is_empty() {
+        homes.insert(0, BackendName::LOCAL.to_owned());
+    }
     page::show(&Settings {
+        home: BackendName::home(detail.home.as_ref()).to_owned(),
+        homes,
+        moving: detail.moving,
         quota: settings.quota,
         files: Files::from(&settings.files),
         usage,
@@ -131,6 +143,21 @@ pub async fn show(State(console): State<Console>, page: Page, Path(bucket): Path
         key_change: detail.key_change,
         bucket,
     })
+}
+
+/// `POST /buckets/{bucket}/move`: another place for its bodies, those that are there too.
+pub async fn move_to(State(console): State<Console>, Path(bucket): Path<String>, form: Form) -> Answer {
+    let bucket = bucket_name(&bucket)?;
+    let there = format!("/buckets/{bucket}/settings");
+    let to = match BackendName::or_local(form.fields.trimmed("backend")) {
+        Ok(to) => to,
+        Err(error) => return form.page.redirect_saying(&there, &Flash::bad(sentence(&error))),
+    };
+    console.world().objects.start_move(&bucket, to.clone()).await.map_err(fault)?;
+    let what = format!("{bucket} to {}", BackendName::home(to.as_ref()));
+    let noted = console.world().users.note(&form.page.by(), "bucket.moved", &what).await;
+    noted.map_err(|error| Fault::refused(&error))?;
+    form.page.redirect_saying(&there, &Flash::good("The move has begun. This page shows how far it is."))
 }
 
 /// `POST /buckets/{bucket}/quota`: the most it may hold; an empty field is no limit.

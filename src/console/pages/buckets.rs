@@ -85,6 +85,8 @@ pub(super) fn fault(error: ObjectError) -> Fault {
         | ObjectError::TooLarge { .. }
         | ObjectError::NotTaken(_)
         | ObjectError::TooManyRules { .. }
+        | ObjectError::BackendName(_)
+        | ObjectError::Backends(_)
         | ObjectError::Body(_) => Fault::bad_request(sentence(&error)),
         error => Fault::failed("bucket", &error),
     }

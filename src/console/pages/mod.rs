@@ -55,6 +55,7 @@ pub fn router(console: &Console) -> Router {
         .route("/buckets/{bucket}/settings", get(bucket_settings::show))
         .route("/buckets/{bucket}/public", post(bucket_settings::open))
         .route("/buckets/{bucket}/quota", post(bucket_settings::limit))
+        .route("/buckets/{bucket}/move", post(bucket_settings::move_to))
         .route("/buckets/{bucket}/files", post(bucket_settings::take))
         .route("/buckets/{bucket}/rotate-key", post(bucket_settings::rotate_key))
         .route("/buckets/{bucket}/close", post(bucket_settings::close))

@@ -19,10 +19,12 @@ use bytes::Bytes;
 
 use super::open::{Opened, footer_len};
 use super::seal::{Batch, Sealer};
+use super::source::Source;
 use super::{BATCH_SEGMENTS, BucketKey, Fault, Footer, HEADER, RECORD_MAX, Record};
 use crate::base::{Disk, DiskFile, Entry, EntryKind, Id128, OpenMode, Random, Timestamp, disk};
 use crate::crypto::aead::TAG;
-use crate::crypto::stream::SEALED_SEGMENT;
+use crate::crypto::stream::{SEALED_SEGMENT, SEGMENT};
+use crate::objects::backends::{BackendError, Trouble};
 use crate::objects::types::Checksum;
 
 /// Ending of a blob that is not whole yet.
@@ -273,6 +275,15 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Writes the footer of a blob that goes to a backend: its file is read once more, and never gets a name.
+    pub fn stage(mut self, finished: Timestamp, checksum: Option<Checksum>) -> io::Result<(Staged, Written)> {
+        let (footer, md5) = self.sealer.footer(finished, checksum);
+        self.append(&footer)?;
+        let file = self.folder.disk.open(&self.folder.temporary(self.id), OpenMode::Read)?;
+        let written = Written { size: self.sealer.size(), md5, stored: self.offset };
+        Ok((Staged { source: Source::File(file), _writer: self }, written))
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(file) = &self.file {
             file.write_at(self.offset, bytes)?;
@@ -280,6 +291,13 @@ impl BlobWriter {
         self.offset += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// A blob that is whole but for a name, neither synced. Dropped, it removes its file.
+pub(in crate::objects) struct Staged {
+    /// Its bytes.
+    pub source: Source,
+    _writer: BlobWriter,
 }
 
 impl Drop for BlobWriter {
@@ -307,6 +325,18 @@ pub(in crate::objects) enum OpenFault {
     Corrupt(Fault),
     /// The disk failed.
     Disk(io::Error),
+    /// The backend it is at cannot be read from.
+    Backend(BackendError),
+}
+
+impl From<BackendError> for OpenFault {
+    fn from(error: BackendError) -> Self {
+        match error.trouble {
+            Trouble::Missing => Self::Missing,
+            Trouble::Length => Self::Corrupt(Fault::CUT),
+            Trouble::Down | Trouble::Refused => Self::Backend(error),
+        }
+    }
 }
 
 impl From<io::Error> for OpenFault {
@@ -325,22 +355,28 @@ impl From<Fault> for OpenFault {
     }
 }
 
-/// A blob file open for reading, its header proven. Removing the file's name does not disturb it.
+/// A blob open for reading, its header proven. Removing a file's name does not disturb it.
 #[derive(Debug)]
 pub(in crate::objects) struct BlobFile {
-    file: Box<dyn DiskFile>,
+    file: Source,
     opened: Opened,
 }
 
 impl BlobFile {
-    /// Opens the blob `id`, which has `size` plaintext bytes.
-    pub fn open(folder: &BlobFolder, id: Id128, key: &BucketKey, size: u64) -> Result<Self, OpenFault> {
-        let file = folder.open_file(id)?;
+    /// Opens the blob `id`, which has `size` plaintext bytes, of which those up to `end` are going to be read.
+    pub fn open(mut file: Source, id: Id128, key: &BucketKey, size: u64, end: u64) -> Result<Self, OpenFault> {
+        if file.is_there() && end < size {
+            file.will_end_at(0);
+        }
         let mut header = [0; HEADER];
-        disk::read_exact_at(file.as_ref(), 0, &mut header)?;
+        file.read_exact_at(0, &mut header)?;
         let opened = Opened::new(&header, id, key, size)?;
         if file.len()? < opened.body_end() {
             return Err(Fault::CUT.into());
+        }
+        if file.is_there() {
+            let last = u32::try_from(end.saturating_sub(1) / SEGMENT as u64).unwrap_or(u32::MAX);
+            file.will_end_at(opened.segment_offset(last) + opened.segment_len(last) as u64);
         }
         Ok(Self { file, opened })
     }
@@ -362,32 +398,31 @@ impl BlobFile {
     }
 }
 
-/// What the blob file `id` says about itself, verified; for whoever finds it without an index. `key` gives the key of
-/// the bucket the header names.
+/// What the blob `id` says about itself, verified; for whoever finds it without an index. `key` gives the key of the bucket
+/// the header names.
 pub(in crate::objects) fn describe(
-    folder: &BlobFolder,
+    file: Source,
     id: Id128,
     key: impl FnOnce(Id128) -> Option<BucketKey>,
 ) -> Result<(Record, Footer), OpenFault> {
     let mut bucket = [0; 16];
-    disk::read_exact_at(folder.open_file(id)?.as_ref(), BUCKET_AT, &mut bucket)?;
+    file.read_exact_at(BUCKET_AT, &mut bucket)?;
     let key = key(Id128::from_bytes(bucket)).ok_or(Fault("its bucket's key is gone"))?;
-    let blob = BlobFile::open(folder, id, &key, 0)?;
+    let blob = BlobFile::open(file, id, &key, 0, 0)?;
     let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
     let end = blob.file.len()?;
     let tail = blob.read(end.saturating_sub(TAIL), end)?;
     Ok((blob.opened.record(&record)?, blob.opened.footer(&tail)?))
 }
 
-/// What the head of the blob file `id` says, verified, whatever has become of its body. `key` as for [`describe`].
+/// What the head of the blob `id` says, verified, whatever has become of its body. `key` as for [`describe`].
 pub(in crate::objects) fn describe_head(
-    folder: &BlobFolder,
+    file: Source,
     id: Id128,
     key: impl FnOnce(Id128) -> Option<BucketKey>,
 ) -> Result<Record, OpenFault> {
-    let file = folder.open_file(id)?;
     let mut header = [0; HEADER];
-    disk::read_exact_at(file.as_ref(), 0, &mut header)?;
+    file.read_exact_at(0, &mut header)?;
     let key = BlobFile::bucket_in(&header).and_then(key).ok_or(Fault("its bucket's key is gone"))?;
     let blob = BlobFile { file, opened: Opened::new(&header, id, &key, 0)? };
     let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
@@ -410,13 +445,12 @@ impl BlobFile {
     /// Opens the whole of the blob `id`, whatever its size, for copying it: with its head and what is behind its body.
     /// `key` gives the key of the bucket the header names.
     pub fn open_whole(
-        folder: &BlobFolder,
+        file: Source,
         id: Id128,
         key: impl FnOnce(Id128) -> Option<BucketKey>,
     ) -> Result<(Self, Vec<u8>, Vec<u8>), OpenFault> {
-        let file = folder.open_file(id)?;
         let mut header = [0; HEADER];
-        disk::read_exact_at(file.as_ref(), 0, &mut header)?;
+        file.read_exact_at(0, &mut header)?;
         let bucket = Self::bucket_in(&header).ok_or(Fault::CUT)?;
         let key = key(bucket).ok_or(Fault("its bucket's key is gone"))?;
         let blob = Self { file, opened: Opened::new(&header, id, &key, 0)? };
@@ -437,7 +471,7 @@ impl BlobFile {
     /// Whether every byte of the blob `id` is there and verifies; false also when there is no such file. Reads all of it.
     pub fn is_whole(folder: &BlobFolder, id: Id128, key: impl FnOnce(Id128) -> Option<BucketKey>) -> io::Result<bool> {
         let look = || {
-            let (blob, _, _) = Self::open_whole(folder, id, key)?;
+            let (blob, _, _) = Self::open_whole(Source::file(folder, id)?, id, key)?;
             let mut next = 0;
             while next < blob.segments() {
                 let behind = next.saturating_add(BATCH_SEGMENTS as u32).min(blob.segments());
@@ -486,7 +520,7 @@ impl BlobFile {
     fn read(&self, from: u64, to: u64) -> Result<Vec<u8>, OpenFault> {
         let len = usize::try_from(to.saturating_sub(from)).ok().filter(|len| *len <= RECORD_MAX);
         let mut bytes = vec![0; len.ok_or(Fault("its record or footer is too long"))?];
-        disk::read_exact_at(self.file.as_ref(), from, &mut bytes)?;
+        self.file.read_exact_at(from, &mut bytes)?;
         Ok(bytes)
     }
 }

@@ -36,12 +36,13 @@
 //! rebuilding cannot know from blobs alone, and takes from the newest export of the index: objects within the index itself,
 //! deletions, tags set later, the ids of versions where some were deleted.
 //!
-//! Start reading at `seal.rs`, then `open.rs`; `file.rs` puts both on disk.
+//! Start reading at `seal.rs`, then `open.rs`; `file.rs` puts both on disk, `source.rs` reads from there and from backends.
 
 mod file;
 mod open;
 mod rewrap;
 mod seal;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +62,7 @@ pub(super) use file::{
 pub(super) use open::{Reseal, open_inline};
 pub(super) use rewrap::{Rewrap, Wrapped, fits, is_rewrapped, put_wrapped, rewrap};
 pub(super) use seal::{Batch, seal_inline};
+pub(super) use source::{RemoteFile, Source};
 
 /// Most plaintext bytes of a blob kept in the index: above it, a file's own syncs cost less than carrying the bytes
 /// through the index's journal and tree.

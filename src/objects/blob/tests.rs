@@ -64,10 +64,11 @@ fn a_blob_describes_itself_without_an_index() {
     let checksum = Some(Checksum { algorithm: "CRC32".to_owned(), value: "x".to_owned() });
     let written = writer.end(Timestamp(77), checksum.clone()).unwrap();
     writer.finish().unwrap();
-    let (found, footer) = describe(&blobs, id, |bucket| (bucket == Id128::from_bytes([2; 16])).then(key)).unwrap();
+    let file = || Source::file(&blobs, id).unwrap();
+    let (found, footer) = describe(file(), id, |bucket| (bucket == Id128::from_bytes([2; 16])).then(key)).unwrap();
     assert_eq!(found, record());
     assert_eq!(footer, Footer { size: 200_000, md5: written.md5, finished: 77, checksum });
-    assert!(matches!(describe(&blobs, id, |_| None), Err(OpenFault::Corrupt(_))));
+    assert!(matches!(describe(file(), id, |_| None), Err(OpenFault::Corrupt(_))));
 }
 
 #[test]

@@ -5,19 +5,19 @@ use std::io::Read as _;
 use super::*;
 use crate::base::disk::read_file;
 use crate::crypto::Opener;
-use crate::objects::backup::{Located, Restoring, Search, blob_ids, body};
+use crate::objects::backup::{Located, Restoring, Search, body, stored_blobs};
 use crate::store::OBJECTS;
 use crate::store::dump::{Dump, Rows};
 
 fn streams(world: &World) -> Vec<(crate::base::Id128, Vec<u8>)> {
-    let ids = world.store.read_blocking(|tx| blob_ids(tx, None, 100)).unwrap();
-    let stream = |id| {
+    let blobs = world.store.read_blocking(|tx| stored_blobs(tx, None, 100)).unwrap();
+    let stream = |blob: backup::StoredBlob| {
         let mut bytes = Vec::new();
-        world.objects.blob(id).unwrap().read_to_end(&mut bytes).unwrap();
-        assert_eq!(world.objects.blob_stream_len(id).unwrap(), Some(bytes.len() as u64));
-        (id, bytes)
+        world.objects.blob(&blob).unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!(world.objects.blob_stream_len(&blob).unwrap(), Some(bytes.len() as u64));
+        (blob.id, bytes)
     };
-    ids.into_iter().map(stream).collect()
+    blobs.into_iter().map(stream).collect()
 }
 
 pub(super) fn same_keyring(disk: &FaultyDisk) -> Arc<Keyring> {
@@ -104,7 +104,9 @@ async fn an_object_is_found_among_the_rows_of_a_backup() {
     assert_eq!(find("small").unwrap(), Located::Inline(b"hello".to_vec()));
     let Located::Blobs(blobs) = find("large").unwrap() else { panic!("it is no row") };
     let mut plain = Vec::new();
-    body(world.objects.blob(blobs[0]).unwrap()).unwrap().read_to_end(&mut plain).unwrap();
+    let stored = world.store.read_blocking(|tx| stored_blobs(tx, None, 100)).unwrap();
+    let found = stored.iter().find(|blob| blob.id == blobs[0]).unwrap();
+    body(world.objects.blob(found).unwrap()).unwrap().read_to_end(&mut plain).unwrap();
     assert!(plain == bytes(3, 100_000));
     assert!(matches!(find("none"), Err(ObjectError::NoSuchKey)));
 }

@@ -203,8 +203,10 @@ async fn the_list_is_bounded_and_the_rest_is_counted() {
 async fn nothing_is_noted_of_an_object_that_was_replaced_while_it_was_read() {
     let world = World::new().await;
     store_and_flip(&world, "k").await;
-    let (piece, named) =
-        world.objects.check_piece(check::Place::default(), check::Depth::Whole, check::PIECE_BYTES).unwrap();
+    let (piece, named) = world
+        .objects
+        .check_piece(check::Place::default(), check::Depth::Whole, check::Asked::ByScrub, check::PIECE_BYTES)
+        .unwrap();
     world.put("k", b"new").await.unwrap();
     let found: Vec<_> = named.into_iter().zip(piece.damaged).collect();
     assert_eq!(found.len(), 1);

@@ -100,7 +100,7 @@ async fn what_is_in_quarantine_stays_there_unless_the_setting_says_for_how_long(
     assert_eq!(again.objects.sweep().unwrap().in_quarantine, 1);
     again.clock.advance(day() * 200);
     // Somebody wants it again.
-    let row = crate::store::record::encode(&index::BlobRow { bucket: id });
+    let row = crate::store::record::encode(&index::BlobRow { bucket: id, placed: place::Placed::Here });
     let name = move |tx: &mut dyn crate::store::WriteTx| tx.put(index::BLOBS, id.as_bytes(), &row);
     again.store.write::<_, StoreError>(name).await.unwrap();
     assert_eq!(again.objects.sweep().unwrap().removed, 0);

@@ -1,0 +1,390 @@
+//! Backends: places for bodies of objects beside the local disk.
+//!
+//! A body at a backend is the same sealed blob as in a file ([`super::blob`]), under `<prefix>/<blob id>-<nonce>`, 32 and 16
+//! hexadecimal digits. No name is ever used again: a blob that comes back to a backend gets another nonce, so that a
+//! deletion that is carried out late, or twice, never meets a body in use. The row of each blob says where it is
+//! ([`super::place`]); the server deletes only names that it wrote itself and noted before.
+//!
+//! Network is waited for on threads of this room's own ([`Backends::blocking`]), so that a backend that hangs takes none
+//! from those who work on the disk. At each backend at most `concurrency` requests are under way, each for at most
+//! `timeout`; failed ones are tried again [`RETRIES`] times, as long as not more than that time has passed. Reading holds a
+//! window of at most [`WINDOW_MAX`] bytes, writing a part of [`PART`] bytes.
+//!
+//! Start reading at [`Backend`]; `upload.rs` writes, `super::blob::source` reads.
+
+mod client;
+mod config;
+mod error;
+mod upload;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+pub use self::client::{S3Client, secret_in};
+pub use self::config::{BackendConfig, BackendKind, contradictions};
+pub use self::error::{BackendError, BackendNameError, BackendsError, Trouble};
+pub(super) use self::upload::Pieces;
+use super::error::ObjectError;
+use super::place::Remote;
+use super::reader::Threads as On;
+use crate::base::{Disk, Id128};
+use crate::crypto::stream::SEALED_SEGMENT;
+use crate::telemetry::{Counter, Gauge, Metrics};
+
+/// Bytes of a part of an upload; what is not longer goes in one request.
+pub(super) const PART: usize = if cfg!(test) { 100 << 10 } else { 8 << 20 };
+
+/// Most bytes read ahead in one request.
+pub(super) const WINDOW_MAX: u64 = 64 * SEALED_SEGMENT as u64;
+
+/// Further tries of a request.
+const RETRIES: usize = 3;
+
+/// Threads that may wait for backends.
+const THREADS: usize = 64;
+
+/// The name of a backend: up to 32 small letters, digits and `-`. Part of the stored format.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BackendName(String);
+
+impl BackendName {
+    /// What the local disk is called where a backend could be named.
+    pub const LOCAL: &'static str = "local";
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The backend meant by `text`; `None` for the local disk, by its name or an empty text.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn or_local(text: &str) -> Result<Option<Self>, BackendNameError> {
+        if text.is_empty() || text == Self::LOCAL { Ok(None) } else { text.parse().map(Some) }
+    }
+
+    /// What a place is called: a backend by its name, the local disk `local`.
+    pub fn home(name: Option<&Self>) -> &str {
+        name.map_or(Self::LOCAL, Self::as_str)
+    }
+}
+
+impl FromStr for BackendName {
+    type Err = BackendNameError;
+
+    fn from_str(text: &str) -> Result<Self, BackendNameError> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let fits = (1..=32).contains(&text.len()) && text.bytes().all(plain) && text != Self::LOCAL;
+        if fits { Ok(Self(text.to_owned())) } else { Err(BackendNameError(text.escape_debug().take(64).collect())) }
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is asked of a service: single requests, and uploads whose parts go by themselves.
+pub trait BodyStore: ObjectStore + MultipartStore {}
+
+impl<T: ObjectStore + MultipartStore> BodyStore for T {}
+
+/// All backends of the settings.
+#[derive(Debug, Default)]
+pub struct Backends {
+    all: Vec<Arc<Backend>>,
+    threads: Option<Arc<Threads>>,
+}
+
+impl Backends {
+    /// The backends in `config`. Blocks; nothing is asked of them yet.
+    ///
+    /// # Errors
+    /// [`BackendsError::SetUp`].
+    pub fn open(config: &[BackendConfig], disk: &dyn Disk, metrics: &Metrics) -> Result<Self, BackendsError> {
+        let mut stores: Vec<(BackendConfig, Arc<dyn BodyStore>)> = Vec::new();
+        for backend in config {
+            let wrong = |what: String| BackendsError::SetUp { name: backend.name.clone(), what };
+            let secret = secret_in(disk, &backend.secret_access_key_file)
+                .map_err(|what| wrong(format!("secret_access_key_file: {what}")))?;
+            let limit = backend.timeout.duration();
+            let client = S3Client {
+                bucket: &backend.bucket,
+                endpoint: &backend.endpoint,
+                region: &backend.region,
+                access_key_id: &backend.access_key_id,
+                secret_access_key: &secret,
+                path_style: backend.path_style,
+                request: limit,
+                retries: RETRIES,
+                retry_for: limit,
+            };
+            let store = client.build().map_err(|error| wrong(error.to_string()))?;
+            stores.push((backend.clone(), Arc::new(store)));
+        }
+        Self::over(stores, metrics)
+    }
+
+    /// Backends over `stores`.
+    pub(super) fn over(
+        stores: Vec<(BackendConfig, Arc<dyn BodyStore>)>,
+        metrics: &Metrics,
+    ) -> Result<Self, BackendsError> {
+        if stores.is_empty() {
+            return Ok(Self::default());
+        }
+        let threads = Arc::new(Threads::start()?);
+        let mut all = Vec::new();
+        for (config, store) in stores {
+            let wrong =
+                |error: BackendNameError| BackendsError::SetUp { name: config.name.clone(), what: error.to_string() };
+            let name: BackendName = config.name.parse().map_err(wrong)?;
+            let counter = |metric, help| metrics.counter(metric, help, &[("backend", name.as_str())]);
+            let gauge = |metric, help| metrics.gauge(metric, help, &[("backend", name.as_str())]);
+            all.push(Arc::new(Backend {
+                held: gauge("mainstay_objects_backend_bodies", "Bodies at a backend, as of the last sweep or move."),
+                bytes: gauge("mainstay_objects_backend_bytes", "Their bytes, as of the last sweep or move."),
+                requests: counter("mainstay_objects_backend_requests_total", "Requests to backends."),
+                failures: counter("mainstay_objects_backend_failures_total", "Requests to backends that failed."),
+                permits: Semaphore::new(config.concurrency as usize),
+                name,
+                config,
+                store,
+                threads: Arc::clone(&threads),
+                #[cfg(test)]
+                left: Mutex::new(None),
+            }));
+        }
+        Ok(Self { all, threads: Some(threads) })
+    }
+
+    /// Whether there is only the local disk.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// All of them, in the order of the settings.
+    pub fn all(&self) -> &[Arc<Backend>] {
+        &self.all
+    }
+
+    /// The backend called `name`.
+    ///
+    /// # Errors
+    /// [`BackendsError::Unknown`].
+    pub fn find(&self, name: &BackendName) -> Result<&Arc<Backend>, BackendsError> {
+        self.all.iter().find(|one| one.name == *name).ok_or_else(|| BackendsError::Unknown(name.clone()))
+    }
+
+    /// Runs `op`, which may wait for a backend, on a thread that is there for that.
+    ///
+    /// # Cancel safety
+    /// `op` runs to its end even if the caller goes away.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        op: impl FnOnce() -> Result<T, ObjectError> + Send + 'static,
+    ) -> Result<T, ObjectError> {
+        self.start_on(On::Backends, op).await
+    }
+
+    /// Starts `op`, which blocks, on a thread of `on`. It runs to its end, whoever waits for it.
+    pub(super) fn start_on<T: Send + 'static, F: FnOnce() -> Result<T, ObjectError> + Send + 'static>(
+        &self,
+        on: On,
+        op: F,
+    ) -> impl Future<Output = Result<T, ObjectError>> + Send + use<T, F> {
+        let threads = self.threads.as_deref().filter(|_| on == On::Backends);
+        let task = match threads.and_then(Threads::handle) {
+            Some(handle) => handle.spawn_blocking(op),
+            None => tokio::task::spawn_blocking(op),
+        };
+        async move { task.await.unwrap_or(Err(ObjectError::Unavailable("the server is stopping"))) }
+    }
+}
+
+/// The threads, and the network they wait for.
+#[derive(Debug)]
+struct Threads(Mutex<Option<Runtime>>);
+
+impl Threads {
+    fn start() -> Result<Self, BackendsError> {
+        let built = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(THREADS)
+            .thread_name("objects-remote")
+            .enable_all()
+            .build();
+        let wrong = |error: std::io::Error| BackendsError::SetUp { name: "*".to_owned(), what: error.to_string() };
+        Ok(Self(Mutex::new(Some(built.map_err(wrong)?))))
+    }
+
+    fn handle(&self) -> Option<tokio::runtime::Handle> {
+        let runtime = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        runtime.as_ref().map(|runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Dropped as it is, a runtime waits for its threads, and may not do so on an async one.
+        if let Some(runtime) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// One backend. All that asks something of it blocks.
+pub struct Backend {
+    name: BackendName,
+    config: BackendConfig,
+    store: Arc<dyn BodyStore>,
+    threads: Arc<Threads>,
+    permits: Semaphore,
+    requests: Counter,
+    failures: Counter,
+    held: Gauge,
+    bytes: Gauge,
+    /// Requests that are answered yet; the others fail.
+    #[cfg(test)]
+    pub left: Mutex<Option<u32>>,
+}
+
+impl Backend {
+    /// Its name.
+    pub fn name(&self) -> &BackendName {
+        &self.name
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &BackendConfig {
+        &self.config
+    }
+
+    /// Bucket and prefix, as people read them.
+    pub fn place(&self) -> String {
+        match self.config.prefix.as_str() {
+            "" => self.config.bucket.clone(),
+            prefix => format!("{}/{prefix}", self.config.bucket),
+        }
+    }
+
+    /// Tells the metrics how much is there.
+    pub(super) fn tell(&self, held: u64, bytes: u64) {
+        self.held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// The name of a body there.
+    pub(super) fn path(&self, blob: Id128, remote: &Remote) -> Path {
+        let name = format!("{blob}-{:016x}", remote.nonce);
+        match self.config.prefix.as_str() {
+            "" => Path::from(name),
+            prefix => Path::from(format!("{prefix}/{name}")),
+        }
+    }
+
+    /// The bytes `from..from + len` of a body that has `stored` bytes.
+    pub(super) fn read(&self, path: &Path, from: u64, len: u64, stored: u64) -> Result<Bytes, BackendError> {
+        let doing = "reading a body";
+        // All of it needs no range, and some services answer a range that is everything as none.
+        let whole = from == 0 && len == stored;
+        let range = (!whole).then(|| GetRange::Bounded(from..from.saturating_add(len)));
+        let (size, bytes) = self.run(doing, async {
+            let answer = self.store.get_opts(path, GetOptions { range, ..GetOptions::default() }).await?;
+            let size = answer.meta.size;
+            // What is longer than it should be is not taken in.
+            let bytes = if size == stored { answer.bytes().await? } else { Bytes::new() };
+            Ok((size, bytes))
+        })?;
+        if size != stored || bytes.len() as u64 != len {
+            return Err(BackendError {
+                backend: self.name.clone(),
+                doing,
+                trouble: Trouble::Length,
+                source: format!("it has {size} bytes, stored were {stored}").into(),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Deletes a body; fine when it is not there.
+    pub(super) fn delete(&self, path: &Path) -> Result<(), BackendError> {
+        match self.run("deleting a body", self.store.delete(path)) {
+            Err(error) if error.trouble == Trouble::Missing => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Lets go of the parts of an upload that was not completed; fine when there is none.
+    pub(super) fn abort(&self, path: &Path, upload: &String) -> Result<(), BackendError> {
+        match self.run("giving up an upload", self.store.abort_multipart(path, upload)) {
+            Err(error) if matches!(error.trouble, Trouble::Missing) => Ok(()),
+            // What has never been, or is no longer, is called a bad request by some.
+            Err(error) if error.source.to_string().contains("NoSuchUpload") => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Carries a request out, when there is room for it. Blocks.
+    fn run<T>(
+        &self,
+        doing: &'static str,
+        request: impl Future<Output = Result<T, object_store::Error>>,
+    ) -> Result<T, BackendError> {
+        let down = |why: &'static str| BackendError {
+            backend: self.name.clone(),
+            doing,
+            trouble: Trouble::Down,
+            source: why.into(),
+        };
+        let Some(handle) = self.threads.handle() else { return Err(down("the server is stopping")) };
+        #[cfg(test)]
+        self.take_one().map_err(down)?;
+        let limit = self.config.timeout.duration();
+        let done = handle.block_on(async {
+            let Ok(Ok(_permit)) = tokio::time::timeout(limit, self.permits.acquire()).await else {
+                return Err(down("too many requests wait for it"));
+            };
+            self.requests.inc();
+            // The client's own limits end it sooner; this is for what they do not see.
+            match tokio::time::timeout(limit.saturating_mul(2) + Duration::from_secs(5), request).await {
+                Ok(answer) => answer.map_err(|error| BackendError::new(&self.name, doing, error)),
+                Err(_elapsed) => Err(down("it does not answer in time")),
+            }
+        });
+        if done.is_err() {
+            self.failures.inc();
+        }
+        done
+    }
+
+    #[cfg(test)]
+    fn take_one(&self) -> Result<(), &'static str> {
+        match self.left.lock().unwrap().as_mut() {
+            Some(0) => Err("the wire is cut"),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend").field("name", &self.name).field("place", &self.place()).finish_non_exhaustive()
+    }
+}
