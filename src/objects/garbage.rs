@@ -139,8 +139,8 @@ impl Objects {
                     Garbage::There { remote, .. } => Some(remote.backend.clone()),
                     _ => None,
                 };
-                let collected = match backend {
-                    Some(backend) if silent.contains(&backend) => Ok(Collected::InUse),
+                let collected = match &backend {
+                    Some(backend) if silent.contains(backend) => Ok(Collected::InUse),
                     _ => self.collect(garbage.clone()),
                 };
                 match (collected, backend) {

@@ -49,6 +49,23 @@ impl Placed {
             Self::There(remote) => Some(&remote.backend),
         }
     }
+
+    /// What is to be removed when the blob `id` is let go of.
+    pub fn let_go(&self, id: Id128) -> Garbage {
+        match self {
+            Self::Here => Garbage::Blob(id),
+            Self::There(remote) => Garbage::There { blob: id, remote: remote.clone(), upload: None },
+        }
+    }
+
+    /// The same place, of a body of `size` plaintext bytes.
+    #[must_use]
+    pub fn with_size(mut self, size: u64) -> Self {
+        if let Self::There(remote) = &mut self {
+            remote.size = size;
+        }
+        self
+    }
 }
 
 /// A blob at a backend. Part of the stored format.
@@ -132,10 +149,7 @@ pub(super) fn settle_in(tx: &mut dyn WriteTx, id: Id128, bucket: Id128, placed: 
 pub(super) fn let_go(tx: &mut dyn WriteTx, id: Id128) -> Result<Garbage, ObjectError> {
     let found: Option<BlobRow> = row(tx, BLOBS, id.as_bytes())?;
     tx.delete(BLOBS, id.as_bytes())?;
-    Ok(match found.map(|row| row.placed) {
-        Some(Placed::There(remote)) => Garbage::There { blob: id, remote, upload: None },
-        Some(Placed::Here) | None => Garbage::Blob(id),
-    })
+    Ok(found.map(|row| row.placed).unwrap_or_default().let_go(id))
 }
 
 /// What is at each backend, by name.

@@ -153,7 +153,8 @@ impl Objects {
             } else {
                 let (written, syncing) = pipe.finish(batch, end).await?;
                 let together = placing == Placing::SmallInline && size <= TOGETHER_MAX;
-                let syncing = if together { Some(syncing) } else { Syncing::ended(syncing.task).await.map(|()| None)? };
+                let syncing =
+                    if together { Some(syncing) } else { Syncing::ended(syncing.task).await.map(|()| None)? };
                 (blob, None, written.md5, syncing, Placed::Here)
             }
         };

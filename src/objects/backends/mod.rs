@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
@@ -46,6 +47,12 @@ pub(super) const PART: usize = if cfg!(test) { 100 << 10 } else { 8 << 20 };
 
 /// Most bytes read ahead in one request.
 pub(super) const WINDOW_MAX: u64 = 64 * SEALED_SEGMENT as u64;
+
+/// Bodies listed in one go.
+const LISTED: usize = if cfg!(test) { 3 } else { 10_000 };
+
+/// A body there: blob, nonce, bytes.
+type Listed = (Id128, u64, u64);
 
 /// Further tries of a request.
 const RETRIES: usize = 3;
@@ -317,6 +324,31 @@ impl Backend {
             });
         }
         Ok(bytes)
+    }
+
+    /// Bodies there, some thousands at a time: blob, nonce and bytes of each. Begins behind what an earlier call gave as its
+    /// end, and gives none when there is no more.
+    pub(super) fn list(&self, behind: Option<Path>) -> Result<(Vec<Listed>, Option<Path>), BackendError> {
+        let folder = (!self.config.prefix.is_empty()).then(|| Path::from(self.config.prefix.as_str()));
+        let page = self.run("listing bodies", async {
+            let all = match &behind {
+                Some(behind) => self.store.list_with_offset(folder.as_ref(), behind),
+                None => self.store.list(folder.as_ref()),
+            };
+            all.take(LISTED).try_collect::<Vec<_>>().await
+        })?;
+        let next = (page.len() == LISTED).then(|| page.iter().map(|one| one.location.clone()).max()).flatten();
+        let ours = |one: &object_store::ObjectMeta| {
+            let name = one.location.as_ref();
+            let name = match &folder {
+                Some(folder) => name.strip_prefix(folder.as_ref())?.strip_prefix('/')?,
+                None => name,
+            };
+            let (blob, nonce) = name.split_once('-')?;
+            let nonce = (nonce.len() == 16).then(|| u64::from_str_radix(nonce, 16).ok()).flatten()?;
+            Some((blob.parse().ok()?, nonce, one.size))
+        };
+        Ok((page.iter().filter_map(ours).collect(), next))
     }
 
     /// Deletes a body; fine when it is not there.

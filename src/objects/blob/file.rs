@@ -484,6 +484,7 @@ impl BlobFile {
             Ok(()) => Ok(true),
             Err(OpenFault::Missing | OpenFault::Corrupt(_)) => Ok(false),
             Err(OpenFault::Disk(error)) => Err(error),
+            Err(OpenFault::Backend(error)) => Err(io::Error::other(error)),
         }
     }
 

@@ -167,7 +167,11 @@ impl Job<'_> {
         for (id, (text, created)) in std::mem::take(&mut self.unnamed) {
             let Some(wrapped_key) = self.objects.0.keys.wrapped(id)? else { continue };
             self.note(format!("bucket {text}: what was set for it is lost, versions too"));
-            self.add(&text, &BucketRow { id, created, wrapped_key, versioning: Versioning::Off }, Set::AsIs)?;
+            self.add(
+                &text,
+                &BucketRow { id, created, wrapped_key, versioning: Versioning::Off, home: None },
+                Set::AsIs,
+            )?;
         }
         let nameless = self.known.values().filter(|known| known.name.is_none()).count();
         if nameless > 0 {

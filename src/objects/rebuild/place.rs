@@ -13,6 +13,7 @@ use crate::objects::index::{
 };
 use crate::objects::joined::{JoinedRow, has_manifest, put_joined};
 use crate::objects::names::{BucketName, ObjectKey};
+use crate::objects::place::Placed;
 use crate::objects::service::Objects;
 use crate::objects::types::{Condition, Etag, Versioning};
 use crate::objects::uploads::scan_parts;
@@ -27,6 +28,7 @@ struct Candidate {
     key: ObjectKey,
     object: ObjectRow,
     blob: Id128,
+    placed: Placed,
     joined: Option<Joined>,
 }
 
@@ -35,7 +37,7 @@ struct Candidate {
 struct Joined {
     upload: Id128,
     row: JoinedRow,
-    parts: Vec<PartRef>,
+    parts: Vec<(PartRef, Placed)>,
 }
 
 impl Job<'_> {
@@ -77,11 +79,11 @@ impl Job<'_> {
             self.rebuilt.left += 1;
             return None;
         };
-        let FoundRow { bucket, blob, size, md5, finished, metadata, .. } = found;
+        let FoundRow { bucket, blob, placed, size, md5, finished, metadata, .. } = found;
         let etag = Etag { md5, parts: 0 };
         let (content, version) = (Content::Blob(blob), VersionTag::UNVERSIONED);
         let object = ObjectRow { modified: finished, size, etag, content, metadata, version };
-        Some(Candidate { bucket, name, key, object, blob, joined: None })
+        Some(Candidate { bucket, name, key, object, blob, placed, joined: None })
     }
 
     /// An object in parts, when all of them are there.
@@ -91,11 +93,13 @@ impl Job<'_> {
             return Ok(None);
         };
         let Some(known) = self.known.get(&found.bucket) else { return Ok(None) };
-        let read = self.objects.joined(found.blob, &known.key);
+        let source = self.objects.source(found.blob, &found.placed);
+        let read = source.and_then(|source| self.objects.joined(found.blob, source, &known.key));
         let read = read.and_then(|row| Ok((row.object()?, row.parts()?, row)));
         let (object, parts, row) = match read {
             Ok(read) => read,
             Err(OpenFault::Disk(error)) => return Err(error.into()),
+            Err(OpenFault::Backend(error)) => return Err(error.into()),
             Err(fault) => {
                 if self.rebuilt.unreadable.len() < NAMED {
                     self.rebuilt.unreadable.push(format!("{}: {}", found.blob, why(&fault)));
@@ -103,16 +107,46 @@ impl Job<'_> {
                 return Ok(None);
             }
         };
-        let blobs = &self.objects.0.blobs;
-        for part in &parts {
-            let named = blobs.disk().entry(&blobs.path(part.blob))?;
-            if named.is_none() && blobs.disk().entry(&blobs.temporary(part.blob))?.is_none() {
+        let mut there = Vec::with_capacity(parts.len());
+        for part in parts {
+            let Some(placed) = self.place_of(upload, &part)? else {
                 self.lose(format!("{name}/{}", found.key));
                 return Ok(None);
+            };
+            there.push((part, placed));
+        }
+        let joined = Some(Joined { upload, row, parts: there });
+        let FoundRow { bucket, blob, placed, .. } = found.clone();
+        Ok(Some(Candidate { bucket, name, key, object, blob, placed, joined }))
+    }
+
+    /// Where a part of the completed `upload` is; `None` when it is nowhere.
+    fn place_of(&self, upload: Id128, part: &PartRef) -> Result<Option<Placed>, ObjectError> {
+        let blobs = &self.objects.0.blobs;
+        for path in [blobs.path(part.blob), blobs.temporary(part.blob)] {
+            if blobs.disk().entry(&path)?.is_some() {
+                return Ok(Some(Placed::Here));
             }
         }
-        let joined = Some(Joined { upload, row, parts });
-        Ok(Some(Candidate { bucket: found.bucket, name, key, object, blob: found.blob, joined }))
+        if self.missing.contains(&part.blob) {
+            return Ok(None);
+        }
+        let known: Option<BlobRow> = self.store.read_blocking(|tx| row(tx, BLOBS, part.blob.as_bytes()))?;
+        if let Some(known) = known {
+            return Ok(Some(known.placed));
+        }
+        let mut after = Vec::new();
+        loop {
+            let rows = self.page(FOUND_PARTS, &part_key(upload, part.number), &after)?;
+            let Some((last, _)) = rows.last() else { return Ok(None) };
+            after.clone_from(last);
+            for (_, value) in rows {
+                let found: FoundPart = decode(FOUND_PARTS, &value)?;
+                if found.blob == part.blob {
+                    return Ok(Some(found.placed));
+                }
+            }
+        }
     }
 
     /// Puts `batch` into the index in one commit.
@@ -194,7 +228,7 @@ impl Job<'_> {
 
 /// Puts an object in, unless its key holds something newer; says whether.
 fn put_candidate(objects: &Objects, tx: &mut dyn WriteTx, candidate: &Candidate) -> Result<bool, ObjectError> {
-    let Candidate { bucket: id, name, key, object, blob, joined } = candidate;
+    let Candidate { bucket: id, name, key, object, blob, placed, joined } = candidate;
     let bucket: BucketRow = row(tx, BUCKETS, name.as_str().as_bytes())?.ok_or(ObjectError::NoSuchBucket)?;
     if is_replaced(tx, &bucket, key, object.modified)? {
         return Ok(false);
@@ -205,14 +239,13 @@ fn put_candidate(objects: &Objects, tx: &mut dyn WriteTx, candidate: &Candidate)
         return Ok(false);
     }
     objects.install(tx, &bucket, key, object.clone(), Condition::Any)?;
-    let blob_row = record::encode(&BlobRow { bucket: *id });
-    let Some(Joined { upload, row, parts }) = joined else {
-        tx.put(BLOBS, blob.as_bytes(), &blob_row)?;
-        return Ok(true);
-    };
-    row.manifest.iter().try_for_each(|(key, value)| tx.put(crate::objects::index::MANIFESTS, key, value))?;
-    parts.iter().try_for_each(|part| tx.put(BLOBS, part.blob.as_bytes(), &blob_row))?;
-    put_joined(tx, *upload, *blob, *id)?;
+    let blob_row = |placed: &Placed| record::encode(&BlobRow { bucket: *id, placed: placed.clone() });
+    if let Some(Joined { upload, row, parts }) = joined {
+        row.manifest.iter().try_for_each(|(key, value)| tx.put(crate::objects::index::MANIFESTS, key, value))?;
+        parts.iter().try_for_each(|(part, placed)| tx.put(BLOBS, part.blob.as_bytes(), &blob_row(placed)))?;
+        put_joined(tx, *upload, *blob, *id)?;
+    }
+    tx.put(BLOBS, blob.as_bytes(), &blob_row(placed))?;
     Ok(true)
 }
 
@@ -227,7 +260,7 @@ fn is_replaced(tx: &dyn ReadTx, bucket: &BucketRow, key: &ObjectKey, modified: u
 
 /// Puts a part into its upload, which is made where it is not known; says whether, or a newer one is there.
 fn put_part(tx: &mut dyn WriteTx, part: &FoundPart) -> Result<bool, ObjectError> {
-    let FoundPart { bucket, key, blob, upload, number, size, md5, finished, checksum, metadata } = part;
+    let FoundPart { bucket, key, blob, placed, upload, number, size, md5, finished, checksum, metadata } = part;
     if has_manifest(tx, *upload)? {
         return Ok(false);
     }
@@ -247,6 +280,6 @@ fn put_part(tx: &mut dyn WriteTx, part: &FoundPart) -> Result<bool, ObjectError>
     tx.put(UPLOADS, &upload_at, &record::encode(&known))?;
     let (size, md5, checksum) = (*size, *md5, checksum.clone());
     tx.put(PARTS, &at, &record::encode(&PartRow { blob: *blob, size, md5, modified: *finished, checksum }))?;
-    tx.put(BLOBS, blob.as_bytes(), &record::encode(&BlobRow { bucket: *bucket }))?;
+    tx.put(BLOBS, blob.as_bytes(), &record::encode(&BlobRow { bucket: *bucket, placed: placed.clone() }))?;
     Ok(true)
 }

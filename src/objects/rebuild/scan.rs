@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Job, NAMED, why};
 use crate::base::Id128;
-use crate::objects::blob::{BlobFile, BlobFolder, Footer, Named, OpenFault, Record, describe};
+use crate::objects::blob::{BlobFile, BlobFolder, Footer, Named, OpenFault, Record, Source, describe};
 use crate::objects::error::ObjectError;
-use crate::objects::garbage::Garbage;
-use crate::objects::index::{BLOBS, GARBAGE, ORPHANS, part_key, versions_of};
+use crate::objects::index::{BLOBS, BlobRow, GARBAGE, ORPHANS, decode, part_key, versions_of};
 use crate::objects::joined;
+use crate::objects::place::Placed;
 use crate::objects::types::{Checksum, Metadata};
 use crate::store::{Row, StoreError, Table, WriteTx, record};
 
@@ -33,6 +33,8 @@ pub(super) struct FoundRow {
     pub bucket: Id128,
     pub key: String,
     pub blob: Id128,
+    /// Where it is.
+    pub placed: Placed,
     /// The upload whose parts it tells.
     pub joined: Option<Id128>,
     pub size: u64,
@@ -47,6 +49,8 @@ pub(super) struct FoundPart {
     pub bucket: Id128,
     pub key: String,
     pub blob: Id128,
+    /// Where it is.
+    pub placed: Placed,
     pub upload: Id128,
     pub number: u16,
     pub size: u64,
@@ -54,6 +58,13 @@ pub(super) struct FoundPart {
     pub finished: u64,
     pub checksum: Option<Checksum>,
     pub metadata: Metadata,
+}
+
+/// A blob that was looked at.
+struct Looked {
+    id: Id128,
+    bucket: Id128,
+    placed: Placed,
 }
 
 impl record::Record for FoundRow {
@@ -85,9 +96,10 @@ impl Job<'_> {
                 let rows = self.page(BLOBS, &[first], &after)?;
                 let Some((last, _)) = rows.last() else { break };
                 after.clone_from(last);
-                for id in rows.iter().filter_map(|(key, _)| key.first_chunk::<16>()) {
-                    let id = Id128::from_bytes(*id);
-                    if !there.remove(&id) && !unnamed.remove(&id) {
+                for (key, value) in &rows {
+                    let Some(id) = key.first_chunk::<16>().map(|id| Id128::from_bytes(*id)) else { continue };
+                    let is_file = there.remove(&id) || unnamed.remove(&id);
+                    if !is_file && decode::<BlobRow>(BLOBS, value)?.placed == Placed::Here {
                         self.missing.insert(id);
                     }
                 }
@@ -97,7 +109,8 @@ impl Job<'_> {
             let mut unknown: Vec<Id128> = there.into_iter().chain(whole).collect();
             unknown.sort_unstable();
             for page in unknown.chunks(PAGE) {
-                self.look_at(page)?;
+                let blobs: Vec<(Id128, Placed)> = page.iter().map(|id| (*id, Placed::Here)).collect();
+                self.look_at(&blobs)?;
             }
             (self.show)("stored files", seen);
         }
@@ -107,32 +120,39 @@ impl Job<'_> {
     /// Whether every byte of a blob is there. Reads all of it.
     fn is_whole(&self, id: Id128) -> bool {
         let key = |bucket| self.known.get(&bucket).map(|known| known.key.clone());
-        let opened = BlobFile::open_whole(&self.objects.0.blobs, id, key);
+        let opened = Source::file(&self.objects.0.blobs, id).and_then(|file| BlobFile::open_whole(file, id, key));
         opened.is_ok_and(|(file, _, _)| (0..file.segments()).all(|index| file.segment(index).is_ok()))
     }
 
-    /// Notes what the blobs `ids` say, which no row names.
-    fn look_at(&mut self, ids: &[Id128]) -> Result<(), ObjectError> {
-        let let_go: Vec<[u8; 17]> = ids.iter().map(|id| Garbage::Blob(*id).key()).collect();
-        let let_go: Vec<&[u8]> = let_go.iter().map(<[u8; 17]>::as_slice).collect();
-        let keys: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
+    /// Notes what `blobs` say, which no row names.
+    pub(super) fn look_at(&mut self, blobs: &[(Id128, Placed)]) -> Result<(), ObjectError> {
+        let let_go: Vec<Vec<u8>> = blobs.iter().map(|(id, placed)| placed.let_go(*id).key()).collect();
+        let let_go: Vec<&[u8]> = let_go.iter().map(Vec::as_slice).collect();
+        let keys: Vec<&[u8]> = blobs.iter().map(|(id, _)| id.as_bytes().as_slice()).collect();
         let (let_go, orphans) = self
             .store
             .read_blocking(|tx| Ok::<_, StoreError>((tx.get_many(GARBAGE, &let_go)?, tx.get_many(ORPHANS, &keys)?)))
             .map_err(ObjectError::Store)?;
         let (mut found, mut parts) = (Vec::new(), Vec::new());
-        for ((id, let_go), orphan) in ids.iter().zip(let_go).zip(orphans) {
+        for (((id, placed), let_go), orphan) in blobs.iter().zip(let_go).zip(orphans) {
             if let_go.is_some() || orphan.is_some() {
                 self.rebuilt.left += 1;
                 continue;
             }
             let (mut bucket, known) = (None, &self.known);
-            let described = describe(&self.objects.0.blobs, *id, |named| {
-                bucket = Some(named);
-                known.get(&named).map(|known| known.key.clone())
+            let described = self.objects.source(*id, placed).and_then(|source| {
+                describe(source, *id, |named| {
+                    bucket = Some(named);
+                    known.get(&named).map(|known| known.key.clone())
+                })
             });
             match (described, bucket) {
-                (Ok((record, footer)), Some(bucket)) => self.take(*id, bucket, record, footer, &mut found, &mut parts),
+                (Ok((record, footer)), Some(bucket)) => {
+                    let placed = placed.clone().with_size(footer.size);
+                    let blob = Looked { id: *id, bucket, placed };
+                    self.take(blob, record, footer, &mut found, &mut parts);
+                }
+                (Err(OpenFault::Backend(error)), _) => return Err(error.into()),
                 (Err(OpenFault::Corrupt(_)), Some(bucket)) if !self.known.contains_key(&bucket) => {
                     self.rebuilt.without_key += 1;
                 }
@@ -151,8 +171,7 @@ impl Job<'_> {
 
     fn take(
         &mut self,
-        blob: Id128,
-        bucket: Id128,
+        Looked { id: blob, bucket, placed }: Looked,
         record: Record,
         footer: Footer,
         found: &mut Vec<Row>,
@@ -174,7 +193,8 @@ impl Job<'_> {
                 let mut at = part_key(upload, number);
                 at.extend_from_slice(&finished.to_be_bytes());
                 at.extend_from_slice(blob.as_bytes());
-                let row = FoundPart { bucket, key, blob, upload, number, size, md5, finished, checksum, metadata };
+                let row =
+                    FoundPart { bucket, key, blob, placed, upload, number, size, md5, finished, checksum, metadata };
                 parts.push((at, record::encode(&row)));
             }
             part => {
@@ -183,8 +203,8 @@ impl Job<'_> {
                 at.extend_from_slice(&finished.to_be_bytes());
                 at.extend_from_slice(blob.as_bytes());
                 let joined = part.map(|(upload, _)| upload);
-                found
-                    .push((at, record::encode(&FoundRow { bucket, key, blob, joined, size, md5, finished, metadata })));
+                let row = FoundRow { bucket, key, blob, placed, joined, size, md5, finished, metadata };
+                found.push((at, record::encode(&row)));
             }
         }
     }
