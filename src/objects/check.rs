@@ -1,7 +1,8 @@
 //! Looking whether what the index names is there and whole.
 //!
 //! The index is walked row by row: buckets, newest versions, older versions, uploads in progress. Of each row the blobs
-//! are opened, which proves header, record, footer and length; [`Depth::Whole`] reads every segment besides. One call
+//! are opened, which proves header, record, footer and length; [`Depth::Whole`] reads every segment besides. An object of
+//! several parts has one more, which tells a rebuild of the index which they are (`joined.rs`). One call
 //! looks at a piece and says where the next begins, so whoever asks decides how fast it goes, and may go on after a
 //! restart. The walk takes no snapshot: what was replaced or deleted meanwhile is passed over. `scrub.rs` walks the same
 //! way by itself.
@@ -20,6 +21,7 @@ use super::index::{
     BUCKETS, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, UPLOADS, VERSIONS, VersionRow,
     VersionTag, decode, parse_upload_key, parse_version_key,
 };
+use super::joined::{JoinedRow, joined_blob};
 use super::names::PART_NUMBER_MAX;
 use super::place::Placed;
 use super::service::{Objects, blocking};
@@ -168,7 +170,8 @@ pub struct Damaged {
 #[derive(Clone, Copy)]
 struct Stored {
     at: Content,
-    size: u64,
+    /// Plaintext bytes; none of what tells which parts an object has.
+    size: Option<u64>,
     /// Its number within an upload.
     part: u16,
 }
@@ -347,7 +350,7 @@ impl Look<'_> {
                 let parts = self.objects.0.store.read_blocking(|tx| scan_parts(tx, upload, 0, PARTS_MOST))?;
                 let stored = |(part, row): (u16, super::index::PartRow)| Stored {
                     at: Content::Blob(row.blob),
-                    size: row.size,
+                    size: Some(row.size),
                     part,
                 };
                 let bodies = Ok(parts.into_iter().map(stored).collect());
@@ -356,7 +359,7 @@ impl Look<'_> {
         };
         let bodies = match object.content {
             Content::Parts(id) => self.parts(id, object.size)?,
-            at => Ok(vec![Stored { at, size: object.size, part: 0 }]),
+            at => Ok(vec![Stored { at, size: Some(object.size), part: 0 }]),
         };
         let (Content::Inline(id) | Content::Blob(id) | Content::Parts(id)) = object.content;
         Ok(Some(Understood { id, bucket, key, version, upload: false, bodies }))
@@ -366,18 +369,22 @@ impl Look<'_> {
     fn parts(&self, content: Id128, size: u64) -> Result<Result<Vec<Stored>, Fault>, ObjectError> {
         let end = after_prefix(content.as_bytes());
         let (from, to) = (Bound::Included(content.as_bytes().as_slice()), end.as_ref().map(Vec::as_slice));
-        let rows =
-            self.objects.0.store.read_blocking(|tx| tx.scan(MANIFESTS, from, to, Direction::Forward, PARTS_MOST));
-        let mut out = Vec::new();
-        for (_, value) in rows.map_err(ObjectError::Store)? {
+        let (rows, joined) = self.objects.0.store.read_blocking(|tx| {
+            let rows = tx.scan(MANIFESTS, from, to, Direction::Forward, PARTS_MOST)?;
+            Ok::<_, ObjectError>((rows, joined_blob(tx, content)?))
+        })?;
+        let (mut out, mut listed) = (Vec::new(), 0_u64);
+        for (_, value) in rows {
             let row: ManifestRow = decode(MANIFESTS, &value)?;
             out.extend(row.parts.iter().map(|part| Stored {
                 at: Content::Blob(part.blob),
-                size: part.size,
+                size: Some(part.size),
                 part: part.number,
             }));
+            listed = row.parts.iter().fold(listed, |sum, part| sum.saturating_add(part.size));
         }
-        let listed = out.iter().fold(0_u64, |sum, part| sum.saturating_add(part.size));
+        // Last, since it is what is needed last.
+        out.extend(joined.map(|blob| Stored { at: Content::Blob(blob), size: None, part: 0 }));
         Ok(if listed == size { Ok(out) } else { Err(Fault("its list of parts is not whole")) })
     }
 
@@ -388,19 +395,21 @@ impl Look<'_> {
                 let bytes = self.objects.0.store.read_blocking(|tx| tx.get(INLINE, id.as_bytes()));
                 let bytes = bytes.map_err(|error: StoreError| error.to_string())?;
                 let bytes = bytes.ok_or_else(|| "its bytes are missing from the index".to_owned())?;
-                open_inline(&bytes, id, key, body.size).map_err(|fault| fault.0.to_owned())?;
-                self.piece.bytes += body.size;
+                let size = body.size.unwrap_or_default();
+                open_inline(&bytes, id, key, size).map_err(|fault| fault.0.to_owned())?;
+                self.piece.bytes += size;
                 return Ok(true);
             }
             Content::Blob(id) | Content::Parts(id) => id,
         };
         self.blobs += 1;
+        let Some(size) = body.size else { return self.joined(id, key) };
         let (file, depth) = self.open(id, key)?;
-        if file.size() != body.size {
-            return Err(format!("its blob has {} bytes, the index says {}", file.size(), body.size).into());
+        if file.size() != size {
+            return Err(format!("its blob has {} bytes, the index says {size}", file.size()).into());
         }
         if depth == Depth::Ends {
-            self.piece.bytes += body.size;
+            self.piece.bytes += size;
             return Ok(true);
         }
         while *segment < file.segments() {
@@ -412,6 +421,21 @@ impl Look<'_> {
             // An empty body has a segment, too.
             self.read += plain.len().max(SEGMENT / 16) as u64;
             *segment += 1;
+        }
+        Ok(true)
+    }
+
+    /// Looks at the blob `id`, which tells which parts an object has. It is small, and none of the object's bytes.
+    fn joined(&mut self, id: Id128, key: &BucketKey) -> Result<bool, NotWell> {
+        let what = |what: String| NotWell::Damaged(format!("what tells a rebuild of the index its parts: {what}"));
+        let looked = self.open(id, key).and_then(|(file, depth)| {
+            // Every byte only where every byte is asked for.
+            if depth == Depth::Whole { JoinedRow::read(&file).map(|_row| file.size()) } else { Ok(0) }
+        });
+        match looked.map_err(NotWell::from) {
+            Ok(read) => self.read += read,
+            Err(NotWell::Damaged(fault)) => return Err(what(fault)),
+            Err(unknown @ NotWell::Unknown(_)) => return Err(unknown),
         }
         Ok(true)
     }

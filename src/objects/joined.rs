@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::blob::{Batch, BlobFile, BlobWriter, BucketKey, Fault, OpenFault, Record, Source};
 use super::error::ObjectError;
 use super::guards::Hold;
-use super::index::{BLOBS, BlobRow, JOINED, MANIFESTS, ManifestRow, ObjectRow, PartRef, decode};
+use super::index::{BLOBS, JOINED, MANIFESTS, ManifestRow, ObjectRow, PartRef, decode};
 use super::keys::OpenBucket;
 use super::names::ObjectKey;
-use super::place::Placed;
+use super::place::{Placed, settle_in};
 use super::service::{Objects, blocking};
 use super::types::Metadata;
 use crate::base::Id128;
@@ -44,6 +44,18 @@ impl record::Record for JoinedRow {
 }
 
 impl JoinedRow {
+    /// What the blob in `file` says. Blocks.
+    pub fn read(file: &BlobFile) -> Result<Self, OpenFault> {
+        if file.size() > BODY_MAX {
+            return Err(Fault("its list of parts is too long").into());
+        }
+        let mut body = Vec::new();
+        for index in 0..file.segments() {
+            body.extend(file.segment(index)?);
+        }
+        Ok(record::decode(&body).map_err(|_other_release| Fault("its list of parts is malformed"))?)
+    }
+
     /// The object.
     pub fn object(&self) -> Result<ObjectRow, Fault> {
         record::decode(&self.object).map_err(|_other_release| Fault("its object is malformed"))
@@ -124,15 +136,7 @@ impl Objects {
 
     /// What the completion in the blob `blob`, read from `source`, says. Blocks.
     pub(super) fn joined(&self, blob: Id128, source: Source, key: &BucketKey) -> Result<JoinedRow, OpenFault> {
-        let (file, _, _) = BlobFile::open_whole(source, blob, |_| Some(key.clone()))?;
-        if file.size() > BODY_MAX {
-            return Err(Fault("its list of parts is too long").into());
-        }
-        let mut body = Vec::new();
-        for index in 0..file.segments() {
-            body.extend(file.segment(index)?);
-        }
-        Ok(record::decode(&body).map_err(|_other_release| Fault("its list of parts is malformed"))?)
+        JoinedRow::read(&BlobFile::open_whole(source, blob, |_| Some(key.clone()))?.0)
     }
 
     /// Removes the blob of the completion of `content`, and its rows. Blocks.
@@ -148,10 +152,16 @@ impl Objects {
     }
 }
 
-/// Has `content` be the object whose completion is in `blob`.
-pub(super) fn put_joined(tx: &mut dyn WriteTx, content: Id128, blob: Id128, bucket: Id128) -> Result<(), ObjectError> {
+/// Has `content` be the object whose completion is in `blob`, which is in `placed`.
+pub(super) fn put_joined(
+    tx: &mut dyn WriteTx,
+    content: Id128,
+    blob: Id128,
+    bucket: Id128,
+    placed: &Placed,
+) -> Result<(), ObjectError> {
     tx.put(JOINED, content.as_bytes(), blob.as_bytes())?;
-    Ok(tx.put(BLOBS, blob.as_bytes(), &record::encode(&BlobRow { bucket, placed: Placed::Here }))?)
+    settle_in(tx, blob, bucket, placed)
 }
 
 /// The blob of the completion of `content`; objects of earlier releases have none.

@@ -20,7 +20,7 @@ use super::index::{
 use super::joined::put_joined;
 use super::keys::OpenBucket;
 use super::names::{BucketName, ObjectKey, PART_NUMBER_MAX, PartNumber, UploadId};
-use super::place;
+use super::place::{self, Placed};
 use super::receive::Placing;
 use super::service::Objects;
 use super::types::{Checksum, Condition, Etag, Metadata, ObjectInfo, PartChoice, PartInfo, PutExpect};
@@ -229,7 +229,7 @@ impl Objects {
             if upload_row(tx, &open, &upload_at)?.revision != row.revision {
                 return Ok(None);
             }
-            put_joined(tx, upload, blob, bucket.id)?;
+            put_joined(tx, upload, blob, bucket.id, &Placed::Here)?;
             let object = this.install(tx, &bucket, &key, object.clone(), condition)?;
             for (key, value) in &joined.manifest {
                 tx.put(MANIFESTS, key, value)?;

@@ -109,7 +109,8 @@ impl Record for SendingRow {
     const VERSION: u8 = 1;
 }
 
-fn sending_key(blob: Id128, remote: &Remote) -> Vec<u8> {
+/// Key of what is on its way.
+pub(super) fn sending_key(blob: Id128, remote: &Remote) -> Vec<u8> {
     [&blob.as_bytes()[..], &remote.nonce.to_be_bytes()].concat()
 }
 

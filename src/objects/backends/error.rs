@@ -46,7 +46,7 @@ impl BackendError {
 }
 
 /// Told by what services say, since the library keeps some of it in words alone.
-fn trouble(error: &object_store::Error) -> Trouble {
+pub(in crate::objects) fn trouble(error: &object_store::Error) -> Trouble {
     use object_store::Error;
     let says = |marks: &[&str]| {
         let text = error.to_string();

@@ -33,6 +33,8 @@ use tokio::sync::Semaphore;
 
 pub use self::client::{S3Client, secret_in};
 pub use self::config::{BackendConfig, BackendKind, contradictions};
+#[cfg(test)]
+pub(super) use self::error::trouble as told;
 pub use self::error::{BackendError, BackendNameError, BackendsError, Trouble};
 pub(super) use self::upload::Pieces;
 use super::error::ObjectError;
@@ -49,10 +51,26 @@ pub(super) const PART: usize = if cfg!(test) { 100 << 10 } else { 8 << 20 };
 pub(super) const WINDOW_MAX: u64 = 64 * SEALED_SEGMENT as u64;
 
 /// Bodies listed in one go.
-const LISTED: usize = if cfg!(test) { 3 } else { 10_000 };
+const LISTED: usize = if cfg!(test) { 3 } else { 1_000 };
 
-/// A body there: blob, nonce, bytes.
-type Listed = (Id128, u64, u64);
+/// A body as a listing tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Listed {
+    /// Where it is.
+    pub backend: BackendName,
+    /// Makes its name there one that was never used before.
+    pub nonce: u64,
+    /// Its bytes there.
+    pub stored: u64,
+}
+
+impl Listed {
+    /// As an index names it, with `size` plaintext bytes.
+    pub fn named(self, size: u64) -> Remote {
+        let Self { backend, nonce, stored } = self;
+        Remote { backend, nonce, stored, size }
+    }
+}
 
 /// Further tries of a request.
 const RETRIES: usize = 3;
@@ -171,7 +189,7 @@ impl Backends {
                 store,
                 threads: Arc::clone(&threads),
                 #[cfg(test)]
-                left: Mutex::new(None),
+                cut: Mutex::default(),
             }));
         }
         Ok(Self { all, threads: Some(threads) })
@@ -252,6 +270,16 @@ impl Drop for Threads {
     }
 }
 
+/// When a wire is cut.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Requests that are answered before.
+    pub after: u64,
+    /// Whether the next one arrives and is carried out, without an answer.
+    pub arrives: bool,
+}
+
 /// One backend. All that asks something of it blocks.
 pub struct Backend {
     name: BackendName,
@@ -263,9 +291,9 @@ pub struct Backend {
     failures: Counter,
     held: Gauge,
     bytes: Gauge,
-    /// Requests that are answered yet; the others fail.
+    /// When the wire to it is cut.
     #[cfg(test)]
-    pub left: Mutex<Option<u32>>,
+    pub cut: Mutex<Option<Cut>>,
 }
 
 impl Backend {
@@ -326,9 +354,9 @@ impl Backend {
         Ok(bytes)
     }
 
-    /// Bodies there, some thousands at a time: blob, nonce and bytes of each. Begins behind what an earlier call gave as its
+    /// Bodies there with their blobs, some thousands at a time. Begins behind what an earlier call gave as its
     /// end, and gives none when there is no more.
-    pub(super) fn list(&self, behind: Option<Path>) -> Result<(Vec<Listed>, Option<Path>), BackendError> {
+    pub(super) fn list(&self, behind: Option<Path>) -> Result<(Vec<(Id128, Listed)>, Option<Path>), BackendError> {
         let folder = (!self.config.prefix.is_empty()).then(|| Path::from(self.config.prefix.as_str()));
         let page = self.run("listing bodies", async {
             let all = match &behind {
@@ -346,7 +374,7 @@ impl Backend {
             };
             let (blob, nonce) = name.split_once('-')?;
             let nonce = (nonce.len() == 16).then(|| u64::from_str_radix(nonce, 16).ok()).flatten()?;
-            Some((blob.parse().ok()?, nonce, one.size))
+            Some((blob.parse().ok()?, Listed { backend: self.name.clone(), nonce, stored: one.size }))
         };
         Ok((page.iter().filter_map(ours).collect(), next))
     }
@@ -383,7 +411,7 @@ impl Backend {
         };
         let Some(handle) = self.threads.handle() else { return Err(down("the server is stopping")) };
         #[cfg(test)]
-        self.take_one().map_err(down)?;
+        let is_answered = self.is_answered().map_err(down)?;
         let limit = self.config.timeout.duration();
         let done = handle.block_on(async {
             let Ok(Ok(_permit)) = tokio::time::timeout(limit, self.permits.acquire()).await else {
@@ -396,22 +424,32 @@ impl Backend {
                 Err(_elapsed) => Err(down("it does not answer in time")),
             }
         });
+        #[cfg(test)]
+        let done = if is_answered { done } else { done.and(Err(down("the answer is lost"))) };
         if done.is_err() {
             self.failures.inc();
         }
         done
     }
 
+    /// Whether the next request is answered; an error when it does not even arrive.
     #[cfg(test)]
-    fn take_one(&self) -> Result<(), &'static str> {
-        match self.left.lock().unwrap().as_mut() {
-            Some(0) => Err("the wire is cut"),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
+    fn is_answered(&self) -> Result<bool, &'static str> {
+        match self.cut.lock().unwrap().as_mut() {
+            None => Ok(true),
+            Some(cut) if cut.after > 0 => {
+                cut.after -= 1;
+                Ok(true)
             }
-            None => Ok(()),
+            Some(cut) if std::mem::take(&mut cut.arrives) => Ok(false),
+            Some(_) => Err("the wire is cut"),
         }
+    }
+
+    /// Requests so far.
+    #[cfg(test)]
+    pub fn requests(&self) -> u64 {
+        self.requests.value()
     }
 }
 

@@ -4,9 +4,10 @@
 //! 1. **The export** ([`load`]): the newest that reads whole, row by row. Without a whole one, what still reads of the newest.
 //! 2. **Buckets** (`buckets.rs`): each bucket's own file has the last word, then the export; a key beside the blobs that neither
 //!    knows gets its bucket's name from a blob. A bucket that was deleted stays away, with all that was in it.
-//! 3. **Blobs** (`scan.rs`, `backends.rs`): every file, and every body at a backend of the settings, that the export does not
+//! 3. **Blobs** (`scan.rs`, `there.rs`): every file, and every body at a backend of the settings, that the export does not
 //!    name says itself what it is. One that was there before the export and is not in it was let go of by then, and stays where
-//!    it is. A backend that does not answer ends the rebuild: what is there would be taken for lost.
+//!    it is. What the export has in one place and is in another was moved since. A backend that does not answer ends the
+//!    rebuild: what is there would be taken for lost.
 //! 4. **Objects** (`place.rs`): what is found is put in by its time, as an upload would be; parts with the blob of their
 //!    completion ([`joined`](super::joined)) become an object, others an upload in progress.
 //! 5. **Losses** (`lost.rs`): what the export names and is not there any more is told and left out.
@@ -15,14 +16,14 @@
 //! markers; tags set later; and the ids of versions are what they would be if nothing had been deleted in between. A blob
 //! that was whole and whose upload was never acknowledged is taken for an object.
 //!
-//! Memory is bounded by what is missing (16 bytes a blob), by one folder of blobs, and by the names at one backend (some 50 bytes
-//! each): what is found waits in two tables of the new file, which are empty in the end.
+//! Memory is bounded by what is missing (16 bytes a blob) and by a 256th of all blobs: what is found waits in three tables of
+//! the new file, which are empty in the end.
 
-mod backends;
 mod buckets;
 mod lost;
 mod place;
 mod scan;
+mod there;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
@@ -32,7 +33,6 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use self::backends::place_held;
 use self::buckets::Known;
 use super::blob::OpenFault;
 use super::error::ObjectError;
@@ -203,16 +203,16 @@ pub fn finish(objects: &Objects, loaded: Loaded, beside: Beside, show: &mut Show
             job.note("objects are lost that nothing tells of".to_owned());
         }
     }
+    job.list_backends()?;
     job.scan()?;
-    job.scan_backends()?;
     job.name_buckets()?;
     job.place()?;
     job.place_parts()?;
     job.leave_out()?;
-    for table in [scan::FOUND, scan::FOUND_PARTS] {
+    job.settle_backends()?;
+    for table in [scan::FOUND, scan::FOUND_PARTS, there::FOUND_THERE] {
         clear(job.store, table)?;
     }
-    place_held(objects)?;
     objects.count_usage()?;
     job.count()?;
     Ok(job.rebuilt)

@@ -8,12 +8,12 @@ use crate::base::Id128;
 use crate::objects::blob::OpenFault;
 use crate::objects::error::ObjectError;
 use crate::objects::index::{
-    BLOBS, BUCKETS, BlobRow, BucketRow, Content, ObjectRow, PARTS, PartRef, PartRow, UPLOADS, UploadRow, VersionTag,
-    decode, part_key, row, upload_key,
+    BLOBS, BUCKETS, BucketRow, Content, ObjectRow, PARTS, PartRow, UPLOADS, UploadRow, VersionTag, decode, part_key,
+    row, upload_key,
 };
 use crate::objects::joined::{JoinedRow, has_manifest, put_joined};
 use crate::objects::names::{BucketName, ObjectKey};
-use crate::objects::place::Placed;
+use crate::objects::place::{Placed, settle_in};
 use crate::objects::service::Objects;
 use crate::objects::types::{Condition, Etag, Versioning};
 use crate::objects::uploads::scan_parts;
@@ -37,7 +37,8 @@ struct Candidate {
 struct Joined {
     upload: Id128,
     row: JoinedRow,
-    parts: Vec<(PartRef, Placed)>,
+    /// Its parts, and where each is.
+    parts: Vec<(Id128, Placed)>,
 }
 
 impl Job<'_> {
@@ -109,44 +110,15 @@ impl Job<'_> {
         };
         let mut there = Vec::with_capacity(parts.len());
         for part in parts {
-            let Some(placed) = self.place_of(upload, &part)? else {
+            let Some(placed) = self.place_of(part.blob, part.size)? else {
                 self.lose(format!("{name}/{}", found.key));
                 return Ok(None);
             };
-            there.push((part, placed));
+            there.push((part.blob, placed));
         }
         let joined = Some(Joined { upload, row, parts: there });
         let FoundRow { bucket, blob, placed, .. } = found.clone();
         Ok(Some(Candidate { bucket, name, key, object, blob, placed, joined }))
-    }
-
-    /// Where a part of the completed `upload` is; `None` when it is nowhere.
-    fn place_of(&self, upload: Id128, part: &PartRef) -> Result<Option<Placed>, ObjectError> {
-        let blobs = &self.objects.0.blobs;
-        for path in [blobs.path(part.blob), blobs.temporary(part.blob)] {
-            if blobs.disk().entry(&path)?.is_some() {
-                return Ok(Some(Placed::Here));
-            }
-        }
-        if self.missing.contains(&part.blob) {
-            return Ok(None);
-        }
-        let known: Option<BlobRow> = self.store.read_blocking(|tx| row(tx, BLOBS, part.blob.as_bytes()))?;
-        if let Some(known) = known {
-            return Ok(Some(known.placed));
-        }
-        let mut after = Vec::new();
-        loop {
-            let rows = self.page(FOUND_PARTS, &part_key(upload, part.number), &after)?;
-            let Some((last, _)) = rows.last() else { return Ok(None) };
-            after.clone_from(last);
-            for (_, value) in rows {
-                let found: FoundPart = decode(FOUND_PARTS, &value)?;
-                if found.blob == part.blob {
-                    return Ok(Some(found.placed));
-                }
-            }
-        }
     }
 
     /// Puts `batch` into the index in one commit.
@@ -239,13 +211,13 @@ fn put_candidate(objects: &Objects, tx: &mut dyn WriteTx, candidate: &Candidate)
         return Ok(false);
     }
     objects.install(tx, &bucket, key, object.clone(), Condition::Any)?;
-    let blob_row = |placed: &Placed| record::encode(&BlobRow { bucket: *id, placed: placed.clone() });
     if let Some(Joined { upload, row, parts }) = joined {
         row.manifest.iter().try_for_each(|(key, value)| tx.put(crate::objects::index::MANIFESTS, key, value))?;
-        parts.iter().try_for_each(|(part, placed)| tx.put(BLOBS, part.blob.as_bytes(), &blob_row(placed)))?;
-        put_joined(tx, *upload, *blob, *id)?;
+        parts.iter().try_for_each(|(part, placed)| settle_in(tx, *part, *id, placed))?;
+        put_joined(tx, *upload, *blob, *id, placed)?;
+    } else {
+        settle_in(tx, *blob, *id, placed)?;
     }
-    tx.put(BLOBS, blob.as_bytes(), &blob_row(placed))?;
     Ok(true)
 }
 
@@ -280,6 +252,6 @@ fn put_part(tx: &mut dyn WriteTx, part: &FoundPart) -> Result<bool, ObjectError>
     tx.put(UPLOADS, &upload_at, &record::encode(&known))?;
     let (size, md5, checksum) = (*size, *md5, checksum.clone());
     tx.put(PARTS, &at, &record::encode(&PartRow { blob: *blob, size, md5, modified: *finished, checksum }))?;
-    tx.put(BLOBS, blob.as_bytes(), &record::encode(&BlobRow { bucket: *bucket, placed: placed.clone() }))?;
+    settle_in(tx, *blob, *bucket, placed)?;
     Ok(true)
 }

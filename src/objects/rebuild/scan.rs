@@ -1,16 +1,17 @@
-//! What blobs say that the export does not name.
+//! What blobs say that the export does not name, here and at backends.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::there::Local;
 use super::{Job, NAMED, why};
 use crate::base::Id128;
 use crate::objects::blob::{BlobFile, BlobFolder, Footer, Named, OpenFault, Record, Source, describe};
 use crate::objects::error::ObjectError;
 use crate::objects::index::{BLOBS, BlobRow, GARBAGE, ORPHANS, decode, part_key, versions_of};
 use crate::objects::joined;
-use crate::objects::place::Placed;
+use crate::objects::place::{Placed, settle_in};
 use crate::objects::types::{Checksum, Metadata};
 use crate::store::{Row, StoreError, Table, WriteTx, record};
 
@@ -76,7 +77,8 @@ impl record::Record for FoundPart {
 }
 
 impl Job<'_> {
-    /// Looks through all blob files: notes what the index names and is not there, and what is there and not in the index.
+    /// Looks through all blob files, and what was listed at backends: notes what the index names and is not there, or is
+    /// elsewhere, and what is there and not in the index.
     pub(super) fn scan(&mut self) -> Result<(), ObjectError> {
         let folder = self.objects.0.blobs.clone();
         let mut seen = 0;
@@ -91,26 +93,47 @@ impl Job<'_> {
                 }
             }
             seen += there.len() as u64;
+            let mut copies = self.there(&[first])?;
             let mut after = Vec::new();
             loop {
                 let rows = self.page(BLOBS, &[first], &after)?;
                 let Some((last, _)) = rows.last() else { break };
                 after.clone_from(last);
-                for (key, value) in &rows {
+                let mut moved = Vec::new();
+                for (key, value) in rows {
                     let Some(id) = key.first_chunk::<16>().map(|id| Id128::from_bytes(*id)) else { continue };
-                    let is_file = there.remove(&id) || unnamed.remove(&id);
-                    if !is_file && decode::<BlobRow>(BLOBS, value)?.placed == Placed::Here {
-                        self.missing.insert(id);
+                    let row: BlobRow = decode(BLOBS, &value)?;
+                    let local = match (there.remove(&id), unnamed.remove(&id)) {
+                        (true, _) => Local::Final,
+                        (false, true) => Local::Temporary,
+                        (false, false) => Local::Missing,
+                    };
+                    let copies = copies.remove(&id).unwrap_or_default();
+                    match self.whereabouts(id, &row, local, &copies)? {
+                        Some(placed) if placed == row.placed => {}
+                        Some(placed) => moved.push((id, row.bucket, placed)),
+                        None => drop(self.missing.insert(id)),
                     }
                 }
+                let put = move |tx: &mut dyn WriteTx| {
+                    moved.iter().try_for_each(|(id, bucket, placed)| settle_in(tx, *id, *bucket, placed))
+                };
+                self.store.write_blocking(put)?;
             }
             let whole = unnamed.into_iter().filter(|id| !there.contains(id) && self.is_whole(*id));
             let whole: Vec<Id128> = whole.collect();
-            let mut unknown: Vec<Id128> = there.into_iter().chain(whole).collect();
-            unknown.sort_unstable();
+            let here = there.into_iter().chain(whole).map(|id| (id, Placed::Here));
+            let mut unknown: HashMap<Id128, Placed> = here.collect();
+            for (id, mut found) in copies {
+                // Of several copies that moves have made each is whole.
+                if let Some(copy) = found.pop() {
+                    unknown.entry(id).or_insert_with(|| Placed::There(copy.named(0)));
+                }
+            }
+            let mut unknown: Vec<(Id128, Placed)> = unknown.into_iter().collect();
+            unknown.sort_unstable_by_key(|(id, _)| *id);
             for page in unknown.chunks(PAGE) {
-                let blobs: Vec<(Id128, Placed)> = page.iter().map(|id| (*id, Placed::Here)).collect();
-                self.look_at(&blobs)?;
+                self.look_at(page)?;
             }
             (self.show)("stored files", seen);
         }
@@ -118,14 +141,14 @@ impl Job<'_> {
     }
 
     /// Whether every byte of a blob is there. Reads all of it.
-    fn is_whole(&self, id: Id128) -> bool {
+    pub(super) fn is_whole(&self, id: Id128) -> bool {
         let key = |bucket| self.known.get(&bucket).map(|known| known.key.clone());
         let opened = Source::file(&self.objects.0.blobs, id).and_then(|file| BlobFile::open_whole(file, id, key));
         opened.is_ok_and(|(file, _, _)| (0..file.segments()).all(|index| file.segment(index).is_ok()))
     }
 
     /// Notes what `blobs` say, which no row names.
-    pub(super) fn look_at(&mut self, blobs: &[(Id128, Placed)]) -> Result<(), ObjectError> {
+    fn look_at(&mut self, blobs: &[(Id128, Placed)]) -> Result<(), ObjectError> {
         let let_go: Vec<Vec<u8>> = blobs.iter().map(|(id, placed)| placed.let_go(*id).key()).collect();
         let let_go: Vec<&[u8]> = let_go.iter().map(Vec::as_slice).collect();
         let keys: Vec<&[u8]> = blobs.iter().map(|(id, _)| id.as_bytes().as_slice()).collect();
@@ -140,7 +163,8 @@ impl Job<'_> {
                 continue;
             }
             let (mut bucket, known) = (None, &self.known);
-            let described = self.objects.source(*id, placed).and_then(|source| {
+            let described = self.objects.source(*id, placed).and_then(|mut source| {
+                source.will_end_at(0);
                 describe(source, *id, |named| {
                     bucket = Some(named);
                     known.get(&named).map(|known| known.key.clone())

@@ -12,11 +12,12 @@ mod multipart;
 mod objects;
 mod quota;
 mod rebuilding;
-mod rekeying;
-mod rewrapping;
+mod remote;
+mod remote_crash;
+mod remote_moving;
+mod remote_rebuilding;
 mod scrubbing;
 mod sweeping;
-mod usage_days;
 mod versions;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::*;
-use crate::base::{Disk, Shutdown, Supervisor, SystemRandom};
+use crate::base::{Disk, Shutdown, Supervisor};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey};
 use crate::jobs::Jobs;
@@ -106,25 +107,26 @@ pub(crate) fn open(
     metrics: &Metrics,
     config: ObjectsConfig,
 ) -> Objects {
-    let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "test" };
-    let keyring = Arc::new(Keyring::open(disk.clone(), Arc::new(SystemRandom), data, master, false).unwrap());
-    open_with(disk, data, store, keyring, clock, metrics, config)
+    open_over(disk, data, store, clock, metrics, config, backends::Backends::default())
 }
 
-/// As [`open`], with the keys of `keyring`.
-pub(super) fn open_with(
+/// A service on any disk, with backends.
+pub(super) fn open_over(
     disk: Arc<dyn Disk>,
     data: &Path,
     store: Store,
-    keyring: Arc<Keyring>,
     clock: Arc<TestClock>,
     metrics: &Metrics,
     config: ObjectsConfig,
+    backends: backends::Backends,
 ) -> Objects {
-    let random = Arc::new(SystemRandom);
+    let random = Arc::new(crate::base::SystemRandom);
+    let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "test" };
+    let keyring = Arc::new(Keyring::open(disk.clone(), random.clone(), data, master, false).unwrap());
     let supervisor = Supervisor::new(Shutdown::new());
     let jobs = Jobs::new(store.clone(), clock.clone(), random.clone(), supervisor, metrics);
-    Objects::open(disk, data.join("objects"), store, keyring, jobs, clock, random, metrics, config).unwrap()
+    let root = data.join("objects");
+    Objects::open_with(disk, root, store, keyring, jobs, clock, random, metrics, config, backends).unwrap()
 }
 
 pub(super) fn bucket() -> BucketName {

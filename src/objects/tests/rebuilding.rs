@@ -33,17 +33,17 @@ fn name(text: &str) -> BucketName {
 }
 
 impl World {
-    fn export(&self) {
+    pub(super) fn export(&self) {
         self.objects.export_now(&|| true).unwrap().unwrap();
     }
 
     /// As time goes by, and what was let go of with it.
-    async fn later(&self) {
+    pub(super) async fn later(&self) {
         self.clock.advance(Duration::from_secs(1));
         self.jobs().run_due().await.unwrap();
     }
 
-    async fn put_in(&self, bucket: &str, name: &str, bytes: &[u8]) -> ObjectInfo {
+    pub(super) async fn put_in(&self, bucket: &str, name: &str, bytes: &[u8]) -> ObjectInfo {
         let metadata = Metadata {
             content_type: Some("a/b".to_owned()),
             user: vec![("seen".to_owned(), name.to_owned())],
@@ -55,12 +55,12 @@ impl World {
         stored
     }
 
-    async fn begin_in(&self, bucket: &str, name: &str) -> UploadId {
+    pub(super) async fn begin_in(&self, bucket: &str, name: &str) -> UploadId {
         let metadata = Metadata { content_type: Some("video/mp4".to_owned()), ..Metadata::default() };
         self.objects.create_upload(&rebuilding::name(bucket), &key(name), metadata).await.unwrap()
     }
 
-    async fn part_in(&self, bucket: &str, name: &str, upload: UploadId, at: u64, bytes: &[u8]) -> PartInfo {
+    pub(super) async fn part_in(&self, bucket: &str, name: &str, upload: UploadId, at: u64, bytes: &[u8]) -> PartInfo {
         let (bucket, key, body) = (rebuilding::name(bucket), key(name), body(bytes));
         let checksum = Checksum { algorithm: "CRC32".to_owned(), value: format!("{at}") };
         let put = self.objects.put_part(&bucket, &key, upload, number(at), PutExpect::default(), Some(checksum), body);
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// An object in two parts, with one that is replaced and one that is left out.
-    async fn multipart_in(&self, bucket: &str, name: &str, seed: u8) {
+    pub(super) async fn multipart_in(&self, bucket: &str, name: &str, seed: u8) {
         let upload = self.begin_in(bucket, name).await;
         let large = PART_LEAST as usize;
         self.part_in(bucket, name, upload, 7, b"left out").await;
@@ -83,13 +83,13 @@ impl World {
         self.later().await;
     }
 
-    async fn delete_in(&self, bucket: &str, name: &str) {
+    pub(super) async fn delete_in(&self, bucket: &str, name: &str) {
         self.objects.delete(&rebuilding::name(bucket), &key(name), Condition::Any).await.unwrap();
         self.later().await;
     }
 
     /// Everything there is, written out.
-    async fn state(&self) -> BTreeMap<String, String> {
+    pub(super) async fn state(&self) -> BTreeMap<String, String> {
         let mut out = BTreeMap::new();
         for bucket in self.objects.buckets().await.unwrap() {
             let detail = self.objects.bucket_detail(&bucket.name).await.unwrap();
@@ -120,7 +120,7 @@ impl World {
     }
 }
 
-fn same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
+pub(super) fn same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     for (at, told) in before {
         assert_eq!(Some(told), after.get(at), "{at}");
     }
