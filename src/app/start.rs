@@ -430,8 +430,16 @@ fn parts(ground: &Ground, services: &Services, keyspace: Option<Handle>) -> Vec<
         let issues = issues.clone();
         Box::pin(async move { issues.health().await.map_err(|error| error.to_string()) })
     });
+    let objects = services.objects.clone();
+    let backends = (!objects.backend_names().is_empty()).then(|| {
+        Check::new("backends", move || {
+            let objects = objects.clone();
+            Box::pin(async move { objects.backends_are_well() })
+        })
+    });
+    let told = [Some(scrub), backends].into_iter().flatten().map(Check::only_told);
     let stores = [&ground.state, &services.index, &services.captured].map(|store| Check::store(store.clone()));
-    stores.into_iter().chain([disk, scrub.only_told(), spool]).chain(keyspace.map(redis::check)).collect()
+    stores.into_iter().chain([disk]).chain(told).chain([spool]).chain(keyspace.map(redis::check)).collect()
 }
 
 /// Opens the ground in `folder`. Blocks.

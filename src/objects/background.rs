@@ -26,8 +26,8 @@ impl Objects {
         }
     }
 
-    /// Starts the first sweep, the scrub, the exports and the moves, on threads of low priority, and has the other sweeps come
-    /// around.
+    /// Starts the first sweep, the scrub, the exports, the moves and the watch over backends, on threads of low priority, and
+    /// has the other sweeps come around.
     ///
     /// # Errors
     /// The operating system refuses another thread.
@@ -37,6 +37,7 @@ impl Objects {
         self.start_scrubbing(supervisor)?;
         self.start_exporting(supervisor)?;
         self.start_moving(supervisor)?;
+        self.start_watching(supervisor)?;
         let this = self.clone();
         supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || {
             if let Err(error) = this.note_buckets() {

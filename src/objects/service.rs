@@ -94,7 +94,7 @@ impl Objects {
         metrics: &Metrics,
         config: ObjectsConfig,
     ) -> Result<Self, ObjectError> {
-        let backends = Backends::open(&config.backends, disk.as_ref(), metrics)?;
+        let backends = Backends::open(&config.backends, disk.as_ref(), &clock, metrics)?;
         Self::open_with(disk, root, store, keyring, jobs, clock, random, metrics, config, backends)
     }
 

@@ -41,7 +41,7 @@ impl BackendError {
     }
 
     pub(super) fn new(backend: &BackendName, doing: &'static str, error: object_store::Error) -> Self {
-        Self { backend: backend.clone(), doing, trouble: trouble(&error), source: error.into() }
+        Self { backend: backend.clone(), doing, trouble: trouble(&error), source: words(&error.to_string()).into() }
     }
 }
 
@@ -62,6 +62,22 @@ pub(in crate::objects) fn trouble(error: &object_store::Error) -> Trouble {
         _ if says(&["status code: 4"]) && !says(&["429", "408", "RequestTimeout"]) => Trouble::Refused,
         _ => Trouble::Down,
     }
+}
+
+/// Most characters of what a service says.
+const SAID_MAX: usize = 400;
+
+/// What happened, without the document that services send with it: that has more of the request in it than a log should.
+fn words(text: &str) -> String {
+    let whole = match text.find("<?xml").or_else(|| text.find("<Error")).and_then(|at| text.split_at_checked(at)) {
+        None => text.to_owned(),
+        Some((before, document)) => {
+            let said = |name: &str| document.split_once(name).and_then(|(_, rest)| rest.split_once("</"));
+            let said = ["<Code>", "<Message>"].into_iter().filter_map(said).map(|(text, _)| text);
+            format!("{before}{}", said.collect::<Vec<_>>().join(", "))
+        }
+    };
+    whole.chars().filter(|char| !char.is_control()).take(SAID_MAX).collect()
 }
 
 /// Backends are not as what is stored needs them.
@@ -102,4 +118,20 @@ pub enum BackendsError {
         /// Why not.
         what: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn of_what_a_service_sends_only_code_and_message_are_told() {
+        let document = "<?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>It differs.</Message>\
+                        <AWSAccessKeyId>AKID</AWSAccessKeyId><StringToSign>AWS4 x</StringToSign></Error>";
+        let said = words(&format!("PUT http://h/b: status code: 403 Forbidden: {document}"));
+        assert_eq!(said, "PUT http://h/b: status code: 403 Forbidden: SignatureDoesNotMatch, It differs.");
+        assert_eq!(words("no\nroute"), "noroute");
+        assert_eq!(words("502: <Error>"), "502: ");
+        assert_eq!(words(&"x".repeat(10_000)).len(), super::SAID_MAX);
+    }
 }

@@ -7,18 +7,23 @@
 //!
 //! Network is waited for on threads of this room's own ([`Backends::blocking`]), so that a backend that hangs takes none
 //! from those who work on the disk. At each backend at most `concurrency` requests are under way, each for at most
-//! `timeout`; failed ones are tried again [`RETRIES`] times, as long as not more than that time has passed. Reading holds a
-//! window of at most [`WINDOW_MAX`] bytes, writing a part of [`PART`] bytes.
+//! `timeout`; failed ones are tried again [`RETRIES`] times, as long as not more than that time has passed. One that does not
+//! answer at all is soon not asked any more, but for a request now and then (`health.rs`); at the start each is tried out
+//! (`watch.rs`). Reading holds a window of at most [`WINDOW_MAX`] bytes, all windows together [`WINDOWS_MAX`] beyond the first
+//! [`WINDOW_FREE`] of each; writing holds a part of [`PART`] bytes.
 //!
 //! Start reading at [`Backend`]; `upload.rs` writes, `super::blob::source` reads.
 
 mod client;
 mod config;
 mod error;
+mod health;
 mod upload;
+mod watch;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,18 +34,19 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch as signal};
 
 pub use self::client::{S3Client, secret_in};
 pub use self::config::{BackendConfig, BackendKind, contradictions};
 #[cfg(test)]
 pub(super) use self::error::trouble as told;
 pub use self::error::{BackendError, BackendNameError, BackendsError, Trouble};
+use self::health::Health;
 pub(super) use self::upload::Pieces;
 use super::error::ObjectError;
 use super::place::Remote;
 use super::reader::Threads as On;
-use crate::base::{Disk, Id128};
+use crate::base::{Clock, Disk, Id128};
 use crate::crypto::stream::SEALED_SEGMENT;
 use crate::telemetry::{Counter, Gauge, Metrics};
 
@@ -49,6 +55,13 @@ pub(super) const PART: usize = if cfg!(test) { 100 << 10 } else { 8 << 20 };
 
 /// Most bytes read ahead in one request.
 pub(super) const WINDOW_MAX: u64 = 64 * SEALED_SEGMENT as u64;
+
+/// Bytes of a window that nobody has to ask for: four segments and what is before them.
+pub(super) const WINDOW_FREE: u64 = 4 * SEALED_SEGMENT as u64 + 4096;
+
+/// Most bytes of all windows on one backend that are larger than that. Thousands of clients that read slowly would hold
+/// [`WINDOW_MAX`] each.
+const WINDOWS_MAX: u64 = 128 << 20;
 
 /// Bodies listed in one go.
 const LISTED: usize = if cfg!(test) { 3 } else { 1_000 };
@@ -138,7 +151,12 @@ impl Backends {
     ///
     /// # Errors
     /// [`BackendsError::SetUp`].
-    pub fn open(config: &[BackendConfig], disk: &dyn Disk, metrics: &Metrics) -> Result<Self, BackendsError> {
+    pub fn open(
+        config: &[BackendConfig],
+        disk: &dyn Disk,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<Self, BackendsError> {
         let mut stores: Vec<(BackendConfig, Arc<dyn BodyStore>)> = Vec::new();
         for backend in config {
             let wrong = |what: String| BackendsError::SetUp { name: backend.name.clone(), what };
@@ -159,12 +177,13 @@ impl Backends {
             let store = client.build().map_err(|error| wrong(error.to_string()))?;
             stores.push((backend.clone(), Arc::new(store)));
         }
-        Self::over(stores, metrics)
+        Self::over(stores, clock, metrics)
     }
 
     /// Backends over `stores`.
     pub(super) fn over(
         stores: Vec<(BackendConfig, Arc<dyn BodyStore>)>,
+        clock: &Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Result<Self, BackendsError> {
         if stores.is_empty() {
@@ -188,6 +207,8 @@ impl Backends {
                 config,
                 store,
                 threads: Arc::clone(&threads),
+                health: Health::new(Arc::clone(clock)),
+                windows: AtomicU64::new(0),
                 #[cfg(test)]
                 cut: Mutex::default(),
             }));
@@ -241,7 +262,11 @@ impl Backends {
 
 /// The threads, and the network they wait for.
 #[derive(Debug)]
-struct Threads(Mutex<Option<Runtime>>);
+struct Threads {
+    runtime: Mutex<Option<Runtime>>,
+    /// Whether nobody is to wait any more.
+    given_up: signal::Sender<bool>,
+}
 
 impl Threads {
     fn start() -> Result<Self, BackendsError> {
@@ -252,19 +277,24 @@ impl Threads {
             .enable_all()
             .build();
         let wrong = |error: std::io::Error| BackendsError::SetUp { name: "*".to_owned(), what: error.to_string() };
-        Ok(Self(Mutex::new(Some(built.map_err(wrong)?))))
+        Ok(Self { runtime: Mutex::new(Some(built.map_err(wrong)?)), given_up: signal::channel(false).0 })
     }
 
     fn handle(&self) -> Option<tokio::runtime::Handle> {
-        let runtime = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         runtime.as_ref().map(|runtime| runtime.handle().clone())
+    }
+
+    /// Ends all requests under way, and those to come.
+    fn give_up(&self) {
+        self.given_up.send_replace(true);
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
         // Dropped as it is, a runtime waits for its threads, and may not do so on an async one.
-        if let Some(runtime) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(runtime) = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             runtime.shutdown_background();
         }
     }
@@ -286,6 +316,9 @@ pub struct Backend {
     config: BackendConfig,
     store: Arc<dyn BodyStore>,
     threads: Arc<Threads>,
+    health: Health,
+    /// Bytes of windows beyond what is free.
+    windows: AtomicU64,
     permits: Semaphore,
     requests: Counter,
     failures: Counter,
@@ -321,13 +354,32 @@ impl Backend {
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// What is wrong with it, as far as is known, and since when.
+    pub fn trouble(&self) -> Option<String> {
+        self.health.trouble()
+    }
+
     /// The name of a body there.
     pub(super) fn path(&self, blob: Id128, remote: &Remote) -> Path {
-        let name = format!("{blob}-{:016x}", remote.nonce);
+        self.named(&format!("{blob}-{:016x}", remote.nonce))
+    }
+
+    fn named(&self, name: &str) -> Path {
         match self.config.prefix.as_str() {
             "" => Path::from(name),
             prefix => Path::from(format!("{prefix}/{name}")),
         }
+    }
+
+    /// Lends room for a window of `bytes`, if there is any; to be given back.
+    pub(super) fn lend(&self, bytes: u64) -> bool {
+        let more = |lent: u64| lent.checked_add(bytes).filter(|lent| *lent <= WINDOWS_MAX);
+        self.windows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Takes back what was [lent](Self::lend).
+    pub(super) fn take_back(&self, bytes: u64) {
+        self.windows.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The bytes `from..from + len` of a body that has `stored` bytes.
@@ -397,39 +449,64 @@ impl Backend {
         }
     }
 
-    /// Carries a request out, when there is room for it. Blocks.
+    /// Carries a request out, when there is room for it and the backend answers others. Blocks.
     fn run<T>(
         &self,
         doing: &'static str,
         request: impl Future<Output = Result<T, object_store::Error>>,
     ) -> Result<T, BackendError> {
-        let down = |why: &'static str| BackendError {
-            backend: self.name.clone(),
-            doing,
-            trouble: Trouble::Down,
-            source: why.into(),
-        };
-        let Some(handle) = self.threads.handle() else { return Err(down("the server is stopping")) };
         #[cfg(test)]
-        let is_answered = self.is_answered().map_err(down)?;
+        let is_answered = self.is_answered().map_err(|why| self.down(doing, why))?;
+        if !self.health.admits() {
+            self.failures.inc();
+            return Err(self.down(doing, "it did not answer others, and is asked again in some seconds"));
+        }
+        let done = self.ask(doing, request);
+        // What has not been sent says nothing.
+        if !done.as_ref().is_err_and(|error| error.source.is::<NotSent>()) {
+            self.health.heard(&self.name, &done);
+        }
+        #[cfg(test)]
+        let done = if is_answered { done } else { done.and(Err(self.down(doing, "the answer is lost"))) };
+        done
+    }
+
+    /// Carries a request out when there is room for it, whatever became of others. Blocks.
+    fn ask<T>(
+        &self,
+        doing: &'static str,
+        request: impl Future<Output = Result<T, object_store::Error>>,
+    ) -> Result<T, BackendError> {
+        let Some(handle) = self.threads.handle() else {
+            return Err(self.down(doing, NotSent("the server is stopping")));
+        };
         let limit = self.config.timeout.duration();
-        let done = handle.block_on(async {
+        let mut given_up = self.threads.given_up.subscribe();
+        let request = async {
             let Ok(Ok(_permit)) = tokio::time::timeout(limit, self.permits.acquire()).await else {
-                return Err(down("too many requests wait for it"));
+                return Err(self.down(doing, NotSent("too many requests wait for it")));
             };
             self.requests.inc();
             // The client's own limits end it sooner; this is for what they do not see.
             match tokio::time::timeout(limit.saturating_mul(2) + Duration::from_secs(5), request).await {
                 Ok(answer) => answer.map_err(|error| BackendError::new(&self.name, doing, error)),
-                Err(_elapsed) => Err(down("it does not answer in time")),
+                Err(_elapsed) => Err(self.down(doing, "it does not answer in time")),
+            }
+        };
+        let done = handle.block_on(async {
+            tokio::select! {
+                done = request => done,
+                _ = given_up.wait_for(|given_up| *given_up) => Err(self.down(doing, NotSent("the server is stopping"))),
             }
         });
-        #[cfg(test)]
-        let done = if is_answered { done } else { done.and(Err(down("the answer is lost"))) };
         if done.is_err() {
             self.failures.inc();
         }
         done
+    }
+
+    fn down(&self, doing: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BackendError {
+        BackendError { backend: self.name.clone(), doing, trouble: Trouble::Down, source: why.into() }
     }
 
     /// Whether the next request is answered; an error when it does not even arrive.
@@ -452,6 +529,11 @@ impl Backend {
         self.requests.value()
     }
 }
+
+/// Why a request did not go out, or was not waited for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotSent(&'static str);
 
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use super::Fault;
 use super::file::{BlobFolder, OpenFault};
 use crate::base::{DiskFile, Id128, disk};
 use crate::crypto::stream::SEALED_SEGMENT;
-use crate::objects::backends::{Backend, Pieces, WINDOW_MAX};
+use crate::objects::backends::{Backend, Pieces, WINDOW_FREE, WINDOW_MAX};
 use crate::objects::error::ObjectError;
 use crate::objects::guards::Hold;
 
@@ -85,7 +85,7 @@ impl Pieces for Source {
 }
 
 /// Bytes asked for with a header: enough for a small body.
-const FRONT: u64 = 4 * SEALED_SEGMENT as u64 + HEAD;
+const FRONT: u64 = WINDOW_FREE;
 
 /// Bytes asked for with a header when the body is not wanted: as a rule the record is in them.
 const HEAD: u64 = 4096;
@@ -108,12 +108,14 @@ struct Window {
     ahead: u64,
     /// Where reading is going to end.
     until: u64,
+    /// Room that the backend has lent for it.
+    lent: u64,
 }
 
 impl RemoteFile {
     /// The `stored` bytes at `path`; nothing is asked for yet. `shared` keeps them from being deleted.
     pub fn new(backend: Arc<Backend>, path: Path, stored: u64, shared: Hold) -> Self {
-        let window = Window { start: 0, bytes: Bytes::new(), ahead: 4 * SEALED_SEGMENT as u64, until: stored };
+        let window = Window { start: 0, bytes: Bytes::new(), ahead: 4 * SEALED_SEGMENT as u64, until: stored, lent: 0 };
         Self { backend, path, stored, window: Mutex::new(window), _shared: shared }
     }
 
@@ -123,14 +125,28 @@ impl RemoteFile {
         }
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if window.part(offset, target.len()).is_none() {
-            let len = window.wanted(offset, target.len() as u64, self.stored);
+            let mut len = window.wanted(offset, target.len() as u64, self.stored);
             window.bytes = Bytes::new();
+            self.backend.take_back(std::mem::take(&mut window.lent));
+            if len > WINDOW_FREE {
+                if self.backend.lend(len) {
+                    window.lent = len;
+                } else {
+                    len = WINDOW_FREE.max(target.len() as u64);
+                }
+            }
             window.bytes = self.backend.read(&self.path, offset, len, self.stored)?;
             window.start = offset;
         }
         let bytes = window.part(offset, target.len()).ok_or(Fault::CUT)?;
         target.copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+impl Drop for RemoteFile {
+    fn drop(&mut self) {
+        self.backend.take_back(self.window.get_mut().unwrap_or_else(PoisonError::into_inner).lent);
     }
 }
 
