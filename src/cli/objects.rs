@@ -92,7 +92,7 @@ pub(super) enum ObjectsCommand {
 }
 
 /// What a check came to.
-#[derive(serde::Serialize)]
+#[derive(Default, serde::Serialize)]
 struct Report {
     buckets: u64,
     objects: u64,
@@ -101,6 +101,8 @@ struct Report {
     read_data: bool,
     damaged: Vec<Damaged>,
     damaged_more: u64,
+    /// At backends that could not be asked.
+    unknown: u64,
 }
 
 /// Runs the command.
@@ -118,8 +120,7 @@ pub(super) fn run(shell: Shell, command: ObjectsCommand) -> anyhow::Result<()> {
 fn check(data: &Path, read_data: bool, as_json: bool) -> anyhow::Result<()> {
     let depth = if read_data { Depth::Whole } else { Depth::Ends };
     let mut line = Line::new();
-    let mut report =
-        Report { buckets: 0, objects: 0, uploads: 0, bytes: 0, read_data, damaged: Vec::new(), damaged_more: 0 };
+    let mut report = Report { read_data, ..Report::default() };
     let mut next = Some(Place::default());
     while let Some(from) = next.take() {
         let piece = control::check(data, from, depth)?;
@@ -129,7 +130,11 @@ fn check(data: &Path, read_data: bool, as_json: bool) -> anyhow::Result<()> {
     }
     drop(line);
     say(&if as_json { json(&report)? } else { report.text() })?;
-    fail_with(report.count())
+    fail_with(report.count())?;
+    match report.unknown {
+        0 => Ok(()),
+        count => bail!("not looked at, since their backend could not be asked: {count}"),
+    }
 }
 
 fn scrub(data: &Path, start: bool, wait: bool, as_json: bool) -> anyhow::Result<()> {
@@ -304,6 +309,7 @@ impl Report {
         self.objects += piece.objects;
         self.uploads += piece.uploads;
         self.bytes += piece.bytes;
+        self.unknown += piece.unknown;
         for damaged in piece.damaged {
             if self.damaged.len() < NAMED {
                 self.damaged.push(damaged);

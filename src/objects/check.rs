@@ -146,6 +146,9 @@ pub struct Piece {
     pub bytes: u64,
     /// What is damaged.
     pub damaged: Vec<Damaged>,
+    /// Of the objects and uploads, those with bytes at a backend that could not be asked.
+    #[serde(default)]
+    pub unknown: u64,
 }
 
 /// Something the index names and that is not there as it should be.
@@ -308,7 +311,11 @@ impl Look<'_> {
                         Ok(true) => (place.blob, place.segment) = (place.blob + 1, 0),
                         Ok(false) => return Ok(false),
                         // A backend that does not answer says nothing about what it holds.
-                        Err(NotWell::Unknown(error)) => return Err(error.into()),
+                        Err(NotWell::Unknown(error)) => {
+                            tracing::debug!(%error, "a body cannot be looked at");
+                            self.piece.unknown += 1;
+                            break;
+                        }
                         Err(NotWell::Damaged(what)) => {
                             found = Some((body.part, what));
                             break;

@@ -343,7 +343,7 @@ impl Objects {
             Err(fault) => return Err(self.unreadable(id, fault)),
         };
         let stored = source.len().map_err(|fault| self.unreadable(id, fault))?;
-        let placed = match &state.to {
+        let copied = match &state.to {
             Some(to) => {
                 let size = match self.body_size(id, found) {
                     Ok(size) => size,
@@ -353,12 +353,13 @@ impl Objects {
                     Err(OpenFault::Corrupt(fault)) => return self.stays(id, bucket, state, fault.0),
                 };
                 let pieces = Stoppable { source: &source, stopping: &self.0.stopping };
-                Placed::There(self.send(id, (stored, size), &pieces, to)?)
+                self.send(id, (stored, size), &pieces, to).map(Placed::There)
             }
-            None => {
-                self.fetch(id, &source, stored)?;
-                Placed::Here
-            }
+            None => self.fetch(id, &source, stored).map(|()| Placed::Here),
+        };
+        let placed = match copied {
+            Ok(placed) => placed,
+            Err(error) => return self.not_copied(id, found, bucket, state, error),
         };
         if let Err(fault) = self.source(id, &placed).and_then(|copy| self.verify(id, copy, found.bucket)) {
             self.drop_copy(id, &placed)?;
@@ -398,6 +399,30 @@ impl Objects {
         }
         self.drop_copy(id, &placed)?;
         Ok(Outcome::Gone)
+    }
+
+    /// Passes over a body that could not be copied since it is not whole where it is; else it is the error's time to pass.
+    fn not_copied(
+        &self,
+        id: Id128,
+        found: &BlobRow,
+        bucket: Id128,
+        state: &MoveRow,
+        error: ObjectError,
+    ) -> Result<Outcome, ObjectError> {
+        let of_its_bytes = match &error {
+            ObjectError::Corrupt { .. } => true,
+            ObjectError::Disk(error) => error.kind() == std::io::ErrorKind::UnexpectedEof,
+            _ => false,
+        };
+        if !of_its_bytes {
+            return Err(error);
+        }
+        match self.source(id, &found.placed).and_then(|source| self.verify(id, source, found.bucket)) {
+            Err(OpenFault::Missing) => self.stays(id, bucket, state, "its bytes are missing"),
+            Err(OpenFault::Corrupt(fault)) => self.stays(id, bucket, state, fault.0),
+            Ok(()) | Err(_) => Err(error),
+        }
     }
 
     /// Passes over a body that is damaged where it is.

@@ -6,8 +6,9 @@
 //! | `objects.sending` | blob id ‖ nonce (8) | [`SendingRow`]: what is on its way to a backend |
 //!
 //! A blob goes to a backend in three steps, each durable before the next: a row in `objects.sending`; the bytes; one
-//! transaction that names the place in `objects.blobs` and takes the row away. A crash in between leaves the row, and the
-//! next sweep has what it names deleted; before any of that, nothing was acknowledged. What is let go of becomes
+//! transaction that names the place in `objects.blobs` and takes the row away. A crash or an error in between leaves the
+//! row; nothing was acknowledged. A sweep notes that nobody is at it any more, and one that is at least [`LATE`] later has
+//! what it names deleted: a service may carry out late what it has not answered in time. What is let go of becomes
 //! [`Garbage::There`], which stays until the backend has said that it is gone. So the server knows, without asking, every
 //! name it has written at a backend, and deletes no other.
 //!
@@ -15,6 +16,7 @@
 //! settings when its row says zero and no bucket is set to it.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +27,11 @@ use super::index::{BACKENDS, BLOBS, BUCKETS, BlobRow, BucketRow, MOVES, SENDING,
 use super::moving::MoveRow;
 use super::service::Objects;
 use super::versions::nonce;
-use crate::base::Id128;
+use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, ReadTx, Record, WriteTx, record};
+
+/// How long a request may be carried out after it was given up.
+const LATE: Duration = Duration::from_hours(1);
 
 /// Rows looked at in one transaction.
 const PAGE: usize = 256;
@@ -103,6 +108,8 @@ pub(super) struct SendingRow {
     pub remote: Remote,
     /// The upload in parts, once it was begun.
     pub upload: Option<String>,
+    /// When a sweep found it first with nobody at it.
+    pub left: Option<Timestamp>,
 }
 
 impl Record for SendingRow {
@@ -219,12 +226,12 @@ impl Objects {
         let (at, place) = (sending_key(blob, &remote), backend.place());
         let (key, noted) = (at.clone(), remote.clone());
         self.0.store.write_blocking(move |tx: &mut dyn WriteTx| {
-            let sending = SendingRow { remote: noted.clone(), upload: None };
+            let sending = SendingRow { remote: noted.clone(), upload: None, left: None };
             came(tx, &noted, &place)?;
             Ok::<_, ObjectError>(tx.put(SENDING, &key, &record::encode(&sending))?)
         })?;
         let begun = |upload: &str| {
-            let sending = SendingRow { remote: remote.clone(), upload: Some(upload.to_owned()) };
+            let sending = SendingRow { remote: remote.clone(), upload: Some(upload.to_owned()), left: None };
             let (key, value) = (at.clone(), record::encode(&sending));
             self.0
                 .store
@@ -252,17 +259,25 @@ impl Objects {
             let rows = rows.map_err(ObjectError::Store)?;
             let Some((last, _)) = rows.last() else { return Ok(count) };
             from = Bound::Excluded(last.clone());
-            for (at, value) in rows {
-                let blob = at.first_chunk::<16>().ok_or_else(|| malformed_key(SENDING))?;
-                let (blob, sending) = (Id128::from_bytes(*blob), decode::<SendingRow>(SENDING, &value)?);
+            for (at, _) in rows {
+                let blob = Id128::from_bytes(*at.first_chunk::<16>().ok_or_else(|| malformed_key(SENDING))?);
                 // Asked before the row is looked at again: what is committed in between has taken it away.
                 if self.0.writing.holds(blob) {
                     continue;
                 }
-                let this = self.clone();
-                let unsend = move |tx: &mut dyn WriteTx| this.unsend(tx, blob, &sending.remote);
-                self.0.store.write_blocking(unsend)?;
-                count += 1;
+                let (this, now) = (self.clone(), self.0.clock.now());
+                let deleted = self.0.store.write_blocking(move |tx: &mut dyn WriteTx| {
+                    let Some(row) = row::<SendingRow>(tx, SENDING, &at)? else { return Ok(false) };
+                    match row.left {
+                        Some(left) if now.since(left) >= LATE => this.unsend(tx, blob, &row.remote).map(|()| true),
+                        Some(_) => Ok(false),
+                        None => {
+                            tx.put(SENDING, &at, &record::encode(&SendingRow { left: Some(now), ..row }))?;
+                            Ok::<_, ObjectError>(false)
+                        }
+                    }
+                })?;
+                count += u64::from(deleted);
             }
         }
     }
@@ -279,8 +294,8 @@ mod tests {
         let stored = [&[2][..], &[2; 16], &[1, 4], b"cold", &[0xac, 2, 7, 5]].concat();
         assert_eq!(record::encode(&row), stored);
         assert_eq!(record::decode(&stored), Ok(row));
-        let sending = SendingRow { remote, upload: Some("u".to_owned()) };
-        let stored = [&[1, 4][..], b"cold", &[0xac, 2, 7, 5, 1, 1], b"u"].concat();
+        let sending = SendingRow { remote, upload: Some("u".to_owned()), left: None };
+        let stored = [&[1, 4][..], b"cold", &[0xac, 2, 7, 5, 1, 1], b"u", &[0]].concat();
         assert_eq!(record::encode(&sending), stored);
         assert_eq!(record::decode(&stored), Ok(sending));
     }

@@ -231,6 +231,12 @@ impl Objects {
         self.0.metrics.scrubbed.add(piece.bytes);
         let rows = piece.buckets + piece.objects + piece.uploads;
         let cost = piece.bytes.saturating_add(rows.saturating_mul(ROW_COST));
+        if piece.unknown > 0 {
+            tracing::warn!(
+                objects = piece.unknown,
+                "the scrub has passed over what is at a backend that cannot be asked"
+            );
+        }
         let found: Vec<(Named, Damaged)> = named.into_iter().zip(piece.damaged.iter().cloned()).collect();
         let advancing = move |tx: &mut dyn WriteTx| advance(tx, &from, &piece, &found, now);
         if let Some(ended) = self.0.store.write_blocking(advancing)? {

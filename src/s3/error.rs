@@ -179,10 +179,9 @@ impl From<ObjectError> for S3Error {
             }
             E::PreconditionFailed => Code::PreconditionFailed,
             E::Body(body) => return body.cause::<BodyFault>().map_or_else(|| Code::IncompleteBody.into(), Self::from),
-            E::Backend(backend) if backend.is_passing() => {
-                tracing::warn!(error = %backend, "an S3 request waits for a backend in vain");
-                Code::SlowDown
-            }
+            E::Backend(backend) if backend.is_passing() => Code::SlowDown,
+            // The operator can do something about it, the client can try again.
+            E::Backend(_) => Code::ServiceUnavailable,
             full if full.is_full() => Code::StorageFull,
             passing if passing.is_passing() => Code::ServiceUnavailable,
             other => return Self::internal(other),

@@ -138,8 +138,8 @@ fn add_keyspace(cut: &Cut, at: Timestamp, writer: &mut SnapshotWriter) -> Result
     Ok(contents)
 }
 
-/// A blob that is in the last snapshot already is not read again: under its id it never changes. A backend that does not
-/// answer ends the backup, as it would take each of its blobs for a fault, one wait after the other.
+/// A blob that is in the last snapshot already is not read again: under its id it never changes. What a backend
+/// does not give is a fault like any other: all else is kept safe meanwhile.
 fn add_blob(own: &OwnData, blob: &StoredBlob, writer: &mut SnapshotWriter) -> Result<(), BackupError> {
     let path = EntryPath::new(format!("{BLOBS}/{}", blob.id))?;
     let added = match own.objects.blob_stream_len(blob) {
@@ -158,8 +158,10 @@ fn add_blob(own: &OwnData, blob: &StoredBlob, writer: &mut SnapshotWriter) -> Re
         Err(error) => Err(source(BLOBS)(error)),
     };
     match added {
-        Err(BackupError::Source { source, .. }) if !is_of_a_backend(&source) => {
-            let reason = own.objects.blob_name(blob).map_or_else(
+        Err(BackupError::Source { source, .. }) => {
+            // Its name is in the blob: a backend that does not answer would have to be waited for again.
+            let name = if is_of_a_backend(&source) { None } else { own.objects.blob_name(blob) };
+            let reason = name.map_or_else(
                 || source.to_string(),
                 |(bucket, key)| format!("the object {bucket}/{key} or a part of it: {source}"),
             );

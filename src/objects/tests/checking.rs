@@ -18,6 +18,7 @@ async fn whole(world: &World, depth: Depth) -> Piece {
             uploads: all.uploads + piece.uploads,
             bytes: all.bytes + piece.bytes,
             damaged: [all.damaged, piece.damaged].concat(),
+            unknown: all.unknown + piece.unknown,
         };
     }
     all

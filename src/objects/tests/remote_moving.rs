@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt as _, PutPayload};
 
 use super::backends::BackendName;
 use super::index::BUCKETS;
@@ -142,6 +143,20 @@ async fn a_damaged_body_stays_where_it_is_and_is_told() {
     assert!(matches!(remote.world.read("damaged").await, Err(ObjectError::Corrupt { .. })));
     assert_eq!(remote.world.files(), [file]);
     remote.check_places("one stayed").await;
+}
+
+#[tokio::test]
+async fn what_is_missing_or_cut_far_away_holds_up_nothing_behind_it() {
+    let remote = Remote::new().await;
+    for at in 0..4_u8 {
+        remote.world.put(&format!("k{at}"), &bytes(at, 90_000)).await.unwrap();
+    }
+    let names: Vec<String> = remote.names().await.into_keys().collect();
+    remote.far.delete(&names[0].as_str().into()).await.unwrap();
+    remote.far.put(&names[1].as_str().into(), PutPayload::from_static(b"cut")).await.unwrap();
+    move_to(&remote, None).await.unwrap();
+    let status = remote.world.objects.move_status(&bucket()).await.unwrap().unwrap();
+    assert_eq!((status.moved, status.stayed, status.trouble), (2, 2, None));
 }
 
 #[tokio::test]
