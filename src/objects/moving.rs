@@ -27,7 +27,7 @@ use super::scrub::pace;
 use super::service::Objects;
 use super::usage::usage_row;
 use crate::base::supervise::{Priority, Role};
-use crate::base::{Id128, OpenMode, Shutdown, Supervisor, Timestamp, disk};
+use crate::base::{Id128, OpenMode, Shutdown, Supervisor, Timestamp};
 use crate::store::{Direction, ReadTx, Record, WriteTx, record};
 
 /// Rows looked at in one step.
@@ -190,10 +190,12 @@ impl Objects {
             self.0.backends.find(to)?;
         }
         let (key, now) = (name.as_str().as_bytes().to_vec(), self.0.clock.now());
+        // Where there is but one place, all are there.
+        let ended = self.0.backends.is_empty().then_some(now);
         let begin = move |tx: &mut dyn WriteTx| {
             let mut bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
             bucket.home.clone_from(&to);
-            let begun = MoveRow { to: to.clone(), began: now, ..MoveRow::default() };
+            let begun = MoveRow { to: to.clone(), began: now, ended, ..MoveRow::default() };
             tx.put(MOVES, bucket.id.as_bytes(), &record::encode(&begun))?;
             Ok(tx.put(BUCKETS, &key, &record::encode(&bucket))?)
         };
@@ -467,8 +469,9 @@ impl Objects {
     fn fetch(&self, id: Id128, source: &Source, stored: u64) -> Result<(), ObjectError> {
         self.0.room.admit_now(stored)?;
         let explain = |error| self.0.room.explain(error);
-        let (on, temporary, path) = (self.0.blobs.disk(), self.0.blobs.temporary(id), self.0.blobs.path(id));
-        let file = on.open(&temporary, OpenMode::OpenOrCreate).map_err(explain)?;
+        self.0.blobs.usable()?;
+        let temporary = self.0.blobs.temporary(id);
+        let file = self.0.blobs.disk().open(&temporary, OpenMode::OpenOrCreate).map_err(explain)?;
         file.set_len(0).map_err(explain)?;
         let mut offset = 0;
         let mut buffer = vec![0; COPY];
@@ -481,12 +484,11 @@ impl Objects {
             file.write_at(offset, piece).map_err(explain)?;
             offset += len as u64;
         }
-        file.sync_data().map_err(explain)?;
+        self.0.blobs.sync(id, file.as_ref()).map_err(explain)?;
         // Inside the lock, so that no stale file of this name is being removed meanwhile.
         let kept = self.kept();
-        on.rename(&temporary, &path)?;
+        self.0.blobs.give_name(id)?;
         drop(kept);
-        on.sync_dir(disk::parent(&path))?;
         self.0.metrics.used.add(stored as i64);
         Ok(())
     }

@@ -157,6 +157,10 @@ test('buckets and objects, through addresses signed here and used by anybody', a
   const { value: bucket } = await ask('GET', '/buckets/albums');
   const { objects, bytes, counting, quota_bytes, versioning } = bucket;
   assert.deepEqual([objects, bytes, counting, quota_bytes, versioning, bucket.public], [4, 12, false, null, 'off', false]);
+  const moved = await ask('POST', '/buckets/albums/move', { body: { backend: 'local' } });
+  assert.deepEqual([bucket.backend, bucket.move, moved.status, moved.value.move.to], ['local', null, 202, 'local']);
+  assert.equal(typeof moved.value.move.ended_at, 'string', 'there is no other place');
+  assert.equal((await ask('POST', '/buckets/albums/move', { body: { backend: 'none' } })).status, 422);
   const limited = await ask('PATCH', '/buckets/albums', { body: { quota_bytes: 13 } });
   assert.deepEqual([limited.status, limited.value.quota_bytes, limited.value.quota_objects], [200, 13, null]);
   const full = await fetch((await signed('PUT', 'd')).value.url, { method: 'PUT', body: 'dd' });

@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn silent() -> (Arc<TestClock>, Health) {
-        let clock = Arc::new(TestClock::new());
+        let clock = Arc::new(TestClock::default());
         let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
         for _ in 0..FAILURES {
             assert!(health.admits());

@@ -518,8 +518,13 @@ impl Backend {
                 cut.after -= 1;
                 Ok(true)
             }
-            Some(cut) if std::mem::take(&mut cut.arrives) => Ok(false),
-            Some(_) => Err("the wire is cut"),
+            Some(cut) => {
+                if std::mem::take(&mut cut.arrives) {
+                    Ok(false)
+                } else {
+                    Err("the wire is cut")
+                }
+            }
         }
     }
 

@@ -128,6 +128,15 @@ impl BlobFolder {
         let _ = self.broken.set(reason.to_owned());
     }
 
+    /// Makes `file` durable under its first name, which has all bytes of the blob `id`; only then it may get its final name.
+    pub fn sync(&self, id: Id128, file: &dyn DiskFile) -> io::Result<()> {
+        self.sync_file(file)?;
+        // The order is the argument: under its first name the file is durable when the second one is given.
+        self.sync_folder(disk::parent(&self.path(id)))?;
+        // If another upload was told of a failure of this folder, this one was not.
+        self.usable()
+    }
+
     /// Opens the blob `id` for reading, under whichever of its names it has.
     pub fn open_file(&self, id: Id128) -> io::Result<Box<dyn DiskFile>> {
         for path in self.names(id) {
@@ -261,16 +270,11 @@ impl BlobWriter {
 
     /// Makes the blob durable and gives it its name.
     pub fn finish(mut self) -> io::Result<()> {
-        let (folder, path) = (&self.folder, self.folder.path(self.id));
         if let Some(file) = &self.file {
-            folder.sync_file(file.as_ref())?;
+            self.folder.sync(self.id, file.as_ref())?;
         }
-        // The order is the argument: under its first name the file is durable when the second one is given.
-        folder.sync_folder(disk::parent(&path))?;
-        // If another upload was told of a failure of this folder, this one was not.
-        folder.usable()?;
         // A sweep may have named it already.
-        folder.give_name(self.id)?;
+        self.folder.give_name(self.id)?;
         self.file = None;
         Ok(())
     }

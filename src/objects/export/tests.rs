@@ -33,7 +33,7 @@ fn exports(disk: &FaultyDisk) -> Exports {
 fn index(rows: u32) -> Store {
     let store = plain_memory_store();
     let id = crate::base::Id128::from_bytes([3; 16]);
-    let bucket = BucketRow { id, created: 5, wrapped_key: vec![9; 60], versioning: Versioning::Off };
+    let bucket = BucketRow { id, created: 5, wrapped_key: vec![9; 60], versioning: Versioning::Off, home: None };
     let noise: Vec<u8> =
         (0..2_000_u32).flat_map(|at| blake3::hash(&at.to_be_bytes()).as_bytes()[..1].to_vec()).collect();
     let fill = move |tx: &mut dyn WriteTx| {
