@@ -3,7 +3,7 @@
 
 use object_store::memory::InMemory;
 
-use super::remote::{Remote, home, joined_bytes, world_over};
+use super::remote::{Remote, cold, home, joined_bytes, world_over};
 use super::*;
 use crate::store::OBJECTS;
 use crate::testing::store_on;
@@ -101,7 +101,7 @@ async fn whatever_was_acknowledged_survives_a_wire_that_is_cut_at_every_request(
 /// A service whose index lies on the same disk as its files.
 fn all_on(disk: &FaultyDisk, seed: u64, far: &Arc<InMemory>) -> Remote {
     let store = store_on(disk, &OBJECTS, seed).unwrap();
-    Remote { world: world_over(disk, store, Arc::default(), far, super::remote::cold()), far: far.clone() }
+    Remote { world: world_over(disk, store, Arc::default(), far, cold()), far: far.clone() }
 }
 
 #[tokio::test]
