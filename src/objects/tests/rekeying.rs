@@ -142,13 +142,14 @@ async fn a_header_written_anew_is_another_blob_to_a_backup() {
     let world = World::new().await;
     world.put("k", &bytes(1, 20_000)).await.unwrap();
     let id = headers(&world)[0].0;
-    let before = world.objects.blob_identity(id).unwrap();
+    let blob = world.store.read_blocking(|tx| backup::stored_blobs(tx, None, 10)).unwrap().remove(0);
+    let before = world.objects.blob_identity(&blob).unwrap();
     assert_eq!(before, id.as_bytes());
     change(&world).unwrap();
-    let after = world.objects.blob_identity(id).unwrap();
+    let after = world.objects.blob_identity(&blob).unwrap();
     assert!(after.starts_with(id.as_bytes()) && after.len() > 16);
     change(&world).unwrap();
-    assert_ne!(world.objects.blob_identity(id).unwrap(), after);
+    assert_ne!(world.objects.blob_identity(&blob).unwrap(), after);
 }
 
 #[tokio::test]
