@@ -18,10 +18,11 @@ struct Chapter {
 }
 
 /// The chapters in their order; `settings` is made from the settings themselves.
-const CHAPTERS: [Chapter; 14] = [
+const CHAPTERS: [Chapter; 15] = [
     Chapter { name: "start", text: include_str!("../../../web/manual/start.md") },
     Chapter { name: "clients", text: include_str!("../../../web/manual/clients.md") },
     Chapter { name: "memory", text: include_str!("../../../web/manual/memory.md") },
+    Chapter { name: "remote", text: include_str!("../../../web/manual/remote.md") },
     Chapter { name: "edge", text: include_str!("../../../web/manual/edge.md") },
     Chapter { name: "analytics", text: include_str!("../../../web/manual/analytics.md") },
     Chapter { name: "mail", text: include_str!("../../../web/manual/mail.md") },
