@@ -170,7 +170,7 @@ test('buckets and objects, through addresses signed here and used by anybody', a
   assert.equal((await ask('PATCH', '/buckets/none', { body: {} })).status, 404);
   assert.deepEqual([bucket.backend, bucket.move], ['local', null]);
   const moved = await ask('POST', '/buckets/albums/move', { body: { backend: 'local' } });
-  assert.deepEqual([moved.status, moved.value.move.to], [202, 'local']);
+  assert.deepEqual([moved.status, moved.value.move.to, moved.value.move.ended_at !== null], [202, 'local', true]);
   assert.equal((await ask('POST', '/buckets/albums/move', { body: { backend: 'nowhere' } })).status, 422);
   assert.equal((await ask('POST', '/buckets/albums/move', { body: { backend: 'No Name' } })).status, 422);
   assert.equal((await ask('POST', '/buckets', { body: { name: 'at-cold', backend: 'nowhere' } })).status, 422);
