@@ -10,14 +10,15 @@ import { chromium } from 'playwright-core';
 
 import { folder } from './support/folder.mjs';
 import { startMainstay } from './support/mainstay.mjs';
+import { coldAt, mainstayRemote } from './support/remote.mjs';
 import { undo } from './support/scope.mjs';
 
 const EVIL = `"><script>document.title='owned';alert(1)</script><img src=x onerror="alert(2)">`;
 const ACCOUNT = { email: 'ada@example.com', password: 'correct horse battery staple' };
 
 /** A server with an account, and a browser in which it is logged in. */
-async function loggedIn(t, { javaScriptEnabled = true } = {}) {
-  const extra = { MAINSTAY_ADMIN_EMAIL: ACCOUNT.email, MAINSTAY_ADMIN_PASSWORD: ACCOUNT.password };
+async function loggedIn(t, { javaScriptEnabled = true, more = {} } = {}) {
+  const extra = { ...more, MAINSTAY_ADMIN_EMAIL: ACCOUNT.email, MAINSTAY_ADMIN_PASSWORD: ACCOUNT.password };
   const server = await startMainstay({ data: folder(t), extra });
   undo(t, () => server.stop());
   const browser = await chromium.launch({
@@ -280,6 +281,38 @@ test('stored pages and pictures do not act on the console', async (t) => {
   const picture = await page.goto(`${base}/buckets/evil/picture?key=${key}`).catch(() => null);
   const headers = picture?.headers() ?? (await page.request.get(`${base}/buckets/evil/picture?key=${key}`)).headers();
   assert.match(headers['content-security-policy'], /^sandbox; default-src 'none'/);
+  assert.deepEqual(trouble, []);
+});
+
+test('a bucket is moved to another backend and back', async (t) => {
+  const remote = await mainstayRemote(t);
+  const { server, page, base, trouble } = await loggedIn(t, { more: coldAt(t, remote) });
+  const client = files(server);
+  await client.makeBucket('photos');
+  for (let at = 0; at < 5; at += 1) await client.putObject('photos', `${at}`, Buffer.alloc(100_000, at));
+  const settings = `${base}/buckets/photos/settings`;
+  for (const [to, count] of [['cold', 5], ['local', 0]]) {
+    await page.goto(settings);
+    await page.selectOption('#backend-to', to);
+    await page.click('form[action="/buckets/photos/move"] button');
+    await page.waitForURL(settings);
+    assert.match(await page.textContent('main'), /The move has begun/);
+    await until(page, settings, `Moved to ${to} on`);
+    const where = await page.textContent('section[aria-labelledby="backend"]');
+    assert.match(where, new RegExp(`New ones go to ${to};`));
+    assert.match(where, /5 bodies, /);
+    assert.equal(await page.inputValue('#backend-to'), to);
+    await page.goto(`${base}/buckets`);
+    assert.equal((await page.textContent('main')).includes('at cold'), to === 'cold');
+    while ((await remote.list()).length !== count) await new Promise(setImmediate);
+  }
+  await remote.kill();
+  await page.goto(settings);
+  await page.selectOption('#backend-to', 'cold');
+  await page.click('form[action="/buckets/photos/move"] button');
+  await until(page, settings, 'It does not go on: backend `cold`');
+  await page.goto(`${base}/dashboard`);
+  assert.match(await page.textContent('main'), /backends/);
   assert.deepEqual(trouble, []);
 });
 
