@@ -66,6 +66,11 @@ test('with its remote gone a bucket says so, others go on, and it is back by its
   assert.equal((await send('HeadObject', { Bucket: 'there', Key: 'large' })).ContentLength, 300_000);
   const { Contents } = await send('ListObjectsV2', { Bucket: 'there' });
   assert.deepEqual(Contents.map(({ Key }) => Key), ['deleted', 'large', 'small', 'small too'], 'what failed is not there');
+  const check = await command(data, ['objects', 'check', '--read-data', '--json'], extra);
+  assert.equal(check.code, 1);
+  assert.match(check.stderr, /not looked at, since their backend could not be asked: 2/);
+  const { damaged, objects, unknown } = JSON.parse(check.stdout);
+  assert.deepEqual([damaged, objects, unknown], [[], 7, 2]);
   await send('DeleteObject', { Bucket: 'there', Key: 'deleted' });
 
   await remote.revive();

@@ -222,9 +222,17 @@ test('kill -9 in the middle of moves and uploads loses nothing, and the move goe
     const status = JSON.parse(stdout);
     assert.deepEqual([status.to, status.stayed, status.trouble], [to, 0, null]);
     const count = large(await sizes(after, Bucket));
-    await sweptTo(data, fast, remote, to === 'cold' ? count : 0);
-    await eventually(() => bodiesIn(data).length === (to === 'cold' ? 0 : count));
-    assert.equal((await remote.send('ListMultipartUploads', { Bucket: remote.bucket })).Uploads, undefined);
+    // What was on its way at a kill is deleted an hour later, as a service may carry out late what it was sent.
+    const there = to === 'cold' ? count : 0;
+    const most = there + (names.length + 1) * (round + 1);
+    await eventually(async () => {
+      await told(data, ['objects', 'sweep'], fast);
+      const { length } = await remote.list();
+      assert.ok(length >= there);
+      return length <= most && bodiesIn(data).length === count - there;
+    });
+    const { Uploads = [] } = await remote.send('ListMultipartUploads', { Bucket: remote.bucket });
+    assert.ok(Uploads.length <= (names.length + 1) * (round + 1), `${Uploads.length} uploads`);
     await told(data, ['objects', 'check', '--read-data'], fast);
     t.diagnostic(`round ${round + 1}: killed on the way to ${to}, ${count} bodies afterwards`);
     await server.stop();
