@@ -27,13 +27,15 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::backends::BackendName;
-use super::blob::{BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, open_inline};
+use super::blob::{
+    BlobFile, BlobFolder, BucketKey, Fault, OpenFault, Reseal, describe_head, is_rewrapped, open_inline,
+};
 use super::error::ObjectError;
 use super::index::{
     BLOBS, BUCKETS, BlobRow, BucketRow, CURRENT, Content, INLINE, MANIFESTS, ManifestRow, ObjectRow, VERSIONS,
     VersionRow, decode, malformed_key, object_key, parse_version_key,
 };
-use super::keys::{BucketKeys, unwrap_with_master};
+use super::keys::{BucketKeys, unwrap_with};
 use super::names::{BucketName, ObjectKey};
 use super::place::{Placed, Remote};
 use super::service::Objects;
@@ -42,7 +44,7 @@ pub use super::settle::{Settled, bring_home};
 use crate::base::{Disk, Id128, OpenMode, disk};
 use crate::crypto::aead::TAG;
 use crate::crypto::stream::{self, SEGMENT};
-use crate::crypto::{Keyring, MasterKey};
+use crate::crypto::{Keyring, Opener};
 use crate::store::{Direction, ReadTx, Store, StoreError, Table, after_prefix};
 
 const VERSION: u8 = 1;
@@ -105,6 +107,20 @@ impl Objects {
             Err(OpenFault::Disk(error)) => Err(error.into()),
             Err(OpenFault::Backend(error)) => Err(error.into()),
         }
+    }
+
+    /// What tells this blob's stream from that of any other, and from its own of before its bucket's key was changed. Blocks.
+    /// At a backend it stays what it was when it was sent, so it is not fetched again for having moved.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn blob_identity(&self, blob: &StoredBlob) -> Result<Vec<u8>, ObjectError> {
+        let id = blob.id;
+        if let Placed::There(remote) = &blob.placed {
+            return Ok([id.as_bytes().as_slice(), &remote.head].concat());
+        }
+        let header = self.0.blobs.header(id, &self.0.blobs.path(id))?.unwrap_or_default();
+        Ok([id.as_bytes().as_slice(), is_rewrapped(&header, id).unwrap_or_default()].concat())
     }
 
     /// The bucket and key a blob was written for, as far as it can be told. Blocks.
@@ -432,7 +448,7 @@ pub fn bucket_key_in(table: &str, value: &[u8]) -> Option<(Id128, Vec<u8>)> {
 pub struct Search<'a> {
     bucket: BucketName,
     key: ObjectKey,
-    master: &'a MasterKey,
+    opener: &'a Opener,
     open: Option<BucketKey>,
     wanted: Option<Vec<u8>>,
     object: Option<ObjectRow>,
@@ -451,8 +467,8 @@ pub enum Located {
 
 impl<'a> Search<'a> {
     /// Looks for `bucket`/`key`.
-    pub fn new(bucket: BucketName, key: ObjectKey, master: &'a MasterKey) -> Self {
-        Self { bucket, key, master, open: None, wanted: None, object: None, inline: None, parts: Vec::new() }
+    pub fn new(bucket: BucketName, key: ObjectKey, opener: &'a Opener) -> Self {
+        Self { bucket, key, opener, open: None, wanted: None, object: None, inline: None, parts: Vec::new() }
     }
 
     /// Looks at the next row.
@@ -463,7 +479,7 @@ impl<'a> Search<'a> {
         if table == BUCKETS.name() && key == self.bucket.as_str().as_bytes() {
             let row: BucketRow = decode(BUCKETS, value)?;
             self.wanted = Some(object_key(row.id, &self.key));
-            self.open = Some(unwrap_with_master(self.master, row.id, &row.wrapped_key)?);
+            self.open = Some(unwrap_with(self.opener, row.id, &row.wrapped_key)?);
         } else if table == CURRENT.name() && self.wanted.as_deref() == Some(key) {
             let row: ObjectRow = decode(CURRENT, value)?;
             if let Content::Blob(id) = row.content {

@@ -10,7 +10,7 @@ use super::index::BUCKETS;
 use super::place::Placed;
 use super::remote::{Remote, cold, home, joined_bytes, world_over};
 use super::*;
-use crate::objects::backup::bring_home;
+use crate::objects::backup::{bring_home, stored_blobs};
 use crate::store::OBJECTS;
 use crate::testing::store_on;
 
@@ -257,6 +257,29 @@ async fn a_move_cut_off_by_a_power_cut_at_any_step_loses_nothing_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_bucket_gets_another_key_on_the_disk_alone_and_stays_there_meanwhile() {
+    let remote = Remote::new().await;
+    remote.world.put("k", &bytes(1, 90_000)).await.unwrap();
+    let name = bucket();
+    let begun = remote.world.objects.rotate_bucket_key(&name).await;
+    assert!(matches!(begun, Err(ObjectError::KeptElsewhere)));
+    remote.world.objects.start_move(&name, None).await.unwrap();
+    let begun = remote.world.objects.rotate_bucket_key(&name).await;
+    assert!(matches!(begun, Err(ObjectError::KeptElsewhere)), "not all is there yet");
+    follow(&remote).await.unwrap();
+    remote.world.objects.rotate_bucket_key(&name).await.unwrap();
+    let moved = remote.world.objects.start_move(&name, Some(home())).await;
+    assert!(matches!(moved, Err(ObjectError::Unavailable(_))));
+    while remote.world.objects.bucket_detail(&name).await.unwrap().key_change.is_some() {
+        remote.blocking(|objects| objects.change_keys(&|| true).map(drop)).await.unwrap();
+    }
+    assert!(remote.world.read("k").await.unwrap() == bytes(1, 90_000));
+    move_to(&remote, Some(home())).await.unwrap();
+    assert!(remote.world.read("k").await.unwrap() == bytes(1, 90_000));
+    remote.check_places("another key, and there again").await;
+}
+
+#[tokio::test]
 async fn an_index_brought_home_names_nothing_far_away() {
     let remote = Remote::new().await;
     remote.world.put("k", &bytes(1, 9_000)).await.unwrap();
@@ -271,4 +294,29 @@ async fn an_index_brought_home_names_nothing_far_away() {
     let row: index::BucketRow = crate::store::record::decode(&remote.rows(BUCKETS)[0].1).unwrap();
     assert_eq!(row.home, None);
     remote.world.store.read_blocking(|tx| place::check(tx, &backends::Backends::default())).unwrap();
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_its_key_while_bodies_of_it_are_at_a_backend_or_on_their_way() {
+    let remote = Remote::new().await;
+    fill(&remote).await;
+    let begin = || remote.blocking(|objects| objects.begin_key_change(&bucket()));
+    assert!(matches!(begin().await, Err(ObjectError::KeptElsewhere)), "they are there");
+    remote.world.objects.start_move(&bucket(), None).await.unwrap();
+    assert!(matches!(begin().await, Err(ObjectError::KeptElsewhere)), "they are on their way");
+    follow(&remote).await.unwrap();
+    begin().await.unwrap();
+    let moved = remote.world.objects.start_move(&bucket(), Some(home())).await;
+    assert!(matches!(moved, Err(ObjectError::Unavailable(_))), "its key is being changed");
+    while remote.world.objects.bucket_detail(&bucket()).await.unwrap().key_change.is_some() {
+        remote.blocking(|objects| objects.change_keys(&|| true).map(drop)).await.unwrap();
+    }
+    check(&remote, "under another key").await;
+    move_to(&remote, Some(home())).await.unwrap();
+    check(&remote, "there, under another key").await;
+    // A backup tells what was wrapped anew from what it was before.
+    let stored = remote.world.store.read_blocking(|tx| stored_blobs(tx, None, 100)).unwrap();
+    for blob in stored {
+        assert!(remote.world.objects.blob_identity(&blob).unwrap().len() > 16, "{blob:?}");
+    }
 }
