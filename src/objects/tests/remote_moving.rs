@@ -221,9 +221,8 @@ async fn a_move_cut_off_by_a_power_cut_at_any_step_loses_nothing_and_goes_on() {
             remote
         };
         let carry_out = async |remote: &Remote| {
-            let moved = move_to(remote, to.clone()).await;
-            remote.world.collect_garbage().await;
-            moved
+            move_to(remote, to.clone()).await?;
+            remote.blocking(|objects| objects.collect_garbage().map(drop)).await
         };
         let steps = {
             let remote = begin(1).await;
