@@ -64,7 +64,9 @@ pub(super) fn apply(
         }
         "try_files" => tried(directive, path, hosts, draft, server, context),
         "index" => {
-            let first = directive.args().iter().find(|name| !name.ends_with(".php"));
+            let first = directive.args().iter().find(|name| {
+                std::path::Path::new(name.as_str()).extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("php"))
+            });
             if let Some(first) = first.filter(|first| *first != "index.html") {
                 draft.set("index", quoted(first));
             }
@@ -76,7 +78,6 @@ pub(super) fn apply(
             None => context.leave(directive, "no limit: set edge.sites.body"),
         },
         "satisfy" if arg == "any" => context.leave(directive, "here address lists and log-ins count both"),
-        "satisfy" => {}
         "auth_basic" if arg == "off" => {
             draft.lines.retain(|(key, _)| !key.starts_with("basic_auth"));
         }
@@ -139,7 +140,7 @@ pub(super) fn apply(
         "underscores_in_headers" if arg == "on" => {
             context.leave(directive, "header names with _ are dropped, as apps take them for others");
         }
-        "underscores_in_headers" => {}
+        "underscores_in_headers" | "satisfy" => {}
         "proxy_redirect" if ["off", "default"].contains(&arg) => {}
         "proxy_redirect" => context.leave(directive, "the app's redirects are passed on as they are"),
         "proxy_pass_request_body" | "proxy_pass_request_headers" if arg == "on" => {}
