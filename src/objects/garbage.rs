@@ -203,10 +203,10 @@ impl Objects {
         let Some(_alone) = self.0.reading_there.alone(blob) else { return Ok(Collected::InUse) };
         let backend = self.0.backends.find(&remote.backend)?;
         let path = backend.path(blob, remote);
-        if let Some(upload) = upload {
-            backend.abort(&path, upload)?;
-        }
+        // Before the body, which nobody completes any more then; one that cannot be given up does not keep it there.
+        let given_up = upload.map_or(Ok(()), |upload| backend.abort(&path, upload));
         backend.delete(&path)?;
+        given_up?;
         Ok(Collected::Gone)
     }
 

@@ -444,7 +444,9 @@ impl Backend {
         match self.run("giving up an upload", self.store.abort_multipart(path, upload)) {
             Err(error) if matches!(error.trouble, Trouble::Missing) => Ok(()),
             // What has never been, or is no longer, is called a bad request by some.
-            Err(error) if error.source.to_string().contains("NoSuchUpload") => Ok(()),
+            Err(error) if ["NoSuchUpload", "not found"].iter().any(|said| error.source.to_string().contains(said)) => {
+                Ok(())
+            }
             other => other,
         }
     }
