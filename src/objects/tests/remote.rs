@@ -147,11 +147,16 @@ impl Remote {
 
     /// An object of two parts.
     pub async fn multipart(&self, name: &str, seed: u8) -> Result<(), ObjectError> {
+        self.multipart_of(name, seed, &[PART_LEAST as usize, 70_000]).await
+    }
+
+    /// An object of parts of these lengths.
+    pub async fn multipart_of(&self, name: &str, seed: u8, lengths: &[usize]) -> Result<(), ObjectError> {
         let (bucket, key, objects) = (bucket(), key(name), &self.world.objects);
         let upload = objects.create_upload(&bucket, &key, Metadata::default()).await?;
         let mut chosen = Vec::new();
-        for (at, len) in [(1, PART_LEAST as usize), (2, 70_000)] {
-            let part = body(&bytes(seed, len));
+        for (at, len) in (1..).zip(lengths) {
+            let part = body(&bytes(seed, *len));
             let stored = objects.put_part(&bucket, &key, upload, number(at), PutExpect::default(), None, part).await?;
             chosen.push(PartChoice { number: stored.number, etag: stored.etag });
         }
