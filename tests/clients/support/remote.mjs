@@ -52,6 +52,12 @@ function looked(t, remote) {
         if (!ContinuationToken) return out.sort();
       }
     },
+    /** How many uploads in parts were begun there and not ended. */
+    async uploads() {
+      // rclone calls none of them a NoSuchUpload.
+      const none = (error) => (error.name === 'NoSuchUpload' ? {} : Promise.reject(error));
+      return (await send('ListMultipartUploads', { Bucket: BUCKET }).catch(none)).Uploads?.length ?? 0;
+    },
     read: async (Key) => bytesOf(await send('GetObject', { Bucket: BUCKET, Key })),
     /** Turns one bit over in the middle of what lies there under a name. */
     async flip(Key) {
