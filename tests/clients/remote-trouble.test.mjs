@@ -1,6 +1,8 @@
 // A remote that is gone, swallows everything, refuses, or has lost and changed what it was given.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
@@ -202,6 +204,33 @@ test('wrong credentials and a bucket that is not there are told at the start', {
     await server.stop();
   }
   assert.deepEqual(await remote.list(), []);
+});
+
+test('a remote that says yes to everything and keeps nothing gets no body that is moved', { skip }, async (t) => {
+  const liar = createServer((request, response) => {
+    request.resume().on('end', () => {
+      const answer = { GET: [404, '<Error><Code>NoSuchKey</Code><Message>It is not there.</Message></Error>'], DELETE: [204, ''] };
+      const [code, text] = answer[request.method] ?? [200, ''];
+      response.writeHead(code, { etag: '"d41d8cd98f00b204e9800998ecf8427e"' }).end(text);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(liar, 'listening');
+  undo(t, () => liar.close());
+  const [data, extra] = [folder(t), coldAt(t, { endpoint: `http://127.0.0.1:${liar.address().port}`, id: 'id', secret: 'secret' })];
+  const server = await startMainstay({ data, extra });
+  undo(t, () => server.stop());
+  const send = speakTo(t, server);
+  await send('CreateBucket', { Bucket: 'here' });
+  await send('PutObject', { Bucket: 'here', Key: 'only', Body: content('only', 300_000) });
+  await told(data, ['objects', 'move', 'here', '--to', 'cold'], extra);
+  const { trouble, moved } = await eventually(async () => {
+    const move = await moveOf(data, 'here', extra);
+    return move.trouble && move;
+  });
+  assert.equal(moved, 0, trouble);
+  assert.ok((await bytesOf(await send('GetObject', { Bucket: 'here', Key: 'only' }))).equals(content('only', 300_000)));
+  const said = /^ {2}backends +backend `cold`: trying whether bodies can be kept there: .*NoSuchKey/m;
+  await eventually(async () => said.test((await command(data, ['status'], extra)).stdout));
 });
 
 test('settings that cannot work are refused with words', { skip }, async (t) => {

@@ -45,6 +45,8 @@ impl Backend {
                 trouble: Trouble::Refused,
                 source: "what was written does not come back as it was".into(),
             }),
+            // What was just written is not there: it cannot be used, though it answers.
+            Err(error) if !error.is_passing() => Err(BackendError { trouble: Trouble::Refused, ..error }),
             Err(error) => Err(error),
         };
         match &done {
