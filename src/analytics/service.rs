@@ -157,13 +157,17 @@ impl Analytics {
     /// # Cancel safety
     /// Dropped before its end, the same may be lost.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.hang_up().await;
+        self.0.inbox.lock().await.close();
         self.leave().await
     }
 
-    /// From now on nothing is noted.
+    /// From now on nothing is noted, and what is waits for nobody.
     pub async fn hang_up(&self) {
-        self.0.inbox.lock().await.close();
+        let mut inbox = self.0.inbox.lock().await;
+        inbox.close();
+        while inbox.try_recv().is_ok() {
+            self.0.dropped.inc();
+        }
     }
 
     /// As [`Self::finish`], the last that happens before the store closes; then nothing that was counted is left in memory, the

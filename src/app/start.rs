@@ -226,8 +226,8 @@ pub fn start(plan: &Plan, mut inherited: Inherited, successor: Option<&Successor
         before.listen();
     }
     let edge = doors.start_edge(plan, &ground, on_edge, seen.clone(), &Runtime::current())?;
-    if let Some((before, edge)) = before.as_mut().zip(edge.as_ref()) {
-        before.serves(edge.cache());
+    if let Some(before) = &mut before {
+        before.serves(edge.as_ref().map(|edge| edge.cache()));
     }
     let keeper = match &edge {
         Some(edge) => Some(Arc::clone(edge.keeper())),

@@ -30,6 +30,8 @@ use crate::edge::{Cache, Changed, Changes};
 const AT_ONCE: [usize; 3] = [32, 8, 3];
 /// Most words that wait to be sent, or for their receiver to serve.
 const MOST: usize = 512;
+/// Most pages, and most places of kept answers, that are held until they can be taken in.
+const MOST_EARLY: usize = 4_096;
 /// Wait when the other process takes nothing, or is not there yet.
 const BREATH: Duration = Duration::from_millis(100);
 /// Longest wait for the last words to be sent.
@@ -226,25 +228,35 @@ pub struct Hearing {
     channel: Arc<Channel>,
     bans: Bans,
     analytics: Analytics,
-    /// Where kept answers are, once they are known.
+    /// Where kept answers are.
     cache: Option<Arc<Cache>>,
-    /// What was heard before that.
-    early: Vec<Changed>,
+    /// What was heard before this process knew its sites; `None` once it does.
+    early: Option<Early>,
     over: bool,
+}
+
+/// Pages, and kept answers that are no longer good.
+#[derive(Debug, Default)]
+struct Early {
+    pages: Vec<Page>,
+    changed: Vec<Changed>,
 }
 
 impl Hearing {
     /// Listens at `channel`.
     pub const fn new(channel: Arc<Channel>, bans: Bans, analytics: Analytics) -> Self {
-        Self { channel, bans, analytics, cache: None, early: Vec::new(), over: false }
+        let early = Early { pages: Vec::new(), changed: Vec::new() };
+        Self { channel, bans, analytics, cache: None, early: Some(early), over: false }
     }
 
-    /// From now on what is said of kept answers goes to `cache`; what was said before, too. Blocks while that is everything and
-    /// there is some on disk.
-    pub fn serves(&mut self, cache: &Arc<Cache>) {
-        self.cache = Some(Arc::clone(cache));
-        for changed in std::mem::take(&mut self.early) {
-            cache.learn(changed);
+    /// This process knows its sites: what was said of their pages and their kept answers, in `cache`, is taken in, and from now on
+    /// at once. Blocks while everything that is kept is no longer good and there is some on disk.
+    pub fn serves(&mut self, cache: Option<&Arc<Cache>>) {
+        self.cache = cache.map(Arc::clone);
+        let Early { pages, changed } = self.early.take().unwrap_or_default();
+        self.count(pages);
+        if let Some(cache) = cache {
+            changed.into_iter().for_each(|changed| cache.learn(changed));
         }
         self.listen();
     }
@@ -274,20 +286,31 @@ impl Hearing {
                 Err(error) => tracing::warn!(%error, network, "a ban of the process before is not understood"),
             }
         }
-        for Page { site, kind, visit } in learned.pages {
-            self.analytics.learn(&site, kind, visit);
-        }
-        for changed in learned.changed {
-            match &self.cache {
-                Some(cache) if changed == Changed::All => {
-                    let cache = Arc::clone(cache);
-                    // It may wait for the disk.
-                    tokio::task::spawn_blocking(move || cache.learn(Changed::All));
-                }
-                Some(cache) => cache.learn(changed),
-                None if self.early.len() >= MOST => self.early = vec![Changed::All],
-                None => self.early.push(changed),
+        if let Some(early) = &mut self.early {
+            let room = MOST_EARLY.saturating_sub(early.pages.len());
+            early.pages.extend(learned.pages.into_iter().take(room));
+            early.changed.extend(learned.changed);
+            if early.changed.len() > MOST_EARLY {
+                early.changed = vec![Changed::All];
             }
+            return;
+        }
+        self.count(learned.pages);
+        let Some(cache) = &self.cache else { return };
+        for changed in learned.changed {
+            if changed == Changed::All {
+                let cache = Arc::clone(cache);
+                // It may wait for the disk.
+                tokio::task::spawn_blocking(move || cache.learn(Changed::All));
+            } else {
+                cache.learn(changed);
+            }
+        }
+    }
+
+    fn count(&self, pages: Vec<Page>) {
+        for Page { site, kind, visit } in pages {
+            self.analytics.learn(&site, kind, visit);
         }
     }
 

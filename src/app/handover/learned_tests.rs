@@ -29,7 +29,6 @@ fn known() -> Known {
     let bans = Bans::open(store.clone(), clock.clone(), &metrics, Rules::default()).unwrap();
     let random = Arc::new(TestRandom::new(1));
     let analytics = Analytics::new(store, clock, random, &metrics, AnalyticsConfig::default());
-    analytics.watch(vec![Arc::from("shop.example/")]);
     Known { bans, analytics }
 }
 
@@ -40,6 +39,12 @@ impl Known {
 
     fn hearing(&self, channel: Channel) -> Hearing {
         Hearing::new(Arc::new(channel), self.bans.clone(), self.analytics.clone())
+    }
+
+    /// As when its edge has started.
+    fn serves(&self, hearing: &mut Hearing) {
+        self.analytics.watch(vec![Arc::from("shop.example/")]);
+        hearing.serves(None);
     }
 
     fn ban(&self, address: &str) {
@@ -87,6 +92,7 @@ async fn what_is_learned_is_known_where_it_counts_before_anybody_is_accepted() {
     assert!(!new.bars("192.0.2.1"));
     hearing.listen();
     assert!(new.bars("192.0.2.1"));
+    new.serves(&mut hearing);
     learning.told();
     old.ban("192.0.2.2");
     old.see("/b");
@@ -116,7 +122,9 @@ async fn what_was_told_to_a_process_that_did_not_come_to_serve_is_told_to_the_ne
     learning.tell(ours);
     passed_on(&mut learning).await;
     learning.told();
-    new.hearing(theirs).listen();
+    let mut hearing = new.hearing(theirs);
+    hearing.listen();
+    new.serves(&mut hearing);
     assert!(new.bars("192.0.2.1") && new.bars("192.0.2.2"));
     assert_eq!(new.views().await, 1);
 }
@@ -132,10 +140,13 @@ async fn who_was_replaced_and_passes_on_what_it_hears_is_heard_to_the_end() {
     let mut early = first.learning(None);
     early.tell(to_second);
     early.told();
-    let mut late = second.learning(Some(second.hearing(at_second)));
+    let mut at_second = second.hearing(at_second);
+    second.serves(&mut at_second);
+    let mut late = second.learning(Some(at_second));
     late.tell(to_third);
     late.told();
     let mut hearing = third.hearing(at_third);
+    third.serves(&mut hearing);
     first.ban("192.0.2.1");
     first.see("/a");
     early.end().await;
