@@ -216,3 +216,25 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn bans_of_another_process_are_taken_over_unless_they_say_less() {
+    let (other, World { clock, bans, .. }) = (world(100), world(100));
+    other.bans.caught(ip("192.0.2.1"), "login", &TERM, "5 failures").unwrap();
+    other.bans.caught(ip("192.0.2.2"), "login", &TERM, "").unwrap();
+    let told = other.bans.take_unsaved(100);
+    assert_eq!((told.len(), other.bans.take_unsaved(100).len()), (2, 0));
+    bans.caught(ip("192.0.2.2"), "scan", &Term { first: TERM.longest, ..TERM }, "").unwrap();
+    for (network, ban) in told.clone() {
+        bans.learn(network, ban);
+    }
+    let jail = |address: &str| bans.holding(ip(address)).unwrap().1.origin;
+    assert_eq!(jail("192.0.2.1"), Origin::Jail("login".to_owned()));
+    assert_eq!(jail("192.0.2.2"), Origin::Jail("scan".to_owned()), "it ends later");
+    // Who is exempt here, and what is over.
+    let (_, ban) = told[0].clone();
+    bans.learn("10.0.0.1".parse().unwrap(), ban.clone());
+    clock.advance(TERM.longest);
+    bans.learn("192.0.2.3".parse().unwrap(), ban);
+    assert!(!bans.is_banned(ip("10.0.0.1")) && !bans.is_banned(ip("192.0.2.3")) && !bans.is_banned(ip("192.0.2.1")));
+}
