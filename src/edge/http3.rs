@@ -49,8 +49,6 @@ const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// What answers HTTP/3.
 pub struct Http3 {
-    /// Where it comes in.
-    pub socket: Datagrams,
     /// What TLS is spoken with.
     pub tls: Arc<QuicServerConfig>,
     /// How new connections are served.
@@ -66,11 +64,12 @@ pub struct Http3 {
 }
 
 impl Http3 {
-    /// Accepts until the server drains or another process takes over, then waits for the connections, but not for long.
-    pub async fn run(self) {
+    /// Accepts at `socket` until the server drains or another process takes over, then waits for the connections, but not for
+    /// long.
+    pub async fn run(self, socket: Datagrams) {
         let shutdown = self.supervisor.shutdown().clone();
         let socket = tokio::select! {
-            socket = self.bound() => socket,
+            socket = bound(socket) => socket,
             () = shutdown.leaving() => return,
         };
         let mut offered = ServerConfig::with_crypto(Arc::clone(&self.tls) as _);
@@ -116,21 +115,6 @@ impl Http3 {
         }
         endpoint.close(Code::NO_ERROR.number(), b"");
         let _ = timeout(LAST_WORDS, endpoint.wait_idle()).await;
-    }
-
-    /// The socket, once it can be had.
-    async fn bound(&self) -> io::Result<UdpSocket> {
-        let address = match &self.socket {
-            Datagrams::Bound(socket) => return socket.try_clone(),
-            Datagrams::Taken(address) => *address,
-        };
-        tracing::info!(%address, "HTTP/3 begins when whoever has the port for UDP lets go of it");
-        loop {
-            match bind_datagrams(address) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(RETRY).await,
-                bound => return bound,
-            }
-        }
     }
 
     fn welcome(
@@ -188,6 +172,21 @@ impl Http3 {
             connection::serve(Arc::clone(&serving.server), connection, peer, place, clock).await;
         };
         self.supervisor.task("edge http3 connection", Role::Ordinary, connections.track_future(connection));
+    }
+}
+
+/// The socket, once it can be had.
+async fn bound(socket: Datagrams) -> io::Result<UdpSocket> {
+    let address = match socket {
+        Datagrams::Bound(socket) => return Ok(socket),
+        Datagrams::Taken(address) => address,
+    };
+    tracing::info!(%address, "HTTP/3 begins when whoever has the port for UDP lets go of it");
+    loop {
+        match bind_datagrams(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(RETRY).await,
+            bound => return bound,
+        }
     }
 }
 

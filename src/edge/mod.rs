@@ -271,14 +271,16 @@ impl Edge {
                 http3: Arc::clone(&http3_answers),
             });
             let serving = Arc::new(ArcSwap::from_pointee(edge.serving(config, &proxy)));
-            let http3 = listeners.http3.take().zip(quic.clone()).map(|(socket, tls)| Http3 {
-                socket,
-                tls,
-                serving: Arc::clone(&serving),
-                proxy: Arc::clone(&proxy),
-                places: Arc::clone(&edge.places),
-                supervisor: supervisor.clone(),
-                metrics: counts.clone(),
+            let http3 = listeners.http3.take().zip(quic.clone()).map(|(socket, tls)| {
+                let http3 = Http3 {
+                    tls,
+                    serving: Arc::clone(&serving),
+                    proxy: Arc::clone(&proxy),
+                    places: Arc::clone(&edge.places),
+                    supervisor: supervisor.clone(),
+                    metrics: counts.clone(),
+                };
+                (http3, socket)
             });
             let worker = Worker {
                 listeners,

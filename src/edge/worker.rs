@@ -22,7 +22,7 @@ use super::acme::Keeper;
 use super::acme::challenges::ACME_TLS;
 use super::client::Network;
 use super::http3::Http3;
-use super::listen::WorkerListeners;
+use super::listen::{Datagrams, WorkerListeners};
 use super::metrics::EdgeMetrics;
 use super::mutual::Secured;
 use super::proxy::Proxy;
@@ -48,7 +48,7 @@ pub struct Worker {
     /// What TLS is spoken with.
     pub tls: Tls,
     /// What is spoken over QUIC, by the worker that has its socket.
-    pub http3: Option<Http3>,
+    pub http3: Option<(Http3, Datagrams)>,
     /// How new connections are served.
     pub serving: Arc<ArcSwap<Serving>>,
     /// Answers requests; also the server's handler.
@@ -220,8 +220,8 @@ impl Worker {
                 return tracing::error!(%error, "an edge worker cannot use its sockets");
             }
         };
-        if let Some(http3) = self.http3.take() {
-            self.supervisor.task("edge http3", Role::Ordinary, self.tracker.track_future(http3.run()));
+        if let Some((http3, socket)) = self.http3.take() {
+            self.supervisor.task("edge http3", Role::Ordinary, self.tracker.track_future(http3.run(socket)));
         }
         let shutdown = self.supervisor.shutdown().clone();
         let mut purge = interval(PURGE);

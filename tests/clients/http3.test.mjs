@@ -28,6 +28,8 @@ const MESSAGE_ERROR = 0x10e;
 const DECOMPRESSION_FAILED = 0x200;
 const ENCODER_STREAM_ERROR = 0x201;
 const MIB = 1 << 20;
+/** Not localhost: the client takes no certificate for all names below that. */
+const NAME = 'edge.example.org';
 const LIMIT_MS = 2000;
 /** How late a busy machine may be. */
 const LATE_MS = 6000;
@@ -88,12 +90,12 @@ async function serve(t, { more = '', tables = '', app } = {}) {
   const origin = app ?? (await startApp(t));
   const [data, here] = [folder(t), folder(t)];
   const config = join(here, 'mainstay.toml');
-  writeFileSync(config, `[edge]\nhttp3 = true\nredirect_https = false\napp = "${origin.address}"\n${more}\n${tables}`);
+  writeFileSync(config, `[edge]\nhttp3 = true\ndomain = "${NAME}"\nredirect_https = false\napp = "${origin.address}"\n${more}\n${tables}`);
   const flags = ['--config', config];
   const server = await startMainstay({ data, flags });
   undo(t, () => server.stop());
   const ca = join(data, 'edge/self-signed.pem');
-  const open = (one, options) => openHttp3(one, { port: server.ports.https, ca, ...options });
+  const open = (one, options) => openHttp3(one, { port: server.ports.https, ca, name: NAME, ...options });
   const metric = async (name) => {
     const text = await (await fetch(`http://127.0.0.1:${server.ports.console}/metrics`)).text();
     return Number(new RegExp(`^${name} ([0-9.]+)$`, 'm').exec(text)?.[1]);
@@ -118,7 +120,7 @@ test('a request passes to the app as over HTTP/2, and the answer back', { skip }
   const seen = JSON.parse(text);
   assert.deepEqual([seen.method, seen.url, seen.size], ['GET', '/here?x=y', 0]);
   assert.equal(seen.headers.cookie, 'a=1; b=2');
-  assert.equal(seen.headers.host, `localhost:${shared.ports.https}`);
+  assert.equal(seen.headers.host, `${NAME}:${shared.ports.https}`);
   assert.equal(seen.headers['x-forwarded-for'], '127.0.0.1');
   assert.equal(seen.headers['x-forwarded-proto'], 'https');
   assert.equal(seen.headers.via, '3.0 mainstay');
@@ -180,7 +182,7 @@ test('a head that is too large is answered with 431, whatever length it announce
 test('malformed requests are reset and reach no app', { skip }, async (t) => {
   const client = await shared.open(t);
   const [method, scheme, path] = [[':method', 'GET'], [':scheme', 'https'], [':path', '/malformed']];
-  const authority = [':authority', `localhost:${shared.ports.https}`];
+  const authority = [':authority', `${NAME}:${shared.ports.https}`];
   const all = [method, scheme, authority, path];
   for (const head of [
     [scheme, authority, path],
@@ -211,7 +213,7 @@ test('malformed requests are reset and reach no app', { skip }, async (t) => {
     [[...all, ['host', 'other.example']], 400],
     [[...all, ['expect', 'magic']], 417],
     [[method, scheme, authority, [':path', 'malformed']], 400],
-    [[[':method', 'CONNECT'], [':authority', 'localhost:22']], 405],
+    [[[':method', 'CONNECT'], [':authority', `${NAME}:22`]], 405],
     [[[':method', 'TRACE'], scheme, authority, path], 405],
   ]) {
     assert.equal((await client.ask('', { head })).status, expected, JSON.stringify(head));
@@ -351,9 +353,9 @@ test('HTTP/1 and HTTP/2 tell of it, where it is and where it serves', { skip }, 
     return /^alt-svc: (.*)\r$/im.exec(await output('curl', [...line, ...words, url]))?.[1];
   };
   const here = `h3=":${shared.ports.https}"; ma=86400`;
-  assert.equal(await curl(shared, 'localhost', '--http1.1'), here);
-  assert.equal(await curl(shared, 'localhost', '--http2'), here);
-  assert.equal(await curl(shared, 'localhost', '-H', 'Host: localhost:444'), 'h3=":444"; ma=86400');
+  assert.equal(await curl(shared, NAME, '--http1.1'), here);
+  assert.equal(await curl(shared, NAME, '--http2'), here);
+  assert.equal(await curl(shared, NAME, '-H', `Host: ${NAME}:444`), 'h3=":444"; ma=86400');
   const plain = await fetch(`http://127.0.0.1:${shared.ports.http}/`);
   assert.equal(plain.headers.get('alt-svc'), null);
   const own = await (await shared.open(t)).ask('/alt');
@@ -361,7 +363,7 @@ test('HTTP/1 and HTTP/2 tell of it, where it is and where it serves', { skip }, 
 
   const off = await startMainstay({ data: folder(t), app: shared.origin.address });
   undo(t, () => off.stop());
-  assert.equal(await curl(off, 'localhost'), undefined);
+  assert.equal(await curl(off, NAME), undefined);
   assert.ok(!off.status.doors.some((door) => door.setting === 'edge.http3'));
 });
 
@@ -372,11 +374,11 @@ test('a site that asks for certificates is no more open over HTTP/3', { skip }, 
   await output('openssl', line.split(' '), { cwd: dir });
   const site = (host, rest) => `[[edge.sites]]\nhosts = ["${host}"]\nupstream = "${app.address}"\n${rest}\n`;
   const asks = ['secret', 'asks'].map((name, index) =>
-    site(`${name}.localhost`, `client_ca_file = "${join(dir, 'ca.pem')}"\nclient_cert = "${['require', 'request'][index]}"`),
+    site(`${name}.example.org`, `client_ca_file = "${join(dir, 'ca.pem')}"\nclient_cert = "${['require', 'request'][index]}"`),
   );
   const server = await serve(t, { app, tables: asks.join('') });
   const client = await server.open(t);
-  for (const host of ['secret.localhost', 'asks.localhost']) {
+  for (const host of ['secret.example.org', 'asks.example.org']) {
     const head = [[':method', 'GET'], [':scheme', 'https'], [':authority', host], [':path', '/secret']];
     assert.equal((await client.ask('', { head })).status, 421);
   }
@@ -436,9 +438,9 @@ test('an upgrade finishes what is under way, and the new process goes on', { ski
 
 test('a browser asks over it', { skip }, async (t) => {
   const port = shared.ports.https;
-  const context = await startChromium(t, shared, { quic: `localhost:${port}` });
+  const context = await startChromium(t, shared, { quic: `${NAME}:${port}` });
   const page = await context.newPage();
-  await page.goto(`https://localhost:${port}/page`);
+  await page.goto(`https://${NAME}:${port}/page`);
   assert.equal(await page.title(), 'page');
   const protocol = await page.evaluate(() => performance.getEntriesByType('navigation')[0].nextHopProtocol);
   assert.equal(protocol, 'h3');

@@ -5,11 +5,11 @@ import hashlib
 import json
 import sys
 
-from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived, StreamReset
 
 
@@ -159,8 +159,11 @@ async def main():
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     try:
         async with asyncio.timeout(options.get("patience", 20)):
-            opening = connect("127.0.0.1", options["port"], configuration=configuration, create_protocol=Client)
-            client = await opening.__aenter__()
+            quic = QuicConnection(configuration=configuration)
+            local = ("127.0.0.1", 0)
+            _, client = await asyncio.get_running_loop().create_datagram_endpoint(lambda: Client(quic), local_addr=local)
+            client.connect(("127.0.0.1", options["port"]))
+            await client.wait_connected()
     except (ConnectionError, TimeoutError) as error:
         say({"id": 0, "failed": type(error).__name__})
         return

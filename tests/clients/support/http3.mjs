@@ -8,8 +8,8 @@ import { createInterface } from 'node:readline';
 import { clients, python } from './paths.mjs';
 import { undo } from './scope.mjs';
 
-/** A connection to `port`, gone with `t`; `ca` is a file with the certificate that is trusted. */
-export async function openHttp3(t, { port, ca, name = 'localhost', ...options }) {
+/** A connection to `port`, gone with `t`; `ca` is a file with the certificate that is trusted, for `name`. */
+export async function openHttp3(t, { port, ca, name, ...options }) {
   const words = [join(clients, 'python/http3_client.py'), JSON.stringify({ port, ca, name, ...options })];
   const child = spawn(python, words, { stdio: ['pipe', 'pipe', 'inherit'] });
   const waiting = new Map();
