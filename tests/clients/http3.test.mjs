@@ -44,7 +44,9 @@ async function startApp(t) {
     const path = request.url.split('?')[0];
     seen.push(request.url);
     response.on('close', () => closed.get(request.url)?.(response.writableFinished));
-    if (path === '/big') return request.resume(), response.end(Buffer.alloc(16 * MIB, 'y'));
+    if (path === '/big') return request.resume(), response.writeHead(200, { 'content-length': 16 * MIB }).end(Buffer.alloc(16 * MIB, 'y'));
+    // More than the system's own buffers hold.
+    if (path === '/huge') return request.resume(), response.end(Buffer.alloc(64 * MIB));
     if (path === '/empty') return request.resume(), response.writeHead(204).end();
     if (path === '/same') return request.resume(), response.writeHead(304, { etag: '"a"' }).end();
     if (path === '/early') return response.writeHead(403).end('no');
@@ -171,7 +173,7 @@ test('hundreds of requests share a connection', { skip }, async (t) => {
 
 test('a head that is too large is answered with 431, whatever length it announces', { skip }, async (t) => {
   const client = await shared.open(t);
-  assert.equal((await client.ask('/', { fields: [['x', 'a'.repeat(70_000)]] })).status, 431);
+  assert.equal((await client.ask('/', { fields: Array.from({ length: 40 }, (_, index) => [`x-${index}`, 'a'.repeat(2000)]) })).status, 431);
   assert.equal((await client.ask('/', { fields: Array.from({ length: 120 }, (_, index) => [`x-${index}`, 'y']) })).status, 431);
   // HEADERS of a gigabyte, of which the beginning comes.
   const stream = await client.raw(`01bfffffff${'00'.repeat(1000)}`);
@@ -203,6 +205,7 @@ test('malformed requests are reset and reach no app', { skip }, async (t) => {
     [...all, ['content-length', 'x']],
     [method, [':scheme', 'http'], authority, path],
     [method, scheme, authority, [':path', '/malformed#x']],
+    [method, scheme, authority, [':path', 'malformed']],
     [[':method', 'CONNECT'], [':protocol', 'websocket'], scheme, authority, path],
   ]) {
     const { reset, status } = await client.ask('', { head });
@@ -212,7 +215,6 @@ test('malformed requests are reset and reach no app', { skip }, async (t) => {
     [[method, scheme, path], 400],
     [[...all, ['host', 'other.example']], 400],
     [[...all, ['expect', 'magic']], 417],
-    [[method, scheme, authority, [':path', 'malformed']], 400],
     [[[':method', 'CONNECT'], [':authority', `${NAME}:22`]], 405],
     [[[':method', 'TRACE'], scheme, authority, path], 405],
   ]) {
@@ -318,8 +320,8 @@ test('nobody may take longer than is set', { skip }, async (t) => {
   // An answer that is not taken.
   const reader = await server.open(t, { window: 65536 });
   await reader.stall();
-  const over = server.origin.over('/big?stalled');
-  await reader.begin('/big?stalled');
+  const over = server.origin.over('/huge?stalled');
+  await reader.begin('/huge?stalled');
   assert.equal(await timed(() => over), false);
   // A connection that asks for nothing.
   const idle = await server.open(t);
@@ -337,7 +339,7 @@ test('places and bans are in force before anything is answered', { skip }, async
   const server = await serve(t);
   const before = await server.open(t);
   assert.equal((await before.ask('/')).status, 200);
-  const { code, stderr } = await command(server.data, ['bans', 'add', '127.0.0.1']);
+  const { code, stderr } = await command(server.data, ['bans', 'add', '127.0.0.1', '--force']);
   assert.equal(code, 0, stderr);
   assert.equal((await before.ask('/')).status, 403, 'a connection that is open is no way around a ban');
   assert.equal((await server.open(t, { patience: 2 })).opened, false);
