@@ -200,12 +200,11 @@ fn moves(data: &Path, bucket: &str, to: Option<String>, wait: bool, as_json: boo
 fn moved(status: Option<&MoveStatus>) -> String {
     let Some(status) = status else { return "it was never moved\n".to_owned() };
     let MoveStatus { to, began, ended, moved, bytes, expected_bytes, .. } = status;
-    let mut out = match ended {
-        Some(ended) => format!("moved to {to} from {began} to {ended}: {moved} bodies, {}\n", size(*bytes)),
-        None => {
-            let (bytes, of) = (size(*bytes), size(*expected_bytes));
-            format!("moving to {to} since {began}: {moved} bodies, {bytes} of at most about {of}\n")
-        }
+    let mut out = if let Some(ended) = ended {
+        format!("moved to {to} from {began} to {ended}: {moved} bodies, {}\n", size(*bytes))
+    } else {
+        let (bytes, of) = (size(*bytes), size(*expected_bytes));
+        format!("moving to {to} since {began}: {moved} bodies, {bytes} of at most about {of}\n")
     };
     // Writing into a String cannot fail.
     if let Some(trouble) = &status.trouble {

@@ -141,7 +141,7 @@ fn what_certbot_wrote_is_an_app_and_nothing_for_plain_http() {
 #[test]
 fn an_app_behind_its_files_is_an_app() {
     let (config, left) = valid(
-        r#"
+        r"
         upstream puma { server unix:///srv/app/puma.sock fail_timeout=0; }
         server {
             listen 80 default_server deferred;
@@ -152,7 +152,7 @@ fn an_app_behind_its_files_is_an_app() {
             location @puma { proxy_set_header Host $http_host; proxy_redirect off; proxy_pass http://puma; }
             error_page 500 502 503 504 /500.html;
         }
-        "#,
+        ",
     );
     let shown: Vec<_> =
         config.sites.iter().map(|site| (site.path.as_str(), site.root.as_str(), site.upstreams.clone())).collect();
@@ -258,7 +258,7 @@ fn who_is_kept_out_by_nginx_is_kept_out() {
 #[test]
 fn clients_certificates_and_locations_in_locations_are_taken_over() {
     let (config, left) = valid(
-        r#"
+        r"
         ssl_client_certificate /etc/ca.pem;
         server {
             server_name a.example;
@@ -270,7 +270,7 @@ fn clients_certificates_and_locations_in_locations_are_taken_over() {
         server { server_name b.example; location / { proxy_pass http://127.0.0.1:3; proxy_redirect http://a/ http://b/; } }
         server { listen 443 ssl; server_name b.example; location / { proxy_pass http://127.0.0.1:3; } }
         server { listen 443 ssl; server_name b.example; location / { proxy_pass http://127.0.0.1:9; } }
-        "#,
+        ",
     );
     let shown: Vec<_> = config.sites.iter().map(|site| (site.path.as_str(), site.upstream.as_str())).collect();
     // What speaks TLS comes first.
@@ -290,11 +290,11 @@ fn clients_certificates_and_locations_in_locations_are_taken_over() {
 #[test]
 fn a_host_that_leads_to_itself_over_https_is_the_app_and_the_others_lead_to_it() {
     let (config, left) = valid(
-        r#"
+        r"
         server { listen 80; server_name example.com www.example.com; return 301 https://example.com$request_uri; }
         server { listen 443 ssl; server_name www.example.com; return 301 https://example.com$request_uri; }
         server { listen 443 ssl; server_name example.com; location / { try_files $uri @a; } location @a { try_files $uri @a; proxy_pass http://127.0.0.1:3; } }
-        "#,
+        ",
     );
     let shown: Vec<_> =
         config.sites.iter().map(|site| (site.hosts.clone(), site.redirect.as_str(), site.upstream.as_str())).collect();

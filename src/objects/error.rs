@@ -210,11 +210,12 @@ impl ObjectError {
 
     /// Whether the same operation may succeed later, here or after a restart.
     pub const fn is_passing(&self) -> bool {
-        match self {
-            Self::Unavailable(_) | Self::Store(StoreError::Closed { .. } | StoreError::ReadOnly { .. }) => true,
-            Self::Backend(_) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Unavailable(_)
+                | Self::Store(StoreError::Closed { .. } | StoreError::ReadOnly { .. })
+                | Self::Backend(_)
+        )
     }
 }
 

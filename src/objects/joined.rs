@@ -135,7 +135,7 @@ impl Objects {
     }
 
     /// What the completion in the blob `blob`, read from `source`, says. Blocks.
-    pub(super) fn joined(&self, blob: Id128, source: Source, key: &BucketKey) -> Result<JoinedRow, OpenFault> {
+    pub(super) fn read_joined(blob: Id128, source: Source, key: &BucketKey) -> Result<JoinedRow, OpenFault> {
         JoinedRow::read(&BlobFile::open_whole(source, blob, |_| Some(key.clone()))?.0)
     }
 

@@ -60,12 +60,11 @@ impl Objects {
         let committed = self.commit_received(&mut received, move |tx| {
             let bucket = open.check(tx)?;
             let object = this.install(tx, &bucket, &key, object.clone(), expect.condition)?;
-            match &inline {
-                Some(bytes) => tx.put(INLINE, id.as_bytes(), bytes)?,
-                None => {
-                    place::settle_in(tx, id, open.id, &placed)?;
-                    this.catch_up(tx, &bucket, &placed)?;
-                }
+            if let Some(bytes) = &inline {
+                tx.put(INLINE, id.as_bytes(), bytes)?;
+            } else {
+                place::settle_in(tx, id, open.id, &placed)?;
+                this.catch_up(tx, &bucket, &placed)?;
             }
             Ok(object)
         });

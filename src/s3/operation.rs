@@ -349,9 +349,10 @@ impl Operation {
             Self::Confirm(operation) if operation.is_of_object() => {
                 of_target(request, Action::Read, Action::ReadVersion)
             }
-            Self::Confirm(_) => of_bucket(request, Action::Manage),
             Self::GetBucketVersioning(_) => of_bucket(request, Action::Describe),
-            Self::CreateBucket(_) | Self::PutBucketVersioning(_) => of_bucket(request, Action::Manage),
+            Self::Confirm(_) | Self::CreateBucket(_) | Self::PutBucketVersioning(_) => {
+                of_bucket(request, Action::Manage)
+            }
             Self::DeleteBucket(bucket) => on(Action::Manage, bucket),
             Self::ListObjects(_) => of_listing(request, Action::List),
             Self::ListObjectVersions(_) => of_listing(request, Action::ListVersions),

@@ -256,7 +256,9 @@ impl Hearing {
         let Early { pages, changed } = self.early.take().unwrap_or_default();
         self.count(pages);
         if let Some(cache) = cache {
-            changed.into_iter().for_each(|changed| cache.learn(changed));
+            for changed in changed {
+                cache.learn(changed);
+            }
         }
         self.listen();
     }

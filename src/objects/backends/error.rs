@@ -40,8 +40,8 @@ impl BackendError {
         matches!(self.trouble, Trouble::Down)
     }
 
-    pub(super) fn new(backend: &BackendName, doing: &'static str, error: object_store::Error) -> Self {
-        Self { backend: backend.clone(), doing, trouble: trouble(&error), source: words(&error.to_string()).into() }
+    pub(super) fn new(backend: &BackendName, doing: &'static str, error: &object_store::Error) -> Self {
+        Self { backend: backend.clone(), doing, trouble: trouble(error), source: words(&error.to_string()).into() }
     }
 }
 

@@ -66,6 +66,14 @@ const WINDOWS_MAX: u64 = 128 << 20;
 /// Bodies listed in one go.
 const LISTED: usize = if cfg!(test) { 3 } else { 1_000 };
 
+/// Some of the bodies at a backend.
+pub(super) struct Listing {
+    /// They, with their blobs.
+    pub bodies: Vec<(Id128, Listed)>,
+    /// Where the next begin; none when these are the last.
+    pub next: Option<Path>,
+}
+
 /// A body as a listing tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listed {
@@ -235,6 +243,9 @@ impl Backends {
     }
 
     /// Runs `op`, which may wait for a backend, on a thread that is there for that.
+    ///
+    /// # Errors
+    /// Those of `op`; the server is stopping.
     ///
     /// # Cancel safety
     /// `op` runs to its end even if the caller goes away.
@@ -408,10 +419,10 @@ impl Backend {
 
     /// Bodies there with their blobs, some thousands at a time. Begins behind what an earlier call gave as its
     /// end, and gives none when there is no more.
-    pub(super) fn list(&self, behind: Option<Path>) -> Result<(Vec<(Id128, Listed)>, Option<Path>), BackendError> {
+    pub(super) fn list(&self, behind: Option<&Path>) -> Result<Listing, BackendError> {
         let folder = (!self.config.prefix.is_empty()).then(|| Path::from(self.config.prefix.as_str()));
         let page = self.run("listing bodies", async {
-            let all = match &behind {
+            let all = match behind {
                 Some(behind) => self.store.list_with_offset(folder.as_ref(), behind),
                 None => self.store.list(folder.as_ref()),
             };
@@ -428,7 +439,7 @@ impl Backend {
             let nonce = (nonce.len() == 16).then(|| u64::from_str_radix(nonce, 16).ok()).flatten()?;
             Some((blob.parse().ok()?, Listed { backend: self.name.clone(), nonce, stored: one.size }))
         };
-        Ok((page.iter().filter_map(ours).collect(), next))
+        Ok(Listing { bodies: page.iter().filter_map(ours).collect(), next })
     }
 
     /// Deletes a body; fine when it is not there.
@@ -491,7 +502,7 @@ impl Backend {
             self.requests.inc();
             // The client's own limits end it sooner; this is for what they do not see.
             match tokio::time::timeout(limit.saturating_mul(2) + Duration::from_secs(5), request).await {
-                Ok(answer) => answer.map_err(|error| BackendError::new(&self.name, doing, error)),
+                Ok(answer) => answer.map_err(|error| BackendError::new(&self.name, doing, &error)),
                 Err(_elapsed) => Err(self.down(doing, "it does not answer in time")),
             }
         };

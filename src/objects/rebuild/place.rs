@@ -95,7 +95,7 @@ impl Job<'_> {
         };
         let Some(known) = self.known.get(&found.bucket) else { return Ok(None) };
         let source = self.objects.source(found.blob, &found.placed);
-        let read = source.and_then(|source| self.objects.joined(found.blob, source, &known.key));
+        let read = source.and_then(|source| Objects::read_joined(found.blob, source, &known.key));
         let read = read.and_then(|row| Ok((row.object()?, row.parts()?, row)));
         let (object, parts, row) = match read {
             Ok(read) => read,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Job;
 use crate::base::Id128;
-use crate::objects::backends::{BackendName, Backends, Listed};
+use crate::objects::backends::{BackendName, Backends, Listed, Listing};
 use crate::objects::blob::{BlobFile, OpenFault};
 use crate::objects::error::ObjectError;
 use crate::objects::garbage::Garbage;
@@ -40,6 +40,9 @@ pub(super) enum Local {
     Missing,
 }
 
+/// Is shown key and value of each row.
+type Look<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), ObjectError> + 'a;
+
 impl Job<'_> {
     /// Notes every body at every backend.
     pub(super) fn list_backends(&mut self) -> Result<(), ObjectError> {
@@ -47,7 +50,7 @@ impl Job<'_> {
         for backend in objects.0.backends.all() {
             let (mut seen, mut behind) = (0, None);
             loop {
-                let (found, next) = backend.list(behind)?;
+                let Listing { bodies: found, next } = backend.list(behind.as_ref())?;
                 seen += found.len() as u64;
                 let put = move |tx: &mut dyn WriteTx| {
                     found.iter().try_for_each(|(blob, row)| {
@@ -198,11 +201,7 @@ impl Job<'_> {
     }
 
     /// Shows each row of `table` to `look`.
-    fn each(
-        &self,
-        table: Table,
-        look: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), ObjectError>,
-    ) -> Result<(), ObjectError> {
+    fn each(&self, table: Table, look: &mut Look<'_>) -> Result<(), ObjectError> {
         let mut after = Vec::new();
         loop {
             let rows = self.page(table, &[], &after)?;
@@ -224,7 +223,9 @@ impl Job<'_> {
             }
             Ok(())
         })?;
-        elsewhere.into_iter().for_each(|note| self.note(note));
+        for note in elsewhere {
+            self.note(note);
+        }
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Notes what became of a step; false when it failed.
-    fn note(&mut self, key: &'static str, contents: Option<Vec<u8>>, done: Result<(), ObjectError>) -> bool {
+    fn note(&mut self, key: &'static str, contents: Option<Vec<u8>>, done: &Result<(), ObjectError>) -> bool {
         if done.is_err() {
             self.open = Some((key, contents));
             return false;
@@ -51,16 +51,16 @@ async fn run(remote: &Remote, told: &mut Told) {
     let steps: [(&str, usize); 5] = [("a", 9_000), ("b", 250_000), ("a", 120_000), ("small", 10), ("b", 9_000)];
     for (seed, (key, len)) in (1..).zip(steps) {
         let (key, contents, done) = put(key, len, seed).await;
-        if !told.note(key, contents, done) {
+        if !told.note(key, contents, &done) {
             return;
         }
     }
     let done = remote.multipart_of("m", 7, &[150_000]).await;
-    if !told.note("m", Some(bytes(7, 150_000)), done) {
+    if !told.note("m", Some(bytes(7, 150_000)), &done) {
         return;
     }
     let done = remote.world.objects.delete(&bucket(), &key("b"), Condition::Any).await.map(drop);
-    if told.note("b", None, done) {
+    if told.note("b", None, &done) {
         remote.world.collect_garbage().await;
     }
 }
@@ -107,7 +107,7 @@ async fn whatever_was_acknowledged_survives_a_power_cut_at_every_step() {
         for (seed, (key, len)) in (1..).zip([("a", 9_000), ("b", 150_000), ("a", 20_000)]) {
             let sent = bytes(seed, len);
             let done = world.put(key, &sent).await.map(drop);
-            if !told.note(key, Some(sent), done) {
+            if !told.note(key, Some(sent), &done) {
                 return;
             }
         }
