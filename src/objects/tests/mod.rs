@@ -52,6 +52,8 @@ impl World {
     pub async fn new() -> Self {
         let clock = Arc::new(TestClock::default());
         let world = Self::on(FaultyDisk::with_clock(clock.clone()), memory_store(), clock, ObjectsConfig::default());
+        // The data folder itself is not this room's to make durable.
+        world.disk.sync_dir(Path::new("/")).unwrap();
         assert_eq!(world.objects.create_bucket(&bucket()).await.unwrap(), Created::New);
         world
     }

@@ -51,6 +51,8 @@ pub(super) fn world_over(
     let backends = Backends::over(vec![(backend, far.clone())], &metrics).unwrap();
     let (shared, data): (Arc<dyn Disk>, _) = (Arc::new(disk.clone()), Path::new("/data"));
     let objects = open_over(shared, data, store.clone(), clock.clone(), &metrics, config, backends);
+    // The data folder itself is not this room's to make durable.
+    disk.sync_dir(Path::new("/")).unwrap();
     World { objects, disk: disk.clone(), store, clock, metrics }
 }
 
