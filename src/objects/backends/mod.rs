@@ -10,7 +10,7 @@
 //! `timeout`; failed ones are tried again [`RETRIES`] times, as long as not more than that time has passed. One that does not
 //! answer at all is soon not asked any more, but for a request now and then (`health.rs`); at the start each is tried out
 //! (`watch.rs`). Reading holds a window of at most [`WINDOW_MAX`] bytes, all windows together [`WINDOWS_MAX`] beyond the first
-//! [`WINDOW_FREE`] of each; writing holds a part of [`PART`] bytes.
+//! [`WINDOW_FREE`] of each; writing holds a part of [`PART`] bytes, at most [`PARTS`] of them at once.
 //!
 //! Start reading at [`Backend`]; `upload.rs` writes, `super::blob::source` reads.
 
@@ -34,7 +34,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch as signal};
+use tokio::sync::{Semaphore, SemaphorePermit, watch as signal};
 
 pub use self::client::{S3Client, secret_in};
 pub use self::config::{BackendConfig, BackendKind, contradictions};
@@ -52,6 +52,12 @@ use crate::telemetry::{Counter, Gauge, Metrics};
 
 /// Bytes of a part of an upload; what is not longer goes in one request.
 pub(super) const PART: usize = if cfg!(test) { 100 << 10 } else { 8 << 20 };
+
+/// Bytes of a body, or a part of one, that many may hold at once.
+const LITTLE: usize = 1 << 20;
+
+/// How many may hold more.
+const PARTS: usize = 8;
 
 /// Most bytes read ahead in one request.
 pub(super) const WINDOW_MAX: u64 = 64 * SEALED_SEGMENT as u64;
@@ -211,6 +217,7 @@ impl Backends {
                 requests: counter("mainstay_objects_backend_requests_total", "Requests to backends."),
                 failures: counter("mainstay_objects_backend_failures_total", "Requests to backends that failed."),
                 permits: Semaphore::new(config.concurrency as usize),
+                parts: Semaphore::new(PARTS),
                 name,
                 config,
                 store,
@@ -331,6 +338,8 @@ pub struct Backend {
     /// Bytes of windows beyond what is free.
     windows: AtomicU64,
     permits: Semaphore,
+    /// Parts of uploads that are held in memory.
+    parts: Semaphore,
     requests: Counter,
     failures: Counter,
     held: Gauge,
@@ -386,6 +395,22 @@ impl Backend {
     pub(super) fn lend(&self, bytes: u64) -> bool {
         let more = |lent: u64| lent.checked_add(bytes).filter(|lent| *lent <= WINDOWS_MAX);
         self.windows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Waits for room to hold `len` bytes of an upload, until what is returned is dropped. Blocks.
+    fn room_for(&self, len: usize) -> Result<Option<SemaphorePermit<'_>>, BackendError> {
+        if len <= LITTLE {
+            return Ok(None);
+        }
+        let doing = "writing a body";
+        let Some(handle) = self.threads.handle() else {
+            return Err(self.down(doing, NotSent("the server is stopping")));
+        };
+        let limit = self.config.timeout.duration();
+        match handle.block_on(async { tokio::time::timeout(limit, self.parts.acquire()).await }) {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            _ => Err(self.down(doing, NotSent("too many uploads wait for it"))),
+        }
     }
 
     /// Takes back what was [lent](Self::lend).

@@ -29,7 +29,9 @@ impl Backend {
         begun: &dyn Fn(&str) -> Result<(), ObjectError>,
     ) -> Result<(), ObjectError> {
         if stored <= PART as u64 {
-            let bytes = Bytes::from(from.piece(0, usize::try_from(stored).unwrap_or(PART))?);
+            let len = usize::try_from(stored).unwrap_or(PART);
+            let _room = self.room_for(len)?;
+            let bytes = Bytes::from(from.piece(0, len)?);
             self.run("writing a body", self.store.put(path, PutPayload::from(bytes)))?;
             return Ok(());
         }
@@ -39,6 +41,7 @@ impl Backend {
         let mut offset = 0;
         while offset < stored {
             let len = usize::try_from(stored - offset).unwrap_or(PART).min(part_of(stored));
+            let _room = self.room_for(len)?;
             let bytes = Bytes::from(from.piece(offset, len)?);
             let part = self.store.put_part(path, &upload, parts.len(), PutPayload::from(bytes));
             parts.push(self.run("writing a part of a body", part)?);
