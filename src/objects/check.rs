@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::ops::Bound;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -38,6 +39,10 @@ const PIECE_ROWS: u64 = 1000;
 
 /// Blob files opened in one piece, about: the parts of one object are not parted.
 const PIECE_BLOBS: u64 = 1000;
+
+/// How long a piece may take, but for its last request: at a backend a body takes as long as the line does, and whoever asked for
+/// the piece waits for no more than a control command's time.
+const PIECE_TIME: Duration = Duration::from_secs(4);
 
 /// Bytes read in one piece at most.
 pub(super) const PIECE_BYTES: u64 = 32 << 20;
@@ -231,7 +236,17 @@ impl Objects {
     ) -> Result<(Piece, Vec<Named>), ObjectError> {
         let mut buckets = Buckets::read(self)?;
         let (piece, named) = (Piece::default(), Vec::new());
-        let mut look = Look { objects: self, depth, asked, most, piece, named, blobs: 0, read: 0 };
+        let mut look = Look {
+            objects: self,
+            depth,
+            asked,
+            most,
+            piece,
+            named,
+            blobs: 0,
+            read: 0,
+            began: self.0.clock.monotonic(),
+        };
         let mut place = from;
         loop {
             let (table, start) = (place.stage.table(), place.key.clone());
@@ -272,6 +287,8 @@ struct Look<'a> {
     named: Vec<Named>,
     blobs: u64,
     read: u64,
+    /// The monotonic time at its beginning.
+    began: Duration,
 }
 
 impl Look<'_> {
@@ -280,6 +297,11 @@ impl Look<'_> {
             || self.blobs >= PIECE_BLOBS
             || self.read >= self.most
             || self.piece.damaged.len() >= PIECE_DAMAGED
+            || (self.blobs > 0 && self.is_late())
+    }
+
+    fn is_late(&self) -> bool {
+        self.objects.0.clock.monotonic().saturating_sub(self.began) >= PIECE_TIME
     }
 
     fn ends_at(self, place: Place) -> (Piece, Vec<Named>) {
@@ -409,6 +431,10 @@ impl Look<'_> {
             }
             Content::Blob(id) | Content::Parts(id) => id,
         };
+        // Every piece comes further than the one before.
+        if self.blobs > 0 && self.is_late() {
+            return Ok(false);
+        }
         self.blobs += 1;
         let Some(size) = body.size else { return self.joined(id, key) };
         let (file, depth) = self.open(id, key)?;
@@ -420,7 +446,7 @@ impl Look<'_> {
             return Ok(true);
         }
         while *segment < file.segments() {
-            if self.read >= self.most {
+            if self.read >= self.most || (self.read > 0 && self.is_late()) {
                 return Ok(false);
             }
             let plain = file.segment(*segment)?;
