@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::open::{Opened, footer_len};
+use super::rewrap::prove;
 use super::seal::{Batch, Sealer};
 use super::source::Source;
 use super::{BATCH_SEGMENTS, BucketKey, Fault, Footer, HEADER, RECORD_MAX, Record};
@@ -374,7 +375,7 @@ impl BlobFile {
         }
         let mut header = [0; HEADER];
         file.read_exact_at(0, &mut header)?;
-        let opened = Opened::new(&header, id, key, size)?;
+        let (_, opened) = prove(header, |again| file.read_exact_at(0, again), id, key, size)?;
         if file.len()? < opened.body_end() {
             return Err(Fault::CUT.into());
         }
@@ -428,7 +429,8 @@ pub(in crate::objects) fn describe_head(
     let mut header = [0; HEADER];
     file.read_exact_at(0, &mut header)?;
     let key = BlobFile::bucket_in(&header).and_then(key).ok_or(Fault("its bucket's key is gone"))?;
-    let blob = BlobFile { file, opened: Opened::new(&header, id, &key, 0)? };
+    let (_, opened) = prove(header, |again| file.read_exact_at(0, again), id, &key, 0)?;
+    let blob = BlobFile { file, opened };
     let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
     Ok(blob.opened.record(&record)?)
 }
@@ -457,7 +459,8 @@ impl BlobFile {
         file.read_exact_at(0, &mut header)?;
         let bucket = Self::bucket_in(&header).ok_or(Fault::CUT)?;
         let key = key(bucket).ok_or(Fault("its bucket's key is gone"))?;
-        let blob = Self { file, opened: Opened::new(&header, id, &key, 0)? };
+        let (header, opened) = prove(header, |again| file.read_exact_at(0, again), id, &key, 0)?;
+        let blob = Self { file, opened };
         let record = blob.read(HEADER as u64, blob.opened.segment_offset(0))?;
         blob.opened.record(&record)?;
         let end = blob.file.len()?;

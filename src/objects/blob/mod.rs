@@ -153,6 +153,11 @@ impl BucketKey {
         Arc::ptr_eq(&self.keys, &other.keys)
     }
 
+    /// Whether the one before opens too.
+    pub fn is_changing(&self) -> bool {
+        !self.keys().older.is_empty()
+    }
+
     fn keys(&self) -> RwLockReadGuard<'_, Keys> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }

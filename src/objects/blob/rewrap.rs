@@ -8,7 +8,8 @@
 use std::io;
 use std::path::Path;
 
-use super::file::BlobFolder;
+use super::file::{BlobFolder, OpenFault};
+use super::open::Opened;
 use super::{BOUND, BucketKey, Fault, HEADER, MAGIC};
 use crate::base::{Id128, OpenMode};
 use crate::crypto::aead::NONCE;
@@ -64,6 +65,27 @@ pub(in crate::objects) fn put_wrapped(bytes: &mut [u8], wrapped: &Wrapped) {
 pub(in crate::objects) fn is_rewrapped(bytes: &[u8], blob: Id128) -> Option<&[u8]> {
     let wrapped = bytes.get(BOUND..HEADER)?;
     wrapped.starts_with(&nonce(blob)).then_some(wrapped)
+}
+
+/// How often a header that does not open is read again, while its bucket's key is being changed.
+const TRIES: usize = 4;
+
+/// `header` of `blob`, proven: see [`Opened::new`]. One that is just being written anew may have been seen as half of each, and is
+/// read `again`.
+pub(super) fn prove(
+    mut header: [u8; HEADER],
+    again: impl Fn(&mut [u8; HEADER]) -> Result<(), OpenFault>,
+    blob: Id128,
+    key: &BucketKey,
+    size: u64,
+) -> Result<([u8; HEADER], Opened), OpenFault> {
+    for _ in 1..TRIES {
+        match Opened::new(&header, blob, key, size) {
+            Err(_half) if key.is_changing() => again(&mut header)?,
+            proven => return Ok((header, proven?)),
+        }
+    }
+    Ok((header, Opened::new(&header, blob, key, size)?))
 }
 
 impl BlobFolder {
