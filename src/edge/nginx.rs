@@ -103,7 +103,7 @@ pub fn translate(all: &[Placed]) -> Translation {
         edge.push_str(&text);
         cache_disk = Some(size);
     }
-    let mut upstreams = BTreeMap::new();
+    let (mut upstreams, mut proxies_as) = (BTreeMap::new(), "trusted_proxies");
     let (mut zones, mut body, mut proxies, mut inherited) = (String::new(), None, Vec::new(), Vec::new());
     for placed in &http {
         let directive = &placed.directive;
@@ -128,6 +128,7 @@ pub fn translate(all: &[Placed]) -> Translation {
             },
             "set_real_ip_from" if directive.arg(0).contains(':') && directive.arg(0).starts_with("unix") => {}
             "set_real_ip_from" => proxies.push(directive.arg(0).to_owned()),
+            "real_ip_header" if directive.arg(0) == "proxy_protocol" => proxies_as = "proxy_protocol",
             "real_ip_header" if !directive.arg(0).eq_ignore_ascii_case("x-forwarded-for") => {
                 leave("a proxy that is believed is read by Forwarded and X-Forwarded-For");
             }
@@ -140,7 +141,7 @@ pub fn translate(all: &[Placed]) -> Translation {
         }
     }
     if !proxies.is_empty() {
-        let _ = writeln!(edge, "trusted_proxies = {}", list(&proxies));
+        let _ = writeln!(edge, "{proxies_as} = {}", list(&proxies));
     }
     if !edge.is_empty() {
         let _ = writeln!(out.settings, "[edge]\n{edge}");

@@ -350,7 +350,7 @@ fn tried(
 /// `listen`: ports are `edge.http` and `edge.https`.
 fn listen(directive: &Directive, context: &mut Context<'_>) {
     if directive.args().iter().any(|word| word == "proxy_protocol") {
-        context.leave(directive, "the PROXY protocol is not spoken");
+        context.leave(directive, "name those who speak the PROXY protocol in edge.proxy_protocol");
     }
     let place = directive.arg(0);
     let port = match place.rsplit_once(':') {

@@ -20,7 +20,8 @@ settings! {
         /// Jails of your own, always at work. One with the name of another takes its place.
         pub jails: Vec<JailConfig> = Vec::new(),
         /// Addresses or networks that no jail bans: private ones by default, since what stands there may be a proxy or a
-        /// gateway with everybody behind it. Loopback and `edge.trusted_proxies` are never banned either.
+        /// gateway with everybody behind it. Loopback, `edge.trusted_proxies` and `edge.proxy_protocol` are never banned
+        /// either.
         pub ignore: Vec<String> =
             ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"]
                 .map(String::from)

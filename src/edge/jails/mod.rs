@@ -288,10 +288,11 @@ pub fn validate(config: &BansConfig) -> Result<(), ConfigError> {
     })
 }
 
-/// By what the list of bans is kept under `config`: trusted proxies are never banned.
+/// By what the list of bans is kept under `config`: proxies in front are never banned.
 pub fn rules(config: &EdgeConfig) -> Rules {
     let config = &config.in_force();
-    let texts = config.bans.ignore.iter().chain(&config.trusted_proxies);
+    let proxies = config.trusted_proxies.iter().chain(&config.proxy_protocol);
+    let texts = config.bans.ignore.iter().chain(proxies);
     let exempt: Vec<Network> = texts.filter_map(|text| text.parse().ok()).collect();
     // Settings that are wrong get no further than `validate`.
     let jails = at_work(&config.bans).unwrap_or_default();
