@@ -22,6 +22,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 use zeroize::Zeroize as _;
 
@@ -258,9 +259,28 @@ impl Internal {
     }
 
     /// The certificate for `name`, in lower case, as it was made last; `None` when it is no name of this authority, or
-    /// nobody has had it made.
-    pub fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        has(&self.names, name).then(|| self.made().get(name).map(|leaf| Arc::clone(&leaf.key))).flatten()
+    /// none was made yet. What is missing or old is made meanwhile, so that the next handshake finds it where one cannot
+    /// wait for [`Self::prepare`] (QUIC).
+    pub fn certificate(self: &Arc<Self>, name: &str) -> Option<Arc<CertifiedKey>> {
+        if !has(&self.names, name) {
+            return None;
+        }
+        let known = self.made().get(name).map(|leaf| Arc::clone(&leaf.key));
+        if !self.is_fresh(name) {
+            self.make_soon(name);
+        }
+        known
+    }
+
+    /// Has one made for `name` if nothing else is being made.
+    fn make_soon(self: &Arc<Self>, name: &str) {
+        let turn = Arc::clone(&self.making).try_lock_owned();
+        let (Ok(turn), Ok(runtime)) = (turn, Handle::try_current()) else { return };
+        let (internal, name) = (Arc::clone(self), name.to_owned());
+        drop(runtime.spawn_blocking(move || {
+            let _turn = turn;
+            internal.make(&name);
+        }));
     }
 
     /// Has [`Self::certificate`] know one for `name`, in lower case, that is good for some days yet. Does nothing for others'
