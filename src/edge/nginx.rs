@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use self::apply::{apply, certificates, span};
-use self::draft::{Draft, comment, list, quoted};
+use self::draft::{Draft, comment, list, quoted, roots, sources};
 use super::nginx_parse::Directive;
 use crate::base::ByteSize;
 
@@ -230,27 +230,6 @@ fn bursts_of(directive: &Directive, name: &str, out: &mut Vec<u32>) {
     }
     for inner in directive.block.iter().flatten() {
         bursts_of(inner, name, out);
-    }
-}
-
-/// The folders from which `block` has PHP or the like run sources; an empty text for one that it does not name. `around` is
-/// the folder of what is around it.
-fn sources(block: &[Directive], around: &str, out: &mut Vec<String>) {
-    let own = block.iter().find(|one| ["root", "alias"].contains(&one.name()));
-    let folder = own.map_or(around, |one| one.arg(0));
-    if block.iter().any(|one| ["fastcgi_pass", "uwsgi_pass", "scgi_pass"].contains(&one.name())) {
-        out.push(folder.to_owned());
-    }
-    for inner in block.iter().filter_map(|one| one.block.as_deref()) {
-        sources(inner, folder, out);
-    }
-}
-
-/// Every `root` of `block` and of what is in it.
-fn roots(block: &[Directive], out: &mut Vec<String>) {
-    out.extend(block.iter().filter(|one| one.name() == "root").map(|one| one.arg(0).to_owned()));
-    for inner in block.iter().filter_map(|one| one.block.as_deref()) {
-        roots(inner, out);
     }
 }
 

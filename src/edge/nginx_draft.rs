@@ -141,6 +141,27 @@ impl Draft {
     }
 }
 
+/// The folders from which `block` has PHP or the like run sources; an empty text for one that it does not name. `around` is
+/// the folder of what is around it.
+pub(super) fn sources(block: &[Directive], around: &str, out: &mut Vec<String>) {
+    let own = block.iter().find(|one| ["root", "alias"].contains(&one.name()));
+    let folder = own.map_or(around, |one| one.arg(0));
+    if block.iter().any(|one| ["fastcgi_pass", "uwsgi_pass", "scgi_pass"].contains(&one.name())) {
+        out.push(folder.to_owned());
+    }
+    for inner in block.iter().filter_map(|one| one.block.as_deref()) {
+        sources(inner, folder, out);
+    }
+}
+
+/// Every `root` of `block` and of what is in it.
+pub(super) fn roots(block: &[Directive], out: &mut Vec<String>) {
+    out.extend(block.iter().filter(|one| one.name() == "root").map(|one| one.arg(0).to_owned()));
+    for inner in block.iter().filter_map(|one| one.block.as_deref()) {
+        roots(inner, out);
+    }
+}
+
 /// A line that is not read.
 pub(super) fn comment(out: &mut String, text: &str) {
     let plain: String = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
