@@ -44,7 +44,7 @@ async function startApp(t) {
     const path = request.url.split('?')[0];
     seen.push(request.url);
     response.on('close', () => closed.get(request.url)?.(response.writableFinished));
-    if (path === '/big') return request.resume(), response.writeHead(200, { 'content-length': 16 * MIB }).end(Buffer.alloc(16 * MIB, 'y'));
+    if (path === '/big') return request.resume(), response.end(Buffer.alloc(16 * MIB, 'y'));
     // More than the system's own buffers hold.
     if (path === '/huge') return request.resume(), response.end(Buffer.alloc(64 * MIB));
     if (path === '/empty') return request.resume(), response.writeHead(204).end();
@@ -157,7 +157,7 @@ test('trailers pass both ways', { skip }, async (t) => {
 test('an answer without a body has none', { skip }, async (t) => {
   const client = await shared.open(t);
   const [head, empty, same] = [await client.ask('/big', { method: 'HEAD' }), await client.ask('/empty'), await client.ask('/same')];
-  assert.deepEqual([head.status, head.size, head.headers['content-length']], [200, 0, String(16 * MIB)]);
+  assert.deepEqual([head.status, head.size, head.ended], [200, 0, true]);
   assert.deepEqual([empty.status, empty.size, empty.headers['content-length']], [204, 0, undefined]);
   assert.deepEqual([same.status, same.size, same.headers.etag], [304, 0, '"a"']);
 });
@@ -173,7 +173,9 @@ test('hundreds of requests share a connection', { skip }, async (t) => {
 
 test('a head that is too large is answered with 431, whatever length it announces', { skip }, async (t) => {
   const client = await shared.open(t);
-  assert.equal((await client.ask('/', { fields: Array.from({ length: 40 }, (_, index) => [`x-${index}`, 'a'.repeat(2000)]) })).status, 431);
+  // One field of 72,000 bytes, which Huffman's code makes small enough for a frame.
+  const packed = await client.raw(`018000afd000002178ffc9de02${'18c6318c63'.repeat(9000)}`);
+  assert.equal((await client.answer(packed)).status, 431);
   assert.equal((await client.ask('/', { fields: Array.from({ length: 120 }, (_, index) => [`x-${index}`, 'y']) })).status, 431);
   // HEADERS of a gigabyte, of which the beginning comes.
   const stream = await client.raw(`01bfffffff${'00'.repeat(1000)}`);

@@ -20,9 +20,13 @@ export async function openHttp3(t, { port, ca, name, ...options }) {
     waiting.get(id)?.(told);
     waiting.delete(id);
   });
-  const exited = once(child, 'exit');
-  // Whoever waits for a client that has ended hears so.
-  exited.then(() => waiting.forEach((answered) => answered({ failed: 'the client has ended' })));
+  const ended = { failed: 'the client has ended' };
+  let over = false;
+  const exited = once(child, 'exit').then(() => {
+    over = true;
+    // Whoever waits for it hears so.
+    waiting.forEach((answered) => answered(ended));
+  });
   child.stdin.on('error', () => {});
   undo(t, async () => {
     child.stdin.end();
@@ -31,6 +35,7 @@ export async function openHttp3(t, { port, ca, name, ...options }) {
   });
   const { opened, failed } = await first;
   const order = (what) => {
+    if (over || !opened) return Promise.reject(new Error(failed ?? ended.failed));
     ids += 1;
     const id = ids;
     return new Promise((answered, refused) => {
