@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_wrong_end_the_ends_own_code_and_too_long_a_text_are_refused() {
-        assert_eq!(decode(&hex("6400"), 100), None, "padding is not all ones");
+        assert_eq!(decode(&hex("aec3771a4a"), 100), None, "padding is not all ones");
         assert_eq!(decode(&hex("6402ff"), 100), None, "padding is a whole byte");
         assert_eq!(decode(&hex("ffffffff"), 100), None, "the end is no byte of a text");
         assert_eq!(decode(&hex("6402"), 2), None, "three bytes are more than two");
