@@ -93,6 +93,7 @@ await new S3Client({ forcePathStyle: true }).send(new CreateBucketCommand({ Buck
 await new S3Client({ forcePathStyle: true }).send(new PutObjectCommand({ Bucket: 'photos', Key: '1.jpg', Body: 'picture' }));`);
   await all('start');
   await all('edge');
+  await all('certificates');
   await all('analytics');
   await until(server, ['issues'], /hello from Python/);
   await all('errors');

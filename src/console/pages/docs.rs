@@ -18,12 +18,13 @@ struct Chapter {
 }
 
 /// The chapters in their order; `settings` is made from the settings themselves.
-const CHAPTERS: [Chapter; 15] = [
+const CHAPTERS: [Chapter; 16] = [
     Chapter { name: "start", text: include_str!("../../../web/manual/start.md") },
     Chapter { name: "clients", text: include_str!("../../../web/manual/clients.md") },
     Chapter { name: "memory", text: include_str!("../../../web/manual/memory.md") },
     Chapter { name: "remote", text: include_str!("../../../web/manual/remote.md") },
     Chapter { name: "edge", text: include_str!("../../../web/manual/edge.md") },
+    Chapter { name: "certificates", text: include_str!("../../../web/manual/certificates.md") },
     Chapter { name: "analytics", text: include_str!("../../../web/manual/analytics.md") },
     Chapter { name: "mail", text: include_str!("../../../web/manual/mail.md") },
     Chapter { name: "errors", text: include_str!("../../../web/manual/errors.md") },
