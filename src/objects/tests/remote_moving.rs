@@ -185,7 +185,7 @@ async fn a_move_whose_wire_is_cut_at_any_request_loses_nothing_and_goes_on() {
             remote.world.collect_garbage().await;
             remote.backend().requests() - before
         };
-        assert!(requests > 4, "{requests}");
+        assert!(requests >= 4, "{requests}");
         for at in 0..requests {
             for arrives in [false, true] {
                 let what = format!("to {to:?}, cut after {at} of {requests} requests, {arrives}");
