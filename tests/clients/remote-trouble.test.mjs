@@ -10,7 +10,7 @@ import { onPile } from './support/backend.mjs';
 import { folder } from './support/folder.mjs';
 import { content } from './support/ledger.mjs';
 import { command, startMainstay } from './support/mainstay.mjs';
-import { bytesOf, coldAt, eventually, mainstayRemote, moveOf, speakTo, sweptTo, told, wireTo } from './support/remote.mjs';
+import { bytesOf, coldAt, eventually, mainstayRemote, moveOf, rcloneRemote, speakTo, sweptTo, told, wireTo } from './support/remote.mjs';
 import { undo } from './support/scope.mjs';
 
 const skip = onPile && 'proves Mainstay, not the pile';
@@ -230,6 +230,15 @@ test('a remote that says yes to everything and keeps nothing gets no body that i
   assert.equal(moved, 0, trouble);
   assert.ok((await bytesOf(await send('GetObject', { Bucket: 'here', Key: 'only' }))).equals(content('only', 300_000)));
   const said = /^ {2}backends +backend `cold`: trying whether bodies can be kept there: .*NoSuchKey/m;
+  await eventually(async () => said.test((await command(data, ['status'], extra)).stdout));
+});
+
+test('a service that answers ranges otherwise than S3 does is told at the start', { skip }, async (t) => {
+  const remote = await rcloneRemote(t);
+  const [data, extra] = [folder(t), coldAt(t, remote)];
+  const server = await startMainstay({ data, extra });
+  undo(t, () => server.stop());
+  const said = /^ {2}backends +backend `cold`: trying whether bodies can be kept there: .*non-partial response/m;
   await eventually(async () => said.test((await command(data, ['status'], extra)).stdout));
 });
 

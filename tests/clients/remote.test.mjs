@@ -12,7 +12,7 @@ import { folder } from './support/folder.mjs';
 import { Ledger, content, work } from './support/ledger.mjs';
 import { command, startMainstay } from './support/mainstay.mjs';
 import {
-  NAME, bodiesIn, bytesOf, coldAt, eventually, mainstayRemote, moveOf, rcloneRemote, speakTo, sweptTo, told,
+  NAME, bodiesIn, bytesOf, coldAt, eventually, mainstayRemote, moveOf, speakTo, sweptTo, told,
 } from './support/remote.mjs';
 import { undo } from './support/scope.mjs';
 
@@ -20,7 +20,6 @@ const skip = onPile && 'proves Mainstay, not the pile';
 const MIB = 1 << 20;
 /** What is not larger lies in the index. */
 const SMALL = 8192;
-const REMOTES = { 'another Mainstay': mainstayRemote, rclone: rcloneRemote };
 
 /** A server whose backend `cold` is `remote`. */
 async function serverWith(t, remote, more) {
@@ -50,135 +49,133 @@ async function sizes(send, Bucket) {
 
 const large = (all) => [...all.values()].filter((size) => size > SMALL).length;
 
-for (const [name, make] of Object.entries(REMOTES)) {
-  test(`a bucket at ${name} is used as one on the disk, and nobody there can tell what is in it`, { skip }, async (t) => {
-    const remote = await make(t);
-    const { data, extra, server, send } = await serverWith(t, remote, { objects: { default_backend: 'cold' } });
-    const Bucket = 'secret-plans';
-    await send('CreateBucket', { Bucket });
-    assert.deepEqual((await v1(server, 'POST', '/buckets', { name: 'here', backend: 'local' }))[0], 201);
-    const [, { backend, move }] = await v1(server, 'GET', `/buckets/${Bucket}`);
-    assert.deepEqual([backend, move], ['cold', null]);
-    const mark = Buffer.from('THE PLAINTEXT OF A SECRET PLAN. ');
-    const marked = (size) => Buffer.alloc(size, mark);
-    const read = async (Key, more) => bytesOf(await send('GetObject', { Bucket, Key, ...more }));
+test('a bucket at a remote is used as one on the disk, and nobody there can tell what is in it', { skip }, async (t) => {
+  const remote = await mainstayRemote(t);
+  const { data, extra, server, send } = await serverWith(t, remote, { objects: { default_backend: 'cold' } });
+  const Bucket = 'secret-plans';
+  await send('CreateBucket', { Bucket });
+  assert.deepEqual((await v1(server, 'POST', '/buckets', { name: 'here', backend: 'local' }))[0], 201);
+  const [, { backend, move }] = await v1(server, 'GET', `/buckets/${Bucket}`);
+  assert.deepEqual([backend, move], ['cold', null]);
+  const mark = Buffer.from('THE PLAINTEXT OF A SECRET PLAN. ');
+  const marked = (size) => Buffer.alloc(size, mark);
+  const read = async (Key, more) => bytesOf(await send('GetObject', { Bucket, Key, ...more }));
 
-    const whole = { 'a/small': marked(100), 'a/edge': marked(SMALL + 1), 'b ü/photo.jpg': content('photo', 300_000), 'b/large': content('large', 3 * MIB) };
-    for (const [Key, Body] of Object.entries(whole)) await send('PutObject', { Bucket, Key, Body, ContentType: 'image/png', Metadata: { of: 'plan' } });
-    await send('PutObject', { Bucket: 'here', Key: 'stays', Body: marked(50_000) });
-    const film = content('film', 6 * MIB);
-    await new Upload({ client: send.client, partSize: 5 * MIB, params: { Bucket, Key: 'c/film', Body: film } }).done();
-    await send('CopyObject', { Bucket, Key: 'copied', CopySource: `${Bucket}/c/film` });
-    await send('CopyObject', { Bucket, Key: 'from here', CopySource: 'here/stays' });
-    const all = { ...whole, 'c/film': film, copied: film, 'from here': marked(50_000) };
-    for (const [Key, bytes] of Object.entries(all)) {
-      assert.ok((await read(Key)).equals(bytes), Key);
-      const from = Math.floor(bytes.length / 3);
-      const until = Math.min(bytes.length, from + 200_000);
-      assert.ok((await read(Key, { Range: `bytes=${from}-${until - 1}` })).equals(bytes.subarray(from, until)), `a range of ${Key}`);
-      assert.ok((await read(Key, { Range: 'bytes=-17' })).equals(bytes.subarray(-17)), `the end of ${Key}`);
-    }
-    const { ContentType, Metadata, ETag } = await send('HeadObject', { Bucket, Key: 'b/large' });
-    assert.deepEqual([ContentType, Metadata.of], ['image/png', 'plan']);
-    await assert.rejects(send('PutObject', { Bucket, Key: 'b/large', Body: 'x', IfNoneMatch: '*' }), { name: 'PreconditionFailed' });
-    await send('PutObject', { Bucket, Key: 'b/large', Body: content('anew', 100_000), IfMatch: ETag });
-    assert.ok((await read('b/large')).equals(content('anew', 100_000)));
-    assert.deepEqual([...(await sizes(send, Bucket)).keys()], [...Object.keys(all)].sort());
+  const whole = { 'a/small': marked(100), 'a/edge': marked(SMALL + 1), 'b ü/photo.jpg': content('photo', 300_000), 'b/large': content('large', 3 * MIB) };
+  for (const [Key, Body] of Object.entries(whole)) await send('PutObject', { Bucket, Key, Body, ContentType: 'image/png', Metadata: { of: 'plan' } });
+  await send('PutObject', { Bucket: 'here', Key: 'stays', Body: marked(50_000) });
+  const film = content('film', 6 * MIB);
+  await new Upload({ client: send.client, partSize: 5 * MIB, params: { Bucket, Key: 'c/film', Body: film } }).done();
+  await send('CopyObject', { Bucket, Key: 'copied', CopySource: `${Bucket}/c/film` });
+  await send('CopyObject', { Bucket, Key: 'from here', CopySource: 'here/stays' });
+  const all = { ...whole, 'c/film': film, copied: film, 'from here': marked(50_000) };
+  for (const [Key, bytes] of Object.entries(all)) {
+    assert.ok((await read(Key)).equals(bytes), Key);
+    const from = Math.floor(bytes.length / 3);
+    const until = Math.min(bytes.length, from + 200_000);
+    assert.ok((await read(Key, { Range: `bytes=${from}-${until - 1}` })).equals(bytes.subarray(from, until)), `a range of ${Key}`);
+    assert.ok((await read(Key, { Range: 'bytes=-17' })).equals(bytes.subarray(-17)), `the end of ${Key}`);
+  }
+  const { ContentType, Metadata, ETag } = await send('HeadObject', { Bucket, Key: 'b/large' });
+  assert.deepEqual([ContentType, Metadata.of], ['image/png', 'plan']);
+  await assert.rejects(send('PutObject', { Bucket, Key: 'b/large', Body: 'x', IfNoneMatch: '*' }), { name: 'PreconditionFailed' });
+  await send('PutObject', { Bucket, Key: 'b/large', Body: content('anew', 100_000), IfMatch: ETag });
+  assert.ok((await read('b/large')).equals(content('anew', 100_000)));
+  assert.deepEqual([...(await sizes(send, Bucket)).keys()], [...Object.keys(all)].sort());
 
-    // One bucket is here, and of the other nothing but what is in the index, and what tells of parts.
-    await eventually(() => bodiesIn(data).length === 2);
-    // Five objects in one body each; the other has two parts, and a body here that tells of them.
-    await sweptTo(data, extra, remote, 7);
-    for (const [at] of await remote.list()) {
-      assert.match(at, NAME);
-      const bytes = await remote.read(at);
-      const secrets = [mark, ...[Bucket, 'photo.jpg', 'c/film', 'image/png'].map((text) => Buffer.from(text)), content('photo', 32), content('film', 32)];
-      for (const secret of secrets) assert.ok(!bytes.includes(secret), `${at} has ${secret}`);
-    }
-    const check = await told(data, ['objects', 'check', '--read-data'], extra);
-    assert.match(check, /objects: 8, uploads in progress: 0, .*, damaged: 0$/m);
+  // One bucket is here, and of the other nothing but what is in the index, and what tells of parts.
+  await eventually(() => bodiesIn(data).length === 2);
+  // Five objects in one body each; the other has two parts, and a body here that tells of them.
+  await sweptTo(data, extra, remote, 7);
+  for (const [at] of await remote.list()) {
+    assert.match(at, NAME);
+    const bytes = await remote.read(at);
+    const secrets = [mark, ...[Bucket, 'photo.jpg', 'c/film', 'image/png'].map((text) => Buffer.from(text)), content('photo', 32), content('film', 32)];
+    for (const secret of secrets) assert.ok(!bytes.includes(secret), `${at} has ${secret}`);
+  }
+  const check = await told(data, ['objects', 'check', '--read-data'], extra);
+  assert.match(check, /objects: 8, uploads in progress: 0, .*, damaged: 0$/m);
 
-    const unfinished = await send('CreateMultipartUpload', { Bucket, Key: 'unfinished' });
-    await send('UploadPart', { Bucket, Key: 'unfinished', UploadId: unfinished.UploadId, PartNumber: 1, Body: content('part', 100_000) });
-    await send('AbortMultipartUpload', { Bucket, Key: 'unfinished', UploadId: unfinished.UploadId });
-    const Objects = Object.keys(all).map((Key) => ({ Key }));
-    assert.equal((await send('DeleteObjects', { Bucket, Delete: { Objects } })).Errors, undefined);
-    await assert.rejects(read('c/film'), { name: 'NoSuchKey' });
-    await sweptTo(data, extra, remote, 0);
-    assert.equal(await remote.uploads(), 0, 'no upload is left over there');
-    await send('DeleteBucket', { Bucket });
-    const metrics = await (await fetch(`${server.env.MAINSTAY_URL}/metrics`)).text();
-    assert.match(metrics, /^mainstay_objects_backend_failures_total\{backend="cold"\} 0$/m);
-  });
+  const unfinished = await send('CreateMultipartUpload', { Bucket, Key: 'unfinished' });
+  await send('UploadPart', { Bucket, Key: 'unfinished', UploadId: unfinished.UploadId, PartNumber: 1, Body: content('part', 100_000) });
+  await send('AbortMultipartUpload', { Bucket, Key: 'unfinished', UploadId: unfinished.UploadId });
+  const Objects = Object.keys(all).map((Key) => ({ Key }));
+  assert.equal((await send('DeleteObjects', { Bucket, Delete: { Objects } })).Errors, undefined);
+  await assert.rejects(read('c/film'), { name: 'NoSuchKey' });
+  await sweptTo(data, extra, remote, 0);
+  assert.equal(await remote.uploads(), 0, 'no upload is left over there');
+  await send('DeleteBucket', { Bucket });
+  const metrics = await (await fetch(`${server.env.MAINSTAY_URL}/metrics`)).text();
+  assert.match(metrics, /^mainstay_objects_backend_failures_total\{backend="cold"\} 0$/m);
+});
 
-  test(`a bucket moves to ${name} and back while clients use it, without one wrong answer`, { skip }, async (t) => {
-    const remote = await make(t);
-    const { data, extra, server, send } = await serverWith(t, remote);
-    const Bucket = 'moving';
-    await send('CreateBucket', { Bucket });
-    const SIZES = [100, SMALL + 1, 70_000, 300_000, 600_000];
-    for (let at = 0; at < 15; at += 1) await send('PutObject', { Bucket, Key: `old/${at}`, Body: content(`old/${at}`, SIZES[at % SIZES.length]) });
+test('a bucket moves to a remote and back while clients use it, without one wrong answer', { skip }, async (t) => {
+  const remote = await mainstayRemote(t);
+  const { data, extra, server, send } = await serverWith(t, remote);
+  const Bucket = 'moving';
+  await send('CreateBucket', { Bucket });
+  const SIZES = [100, SMALL + 1, 70_000, 300_000, 600_000];
+  for (let at = 0; at < 15; at += 1) await send('PutObject', { Bucket, Key: `old/${at}`, Body: content(`old/${at}`, SIZES[at % SIZES.length]) });
 
-    let goesOn = true;
-    const seen = { puts: 0, gets: 0, deletes: 0 };
-    /** Writes, overwrites, reads and deletes keys of its own, one after the other. */
-    const client = async (who) => {
-      const has = new Map();
-      for (let nth = 0; goesOn; nth += 1) {
-        const Key = `${who}/${nth % 7}`;
-        const seed = `${Key} ${nth}`;
-        const Body = content(seed, SIZES[(nth + who.length) % SIZES.length]);
-        await send('PutObject', { Bucket, Key, Body });
-        has.set(Key, Body);
-        seen.puts += 1;
-        const [other, bytes] = [...has][nth % has.size];
-        assert.ok((await bytesOf(await send('GetObject', { Bucket, Key: other }))).equals(bytes), `${other} after ${seed}`);
-        const at = nth % 15;
-        const old = content(`old/${at}`, SIZES[at % SIZES.length]);
-        const from = old.length >> 1;
-        const part = await bytesOf(await send('GetObject', { Bucket, Key: `old/${at}`, Range: `bytes=${from}-` }));
-        assert.ok(part.equals(old.subarray(from)), `old/${at}`);
-        seen.gets += 2;
-        if (nth % 5 === 4) {
-          await send('DeleteObject', { Bucket, Key: other });
-          has.delete(other);
-          seen.deletes += 1;
-          await assert.rejects(send('GetObject', { Bucket, Key: other }), { name: 'NoSuchKey' });
-        }
+  let goesOn = true;
+  const seen = { puts: 0, gets: 0, deletes: 0 };
+  /** Writes, overwrites, reads and deletes keys of its own, one after the other. */
+  const client = async (who) => {
+    const has = new Map();
+    for (let nth = 0; goesOn; nth += 1) {
+      const Key = `${who}/${nth % 7}`;
+      const seed = `${Key} ${nth}`;
+      const Body = content(seed, SIZES[(nth + who.length) % SIZES.length]);
+      await send('PutObject', { Bucket, Key, Body });
+      has.set(Key, Body);
+      seen.puts += 1;
+      const [other, bytes] = [...has][nth % has.size];
+      assert.ok((await bytesOf(await send('GetObject', { Bucket, Key: other }))).equals(bytes), `${other} after ${seed}`);
+      const at = nth % 15;
+      const old = content(`old/${at}`, SIZES[at % SIZES.length]);
+      const from = old.length >> 1;
+      const part = await bytesOf(await send('GetObject', { Bucket, Key: `old/${at}`, Range: `bytes=${from}-` }));
+      assert.ok(part.equals(old.subarray(from)), `old/${at}`);
+      seen.gets += 2;
+      if (nth % 5 === 4) {
+        await send('DeleteObject', { Bucket, Key: other });
+        has.delete(other);
+        seen.deletes += 1;
+        await assert.rejects(send('GetObject', { Bucket, Key: other }), { name: 'NoSuchKey' });
       }
-      return has;
-    };
-    const clients = Promise.all(['a', 'bb'].map(client));
-    const moved = async (to) => {
-      const before = seen.puts;
-      await told(data, ['objects', 'move', Bucket, '--to', to], extra);
-      const done = command(data, ['objects', 'move', Bucket, '--wait', '--json'], extra);
-      const { code, stdout, stderr } = await Promise.race([done, clients.then(() => assert.fail('a client ended'))]);
-      assert.equal(code, 0, stdout + stderr);
-      const status = JSON.parse(stdout);
-      assert.deepEqual([status.to, status.stayed, status.trouble], [to, 0, null]);
-      assert.ok(status.ended && status.moved > 0);
-      t.diagnostic(`to ${to}: ${status.moved} bodies, ${status.bytes} bytes; written meanwhile: ${seen.puts - before}`);
-      await eventually(() => seen.puts > before + 20);
-    };
-    await moved('cold');
-    assert.equal((await v1(server, 'GET', `/buckets/${Bucket}`))[1].backend, 'cold');
-    await moved('local');
-    goesOn = false;
-    for (const has of await clients) {
-      for (const [Key, bytes] of has) assert.ok((await bytesOf(await send('GetObject', { Bucket, Key }))).equals(bytes), Key);
     }
-    t.diagnostic(`${seen.puts} written, ${seen.gets} read, ${seen.deletes} deleted`);
-    // Everything is there, and nothing twice.
-    await told(data, ['objects', 'move', Bucket, '--to', 'cold', '--wait'], extra);
-    await sweptTo(data, extra, remote, large(await sizes(send, Bucket)));
-    await eventually(() => bodiesIn(data).length === 0);
-    await told(data, ['objects', 'move', Bucket, '--to', 'local', '--wait'], extra);
-    await sweptTo(data, extra, remote, 0);
-    assert.equal(bodiesIn(data).length, large(await sizes(send, Bucket)));
-    await told(data, ['objects', 'check', '--read-data'], extra);
-  });
-}
+    return has;
+  };
+  const clients = Promise.all(['a', 'bb'].map(client));
+  const moved = async (to) => {
+    const before = seen.puts;
+    await told(data, ['objects', 'move', Bucket, '--to', to], extra);
+    const done = command(data, ['objects', 'move', Bucket, '--wait', '--json'], extra);
+    const { code, stdout, stderr } = await Promise.race([done, clients.then(() => assert.fail('a client ended'))]);
+    assert.equal(code, 0, stdout + stderr);
+    const status = JSON.parse(stdout);
+    assert.deepEqual([status.to, status.stayed, status.trouble], [to, 0, null]);
+    assert.ok(status.ended && status.moved > 0);
+    t.diagnostic(`to ${to}: ${status.moved} bodies, ${status.bytes} bytes; written meanwhile: ${seen.puts - before}`);
+    await eventually(() => seen.puts > before + 20);
+  };
+  await moved('cold');
+  assert.equal((await v1(server, 'GET', `/buckets/${Bucket}`))[1].backend, 'cold');
+  await moved('local');
+  goesOn = false;
+  for (const has of await clients) {
+    for (const [Key, bytes] of has) assert.ok((await bytesOf(await send('GetObject', { Bucket, Key }))).equals(bytes), Key);
+  }
+  t.diagnostic(`${seen.puts} written, ${seen.gets} read, ${seen.deletes} deleted`);
+  // Everything is there, and nothing twice.
+  await told(data, ['objects', 'move', Bucket, '--to', 'cold', '--wait'], extra);
+  await sweptTo(data, extra, remote, large(await sizes(send, Bucket)));
+  await eventually(() => bodiesIn(data).length === 0);
+  await told(data, ['objects', 'move', Bucket, '--to', 'local', '--wait'], extra);
+  await sweptTo(data, extra, remote, 0);
+  assert.equal(bodiesIn(data).length, large(await sizes(send, Bucket)));
+  await told(data, ['objects', 'check', '--read-data'], extra);
+});
 
 test('kill -9 in the middle of moves and uploads loses nothing, and the move goes on', { skip }, async (t) => {
   const remote = await mainstayRemote(t);

@@ -58,6 +58,8 @@ pub(in crate::objects) fn trouble(error: &object_store::Error) -> Trouble {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Trouble::Refused,
         // A range that begins behind the end, as the service or the library say it.
         _ if says(&["status code: 416", "but object was only"]) => Trouble::Length,
+        // A range that is answered with all there is, or as if it were: no later answer will be another.
+        _ if says(&["non-partial response"]) => Trouble::Refused,
         // Other answers below 500 than the one that asks to slow down do not change by themselves.
         _ if says(&["status code: 4"]) && !says(&["429", "408", "RequestTimeout"]) => Trouble::Refused,
         _ => Trouble::Down,
