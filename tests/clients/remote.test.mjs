@@ -193,7 +193,7 @@ test('kill -9 in the middle of moves and uploads loses nothing, and the move goe
   for (let at = 0; at < 40; at += 1) await first('PutObject', { Bucket, Key: `old/${at}`, Body: content(`old/${at}`, 300_000) });
   const sizeOf = (number) => [100, 20_000, 400_000, number === 3 ? 9 * MIB : 100_000][number % 4];
 
-  for (const [round, to] of ['cold', 'local', 'cold'].entries()) {
+  for (const [round, to] of ['cold', 'local'].entries()) {
     const send = speakTo(t, server);
     await told(data, ['objects', 'move', Bucket, '--to', to], slow);
     const names = ['s0', 's1', 's2'].map((who) => `${who}-${round}`);
@@ -219,14 +219,15 @@ test('kill -9 in the middle of moves and uploads loses nothing, and the move goe
     const count = large(await sizes(after, Bucket));
     // What was on its way at a kill is deleted an hour later, as a service may carry out late what it was sent.
     const there = to === 'cold' ? count : 0;
-    const most = there + (names.length + 1) * (round + 1);
+    // Here a whole file that nothing names is put aside a day later.
+    const most = (names.length + 1) * (round + 1);
     await eventually(async () => {
       await told(data, ['objects', 'sweep'], fast);
-      const { length } = await remote.list();
-      assert.ok(length >= there);
-      return length <= most && bodiesIn(data).length === count - there;
+      const more = [(await remote.list()).length - there, bodiesIn(data).length - (count - there)];
+      assert.ok(Math.min(...more) >= 0, `${more}`);
+      return Math.max(...more) <= most;
     });
-    assert.ok(await remote.uploads() <= (names.length + 1) * (round + 1), 'uploads are left over there');
+    assert.ok(await remote.uploads() <= most, 'uploads are left over there');
     await told(data, ['objects', 'check', '--read-data'], fast);
     t.diagnostic(`round ${round + 1}: killed ${ended ? 'after' : `with ${moved} bodies on`} the way to ${to}, ${count} afterwards`);
     await server.stop();
