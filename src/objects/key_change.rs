@@ -131,14 +131,14 @@ impl Objects {
         let _turn = self.0.key_changes.turn();
         // A backup waits in this lock for the change to have begun, and a change does not begin before it is over.
         let kept = self.kept();
+        let at = name.as_str().as_bytes().to_vec();
+        let found = self.0.store.read_blocking(|tx| row::<BucketRow>(tx, BUCKETS, &at))?;
+        let found = found.ok_or(ObjectError::NoSuchBucket)?;
         if *kept > 0 {
             return Err(ObjectError::Unavailable(
                 "a backup is under way, which needs the bucket's key to stay the same",
             ));
         }
-        let at = name.as_str().as_bytes().to_vec();
-        let found = self.0.store.read_blocking(|tx| row::<BucketRow>(tx, BUCKETS, &at))?;
-        let found = found.ok_or(ObjectError::NoSuchBucket)?;
         if is_changing(&found.wrapped_key) {
             return Err(ObjectError::Unavailable("the key of the bucket is being changed already"));
         }
