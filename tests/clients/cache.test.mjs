@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer, request as ask } from 'node:http';
+import { connect } from 'node:http2';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -347,4 +348,41 @@ test('a purge takes files away, for good', { skip }, async (t) => {
   await again('kill');
   await untilOnDisk(get, '/b');
   assert.equal((await get('/a')).cache, 'fwd=miss; stored');
+});
+
+test('nobody waits for a large answer at the pace of another client', { skip }, async (t) => {
+  const size = 900_000;
+  const seen = [];
+  let again;
+  const twice = new Promise((resolve) => (again = resolve));
+  const app = createServer((request, response) => {
+    seen.push(request.headers['x-who']);
+    if (seen.length === 2) again();
+    response.writeHead(200, { 'cache-control': 'max-age=60', 'content-length': size }).end('x'.repeat(size));
+  });
+  app.listen(0, '127.0.0.1');
+  await once(app, 'listening');
+  undo(t, () => (app.close(), app.closeAllConnections()));
+  const [data, here] = [folder(t), folder(t)];
+  const file = join(here, 'mainstay.toml');
+  writeFileSync(
+    file,
+    `[edge]\nredirect_https = false\ncache_memory = "8 MiB"\ncache_disk = "64 MiB"\n[[edge.sites]]\nhosts = ["a.example"]\nupstream = "127.0.0.1:${app.address().port}"\ncache_answers = true\ncache_max_object = "4 MiB"\n`,
+  );
+  const reserve = { MAINSTAY_OBJECTS__RESERVE: '0', MAINSTAY_OBJECTS__RESERVE_PERCENT: '0' };
+  const server = await startMainstay({ data, extra: reserve, flags: ['--config', file] });
+  undo(t, () => server.stop());
+  // By HTTP/2 a client says how much it takes: this one no more than it starts with, until it reads.
+  const session = connect(`http://127.0.0.1:${server.ports.http}`);
+  undo(t, () => session.destroy());
+  const slow = session.request({ ':path': '/x', ':authority': 'a.example', 'x-who': 'slow' });
+  await once(slow, 'response');
+  const second = ask({ port: server.ports.http, host: '127.0.0.1', path: '/x', headers: { host: 'a.example', 'x-who': 'second' }, agent: false });
+  undo(t, () => second.destroy());
+  second.on('error', () => {}).end();
+  await twice;
+  assert.deepEqual(seen, ['slow', 'slow'], 'once more for those who wait, before the second asks itself');
+  let left = size;
+  for await (const chunk of slow) left -= chunk.length;
+  assert.equal(left, 0, 'who is slow gets all of it, too');
 });

@@ -1,9 +1,6 @@
 //! Kept answers on disk, as clients and the app meet them.
 
-use tokio::net::TcpSocket;
-
 use super::caching::{SITES, config, kept_by};
-use super::*;
 use crate::monitor::{DiskState, WhichKept};
 
 const SIZE: usize = 1_500_000;
@@ -70,30 +67,6 @@ async fn what_the_disk_does_not_take_in_time_is_fetched_for_it_alone() {
         assert_eq!(kept.until_on_disk(&address).await.body.len(), SIZE, "{path}");
     }
     assert!(kept.count() <= 4, "{:?}", kept.count());
-}
-
-#[tokio::test]
-async fn nobody_waits_for_a_large_answer_at_another_clients_pace() {
-    // More than fits on its way to a client that does not read.
-    let size = 7 << 20;
-    let kept = kept_by(&on_disk().replace("4 MiB", "16 MiB"), move |_, _| {
-        let head = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {size}\r\n\r\n");
-        head + &"x".repeat(size)
-    })
-    .await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(16 << 10).unwrap();
-    let mut slow = socket.connect(kept.edge.http().unwrap()).await.unwrap();
-    slow.write_all(b"GET /x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut begun = [0; 12];
-    slow.read_exact(&mut begun).await.unwrap();
-    assert_eq!(&begun, b"HTTP/1.1 200");
-    let second = kept.ask("a.example/x").await;
-    assert!(!second.cache().contains("stored"), "it was fetched for this one: {}", second.cache());
-    assert_eq!((second.body.len(), kept.until_on_disk("a.example/x").await.body.len()), (size, size));
-    // Once for the one who is slow, once for the disk alone.
-    assert!(kept.count() <= 2, "{}", kept.count());
-    assert_eq!(read_all(&mut slow).await.split_once("\r\n\r\n").unwrap().1.len(), size);
 }
 
 #[tokio::test]
