@@ -437,7 +437,7 @@ test('an upgrade finishes what is under way, and the new process goes on', { ski
   await client.gone();
   // The port is handed on as soon as the process before has nothing left on it.
   for (;;) {
-    const next = await server.open(t, { patience: 2 });
+    const next = await server.open(t, { patience: 5 });
     if (!next.opened) continue;
     assert.equal((await next.ask('/new')).status, 200);
     return;
