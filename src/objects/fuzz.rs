@@ -1,4 +1,5 @@
-//! What lies on disk for the fuzzer: blobs, exports, buckets' files, completions. The fuzzer sees nothing private. Compiled for tests and, behind the feature `testing`, for the fuzzer.
+//! What lies on disk for the fuzzer: blobs, exports, buckets' files, completions. The fuzzer sees nothing private. Compiled for
+//! tests and, behind the feature `testing`, for the fuzzer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use crate::base::{Disk, Id128, SystemRandom, Timestamp};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Key, Keyring, MasterKey};
 use crate::store::record;
-use crate::testing::{FaultyDisk, TestRandom};
 
 /// Opens `bytes` as a blob. Then seals the second half of them as one, changes the byte that the first four name, and
 /// opens that.
@@ -38,24 +38,23 @@ pub fn blob(bytes: &[u8]) {
     }
 }
 
-/// Opens `bytes` as an export of the index. Then seals them as the pieces of one, changes the byte that the first four name,
-/// and reads that.
+/// Opens `bytes` as an export of the index, on `disk`, which is empty. Then seals them as the pieces of one, changes the byte
+/// that the first four name, and reads that.
 ///
 /// # Panics
 /// A piece comes out that was not written in its place.
-pub fn export(bytes: &[u8]) {
-    super::export::fuzz::changed(bytes);
+pub fn export(disk: &Arc<dyn Disk>, bytes: &[u8]) {
+    super::export::fuzz::changed(disk, bytes);
 }
 
-/// Opens `bytes` as a bucket's file. Then seals as one what they say, or what they are, changes the byte that the first four
-/// name, and opens that.
+/// Opens `bytes` as a bucket's file, with keys on `disk`, which is empty. Then seals as one what they say, or what they are,
+/// changes the byte that the first four name, and opens that.
 ///
 /// # Panics
 /// A file that was changed says something else than was sealed.
-pub fn bucket_file(bytes: &[u8]) {
+pub fn bucket_file(disk: &Arc<dyn Disk>, bytes: &[u8]) {
     let id = Id128::from_bytes([2; 16]);
-    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new());
-    let keyring = keyring(&disk);
+    let keyring = keyring(disk);
     let _ = unseal(&keyring, id, bytes);
 
     let Some((place, rest)) = bytes.split_first_chunk::<4>() else { return };
@@ -90,11 +89,10 @@ pub fn joined(bytes: &[u8]) {
 /// The keys under which everything here is sealed.
 ///
 /// # Panics
-/// The keyring cannot be made in memory.
+/// The keyring cannot be made on `disk`.
 pub(super) fn keyring(disk: &Arc<dyn Disk>) -> Keyring {
-    let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "fuzzer" };
-    let random = Arc::new(TestRandom::new(5));
-    match Keyring::open(Arc::clone(disk), random, Path::new("/data"), master, false) {
+    let master = MasterSource::Given { key: MasterKey::random(&SystemRandom), from: "fuzzer" };
+    match Keyring::open(Arc::clone(disk), Arc::new(SystemRandom), Path::new("/data"), master, false) {
         Ok(keyring) => keyring,
         Err(error) => unreachable!("{error}"),
     }
@@ -114,6 +112,15 @@ pub fn sniffed(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use crate::base::Disk;
+    use crate::testing::FaultyDisk;
+
+    fn empty() -> Arc<dyn Disk> {
+        Arc::new(FaultyDisk::new())
+    }
+
     #[test]
     fn guesses_hold_what_the_fuzzer_asks_of_them() {
         for bytes in [&b"<!--<?xml"[..], b"\0\0\0\xffftypmif1", b"<?xml ?><!doctype", b"RIFF\0\0\0\0WEBP"] {
@@ -125,19 +132,19 @@ mod tests {
     fn changed_exports_give_no_piece_that_was_not_written_there() {
         let bytes: Vec<u8> = (0..3_000_u32).map(|at| (at % 251) as u8).collect();
         for place in (0..4_000_u32).step_by(37) {
-            super::export(&[&place.to_be_bytes()[..], &[1], &bytes].concat());
+            super::export(&empty(), &[&place.to_be_bytes()[..], &[1], &bytes].concat());
         }
-        super::export(b"MSTYINDX");
-        super::export(&[0; 5]);
+        super::export(&empty(), b"MSTYINDX");
+        super::export(&empty(), &[0; 5]);
     }
 
     #[test]
     fn changed_files_of_buckets_say_nothing_else() {
         for place in 0..200_u8 {
-            super::bucket_file(&[0, 0, 0, place, 1, 0, 1, b'b', 2, b'r', b'r', 0]);
+            super::bucket_file(&empty(), &[0, 0, 0, place, 1, 0, 1, b'b', 2, b'r', b'r', 0]);
         }
-        super::bucket_file(b"MSTYBUCK");
-        super::bucket_file(&[0, 0, 0, 0, 0, 1]);
+        super::bucket_file(&empty(), b"MSTYBUCK");
+        super::bucket_file(&empty(), &[0, 0, 0, 0, 0, 1]);
     }
 
     #[test]

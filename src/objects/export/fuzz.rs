@@ -4,21 +4,18 @@ use std::sync::Arc;
 
 use super::write::Out;
 use super::{Exports, PIECE_MAX};
-use crate::base::{Disk, OpenMode, Timestamp};
-use crate::testing::{FaultyDisk, TestRandom};
+use crate::base::{Disk, OpenMode, SystemRandom, Timestamp};
 
 /// Bytes of a piece that is made of the fuzzer's.
 const PIECE: usize = 700;
 
-/// Opens `bytes` as an export. Then seals them as the pieces of one, changes the byte that the first four name, and reads
-/// that: a piece that comes out is the one that was written in its place. The first piece has the bytes as what is sealed,
-/// so that what stands behind a seal that holds is foreign too.
-pub(in crate::objects) fn changed(bytes: &[u8]) {
-    let disk = FaultyDisk::new();
-    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let keyring = Arc::new(crate::objects::fuzz::keyring(&shared));
-    let random = Arc::new(TestRandom::new(2));
-    let Ok(exports) = Exports::open(shared, "/data/index".into(), keyring, random) else { return };
+/// Opens `bytes` as an export, on `disk`. Then seals them as the pieces of one, changes the byte that the first four name, and
+/// reads that: a piece that comes out is the one that was written in its place. The first piece has the bytes as what is
+/// sealed, so that what stands behind a seal that holds is foreign too.
+pub(in crate::objects) fn changed(disk: &Arc<dyn Disk>, bytes: &[u8]) {
+    let keyring = Arc::new(crate::objects::fuzz::keyring(disk));
+    let opened = Exports::open(Arc::clone(disk), "/data/index".into(), keyring, Arc::new(SystemRandom));
+    let Ok(exports) = opened else { return };
     let path = exports.path(1);
     let export = super::Export { number: 1, path: path.clone(), bytes: 0 };
     if let Ok(file) = disk.open(&path, OpenMode::OpenOrCreate)
@@ -44,7 +41,12 @@ pub(in crate::objects) fn changed(bytes: &[u8]) {
     let Ok(len) = written() else { return };
     let place = u64::from(u32::from_be_bytes(*place)) % len;
     let mask = mask.first().copied().unwrap_or_default();
-    if disk.flip(&path, place, mask).is_err() {
+    let flipped = || {
+        let file = disk.open(&path, OpenMode::ReadWrite)?;
+        let byte: Vec<u8> = file.read_vec(place, 1)?.iter().map(|byte| byte ^ mask).collect();
+        file.write_at(place, &byte)
+    };
+    if flipped().is_err() {
         return;
     }
     let Ok(mut reader) = exports.read(&export) else { return };
