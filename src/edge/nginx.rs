@@ -114,7 +114,6 @@ pub fn translate(all: &[Placed]) -> Translation {
             left_out.push(format!("{file}:{}: {text}{why}", directive.line));
         };
         match directive.name() {
-            "server" | "proxy_cache_path" => {}
             "upstream" => {
                 upstreams.insert(directive.arg(0).to_owned(), directive.block.clone().unwrap_or_default());
             }
@@ -132,7 +131,7 @@ pub fn translate(all: &[Placed]) -> Translation {
             "real_ip_header" if !directive.arg(0).eq_ignore_ascii_case("x-forwarded-for") => {
                 leave("a proxy that is believed is read by Forwarded and X-Forwarded-For");
             }
-            "real_ip_header" | "real_ip_recursive" => {}
+            "server" | "proxy_cache_path" | "real_ip_header" | "real_ip_recursive" => {}
             // What WebSockets need, which Mainstay does by itself.
             "map" if directive.arg(0) == "$http_upgrade" => {}
             "limit_conn_zone" => leave("edge.limits.connections_per_ip caps those of one address"),
@@ -394,7 +393,9 @@ fn finish(
     }
     if draft.has("upstream") || draft.lists.contains_key("upstreams") {
         // An app behind its files (`try_files`) is asked for them too.
-        ["root", "index", "fallback"].iter().for_each(|key| draft.drop(key));
+        for key in ["root", "index", "fallback"] {
+            draft.drop(key);
+        }
     }
     if draft.shows_sources() {
         let why = "its files hold sources that PHP or the like runs, which would be shown: only what answers HTTP is taken over";

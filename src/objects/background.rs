@@ -1,5 +1,5 @@
 //! Work behind the scenes: removing garbage when there is some, sweeping at the start and once a day, what lifecycles end,
-//! scrubbing, exports of the index, and moving.
+//! scrubbing, exports of the index, moving, and what buckets hold by day.
 
 use std::sync::{Arc, Weak};
 
@@ -9,8 +9,9 @@ use super::error::ObjectError;
 use super::expire;
 use super::garbage::{self, Collected};
 use super::service::{Inner, Objects, blocking};
-use crate::base::Supervisor;
+use super::usage_days;
 use crate::base::supervise::{Priority, Role};
+use crate::base::{Span, Supervisor};
 use crate::jobs::{Job, JobOutcome};
 
 /// The kind of the sweep's job. Part of the stored format.
@@ -19,7 +20,12 @@ const SWEEP: &str = "objects.sweep";
 impl Objects {
     /// Lets the jobs of this room be done by `jobs`.
     pub(super) fn register_jobs(&self) {
-        for (kind, work) in [(garbage::KIND, Work::Garbage), (SWEEP, Work::Sweep), (expire::KIND, Work::Lifecycle)] {
+        for (kind, work) in [
+            (garbage::KIND, Work::Garbage),
+            (SWEEP, Work::Sweep),
+            (expire::KIND, Work::Lifecycle),
+            (usage_days::KIND, Work::Usage),
+        ] {
             // Weak: the service holds the jobs, so the jobs must not hold the service.
             let task = Task { objects: Arc::downgrade(&self.0), work };
             self.0.jobs.register(kind, Arc::new(task));
@@ -34,12 +40,17 @@ impl Objects {
     pub fn start(&self, supervisor: &Supervisor) -> std::io::Result<()> {
         self.0.jobs.every(SWEEP, self.0.config.sweep_every);
         self.0.jobs.every(expire::KIND, self.0.config.lifecycle_every);
+        self.0.jobs.every(usage_days::KIND, Span::hours(1));
         self.start_scrubbing(supervisor)?;
         self.start_exporting(supervisor)?;
         self.start_moving(supervisor)?;
         self.start_watching(supervisor)?;
+        self.start_changing_keys(supervisor)?;
         let this = self.clone();
         supervisor.thread("objects-sweep", Role::Ordinary, Priority::Low, move || {
+            if let Err(error) = this.settle_keys() {
+                tracing::error!(%error, "the keys beside the blobs are not up to date; the next start tries again");
+            }
             if let Err(error) = this.note_buckets() {
                 tracing::error!(%error, "the files of buckets are not up to date; the next start tries again");
             }
@@ -59,6 +70,7 @@ enum Work {
     Garbage,
     Sweep,
     Lifecycle,
+    Usage,
 }
 
 struct Task {
@@ -79,6 +91,7 @@ impl Job for Task {
                     tracing::info!(?swept, "leftovers are swept");
                     Collected::Gone
                 }),
+                Work::Usage => objects.note_usage().map(|()| Collected::Gone),
                 Work::Lifecycle => objects.expire_on(&payload).map(|()| Collected::Gone),
             })
             .await;

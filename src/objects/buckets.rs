@@ -5,11 +5,14 @@ use std::ops::Bound;
 use super::backends::BackendName;
 use super::error::ObjectError;
 use super::garbage::Garbage;
-use super::index::{BUCKETS, BucketRow, CURRENT, MOVES, SETTINGS, USAGE, VERSIONS, decode, malformed_key, row};
+use super::index::{
+    BUCKETS, BucketRow, CURRENT, MOVES, ROTATIONS, SETTINGS, USAGE, VERSIONS, decode, malformed_key, row,
+};
 use super::names::BucketName;
 use super::service::{Objects, blocking};
 use super::types::{Bucket, Created, Versioning};
 use super::usage::UsageRow;
+use super::usage_days;
 use crate::base::{Id128, Timestamp};
 use crate::store::{Direction, ReadTx, WriteTx, after_prefix, record};
 
@@ -55,13 +58,9 @@ impl Objects {
         let this = self.clone();
         // The key is durable before the row that needs it.
         let wrapped_key = blocking(move || Ok(this.0.keys.create(id, this.0.random.as_ref())?)).await?;
-        let value = record::encode(&BucketRow {
-            id,
-            created: inner.clock.now().millis(),
-            wrapped_key,
-            versioning: Versioning::Off,
-            home,
-        });
+        let created = inner.clock.now().millis();
+        let row = BucketRow { id, created, wrapped_key, versioning: Versioning::Off, home };
+        let this = self.clone();
         let key = name.as_str().as_bytes().to_vec();
         let limit = inner.config.max_buckets;
         let created = inner
@@ -74,7 +73,10 @@ impl Objects {
                 if tx.scan(BUCKETS, Bound::Unbounded, Bound::Unbounded, Direction::Forward, most)?.len() >= most {
                     return Err(ObjectError::TooManyBuckets { limit });
                 }
-                tx.put(BUCKETS, &key, &value)?;
+                // The master key may have changed since: see `rewrap.rs`.
+                let again = this.0.keys.rewrapped(id, &row.wrapped_key)?;
+                let wrapped_key = again.unwrap_or_else(|| row.wrapped_key.clone());
+                tx.put(BUCKETS, &key, &record::encode(&BucketRow { wrapped_key, ..row.clone() }))?;
                 tx.put(USAGE, id.as_bytes(), &record::encode(&UsageRow::empty()))?;
                 Ok(Created::New)
             })
@@ -182,6 +184,8 @@ impl Objects {
             tx.delete(SETTINGS, bucket.id.as_bytes())?;
             tx.delete(USAGE, bucket.id.as_bytes())?;
             tx.delete(MOVES, bucket.id.as_bytes())?;
+            usage_days::forget(tx, bucket.id)?;
+            tx.delete(ROTATIONS, bucket.id.as_bytes())?;
             this.discard(tx, &[Garbage::Bucket(bucket.id)])?;
             Ok(bucket.id)
         };

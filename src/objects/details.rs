@@ -97,8 +97,8 @@ impl Objects {
                 settings: settings_row(tx, row.id)?,
                 usage: usage_row(tx, row.id)?,
                 moving: moving::status(tx, &name, row.id)?,
-                home: row.home,
                 key_change: this.key_change(tx, &row)?,
+                home: row.home,
             })
         });
         read.await

@@ -173,6 +173,11 @@ pub enum ObjectError {
     /// Backends are not as what is stored needs them, or there is none of the name.
     #[error(transparent)]
     Backends(#[from] BackendsError),
+    /// Only what is on this disk can get another key.
+    #[error(
+        "the bucket has bodies at a backend, and only what is on this disk can get another key: first move it there (`mainstay objects move --to local`)"
+    )]
+    KeptElsewhere,
     /// What was given is no name of a backend.
     #[error(transparent)]
     BackendName(#[from] BackendNameError),

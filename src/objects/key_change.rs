@@ -13,6 +13,9 @@
 //! How far it is, a row of `objects.rotations` says, so a restart goes on there. That a key is being changed is told by the
 //! bucket's row alone, which has two wrapped keys then: an index made anew begins the walk again.
 //!
+//! Blobs at a backend are never written again, so a bucket with some is refused, and while its key is being changed it does
+//! not move.
+//!
 //! A backup that began before has a bucket's keys as they were, so a change does not begin while one is made.
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +29,7 @@ use super::error::ObjectError;
 use super::index::{BUCKETS, BucketRow, ROTATIONS, decode, malformed_key, row};
 use super::key_walk::Walk;
 use super::keys::{is_changing, newest};
+use super::moving;
 use super::names::BucketName;
 use super::scrub::Bell;
 use super::service::{Objects, blocking};
@@ -118,7 +122,7 @@ impl Objects {
     ///
     /// # Errors
     /// [`ObjectError::NoSuchBucket`]; [`ObjectError::Unavailable`]: its key is being changed already, or a backup is under way.
-    /// [`ObjectError::Disk`]: it may have begun.
+    /// [`ObjectError::KeptElsewhere`]: not all of it is on this disk. [`ObjectError::Disk`]: it may have begun.
     ///
     /// # Cancel safety
     /// It is done whether the caller waits or not.
@@ -142,6 +146,9 @@ impl Objects {
         if is_changing(&found.wrapped_key) {
             return Err(ObjectError::Unavailable("the key of the bucket is being changed already"));
         }
+        if found.home.is_some() || self.is_away(found.id)? {
+            return Err(ObjectError::KeptElsewhere);
+        }
         let (this, before, id) = (self.clone(), found.wrapped_key, found.id);
         // Whoever opens the bucket meanwhile uses the key before, until the new one is in the bucket's file too.
         self.0.keys.adopt(id, &before)?;
@@ -153,6 +160,10 @@ impl Objects {
             let bucket = bucket.ok_or(ObjectError::NoSuchBucket)?;
             if bucket.wrapped_key != before {
                 return Err(ObjectError::Unavailable("the master key is being changed"));
+            }
+            // A move that begins from here on is refused.
+            if bucket.home.is_some() || moving::is_under_way(tx, id)? {
+                return Err(ObjectError::KeptElsewhere);
             }
             let wrapped_key = this.0.keys.rewrapped(id, &both)?.unwrap_or_else(|| both.clone());
             tx.put(BUCKETS, &at, &record::encode(&BucketRow { wrapped_key: wrapped_key.clone(), ..bucket }))?;
@@ -264,6 +275,10 @@ impl Objects {
         // What was given up by its caller may be on its way into the index.
         inner.store.write_blocking(|_tx: &mut dyn WriteTx| Ok::<_, ObjectError>(()))?;
         self.redo_rewraps()?;
+        // What began for a backend before the bucket came home from there.
+        if self.is_away(id)? {
+            return Err(ObjectError::KeptElsewhere);
+        }
         let row = inner.store.read_blocking(|tx| row::<RotationRow>(tx, ROTATIONS, id.as_bytes()))?;
         let began = inner.clock.now().millis();
         let row = row.unwrap_or(RotationRow { began, stage: Stage::Files(0), rewrapped: 0, damaged: 0 });
@@ -272,6 +287,11 @@ impl Objects {
             let on = match walk.row.stage.clone() {
                 Stage::Files(folder) => self.rewrap_files(&mut walk, folder)?,
                 Stage::Bodies(after) => self.rewrap_bodies(&mut walk, after)?,
+                Stage::Exports if self.is_away(id)? => {
+                    walk.row.stage = Stage::Files(0);
+                    self.advance(&mut walk, Vec::new())?;
+                    return Err(ObjectError::KeptElsewhere);
+                }
                 Stage::Exports => {
                     if !self.export_twice(go_on)? {
                         return Ok(Round::Stopped);

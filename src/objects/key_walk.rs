@@ -148,7 +148,11 @@ impl Objects {
     }
 
     /// Notes how far the walk is, and puts the wrapped keys of `bodies` into those that are still as they were read.
-    fn advance(&self, walk: &mut Walk<'_>, bodies: Vec<(Vec<u8>, Vec<u8>, Wrapped)>) -> Result<(), ObjectError> {
+    pub(super) fn advance(
+        &self,
+        walk: &mut Walk<'_>,
+        bodies: Vec<(Vec<u8>, Vec<u8>, Wrapped)>,
+    ) -> Result<(), ObjectError> {
         let (id, row, settled) = (walk.id, record::encode(&walk.row), std::mem::take(&mut walk.settled));
         self.0.store.write_blocking(move |tx: &mut dyn WriteTx| {
             settled.iter().try_for_each(|blob| tx.delete(REWRAPS, blob.as_bytes()).map(drop))?;

@@ -21,6 +21,7 @@ use super::blob::{BlobFile, OpenFault, Source};
 use super::error::ObjectError;
 use super::garbage::Garbage;
 use super::index::{BLOBS, BUCKETS, BlobRow, BucketRow, MOVES, decode, malformed_key, row};
+use super::keys::is_changing;
 use super::names::BucketName;
 use super::place::{self, Placed};
 use super::scrub::pace;
@@ -128,6 +129,11 @@ fn under_way(tx: &dyn ReadTx) -> Result<Option<(Id128, MoveRow)>, ObjectError> {
     Ok(found)
 }
 
+/// Whether bodies of `bucket` are being moved.
+pub(super) fn is_under_way(tx: &dyn ReadTx, bucket: Id128) -> Result<bool, ObjectError> {
+    Ok(row::<MoveRow>(tx, MOVES, bucket.as_bytes())?.is_some_and(|row| row.ended.is_none()))
+}
+
 /// Changes the row of a move that is still the one that began at `began`.
 fn change(
     tx: &mut dyn WriteTx,
@@ -181,7 +187,7 @@ impl Objects {
     /// came from, that is how it is called off.
     ///
     /// # Errors
-    /// [`ObjectError::NoSuchBucket`], [`ObjectError::Backends`].
+    /// [`ObjectError::NoSuchBucket`], [`ObjectError::Backends`]; [`ObjectError::Unavailable`]: its key is being changed.
     ///
     /// # Cancel safety
     /// Dropped before its end, the move may have begun.
@@ -194,6 +200,10 @@ impl Objects {
         let ended = self.0.backends.is_empty().then_some(now);
         let begin = move |tx: &mut dyn WriteTx| {
             let mut bucket: BucketRow = row(tx, BUCKETS, &key)?.ok_or(ObjectError::NoSuchBucket)?;
+            // Its walk goes through files alone, and each once.
+            if is_changing(&bucket.wrapped_key) {
+                return Err(ObjectError::Unavailable("the key of the bucket is being changed"));
+            }
             bucket.home.clone_from(&to);
             let begun = MoveRow { to: to.clone(), began: now, ended, ..MoveRow::default() };
             tx.put(MOVES, bucket.id.as_bytes(), &record::encode(&begun))?;

@@ -21,10 +21,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::backends::{BackendName, Backends, BackendsError, Pieces};
+use super::blob::{HEADER, is_rewrapped};
 use super::error::ObjectError;
 use super::garbage::Garbage;
 use super::index::{BACKENDS, BLOBS, BUCKETS, BlobRow, BucketRow, MOVES, SENDING, decode, malformed_key, row};
-use super::moving::MoveRow;
+use super::moving::{self, MoveRow};
 use super::service::Objects;
 use super::versions::nonce;
 use crate::base::{Id128, Timestamp};
@@ -84,6 +85,9 @@ pub(super) struct Remote {
     pub stored: u64,
     /// Plaintext bytes of the body.
     pub size: u64,
+    /// What tells its header from the one the blob was first written with: nothing, or the wrapped key that has come into it
+    /// since; of one that was only found in a listing, what no other has. Where it is it stays as it is.
+    pub head: Vec<u8>,
 }
 
 /// What this server has put to a backend.
@@ -208,6 +212,32 @@ impl Objects {
         Ok(found.map_or(Placed::Here, |row| row.placed))
     }
 
+    /// Whether a body of `bucket` is at a backend, or is being moved. Blocks.
+    pub(super) fn is_away(&self, bucket: Id128) -> Result<bool, ObjectError> {
+        let (any, moving) = self
+            .0
+            .store
+            .read_blocking(|tx| Ok::<_, ObjectError>((!held(tx)?.is_empty(), moving::is_under_way(tx, bucket)?)))?;
+        if !any || moving {
+            return Ok(moving);
+        }
+        let mut from = Bound::Unbounded;
+        loop {
+            let rows = self.0.store.read_blocking(|tx| {
+                tx.scan(BLOBS, from.as_ref().map(Vec::as_slice), Bound::Unbounded, Direction::Forward, PAGE)
+            });
+            let rows = rows.map_err(ObjectError::Store)?;
+            let Some((last, _)) = rows.last() else { return Ok(false) };
+            from = Bound::Excluded(last.clone());
+            for (_, value) in rows {
+                let row: BlobRow = decode(BLOBS, &value)?;
+                if row.bucket == bucket && row.placed != Placed::Here {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
     /// Sends the blob `blob`, `stored` bytes with `size` plaintext bytes, to the backend `to`. Blocks. The caller holds
     /// `blob` as being written until [`settle_in`] is committed.
     ///
@@ -222,7 +252,9 @@ impl Objects {
     ) -> Result<Remote, ObjectError> {
         let backend = self.0.backends.find(to)?;
         let nonce = nonce(Id128::random(self.0.random.as_ref()));
-        let remote = Remote { backend: to.clone(), nonce, stored, size };
+        let header = from.piece(0, HEADER)?;
+        let head = is_rewrapped(&header, blob).unwrap_or_default().to_vec();
+        let remote = Remote { backend: to.clone(), nonce, stored, size, head };
         let (at, place) = (sending_key(blob, &remote), backend.place());
         let (key, noted) = (at.clone(), remote.clone());
         self.0.store.write_blocking(move |tx: &mut dyn WriteTx| {
@@ -289,13 +321,13 @@ mod tests {
 
     #[test]
     fn places_are_stored_as_they_always_were() {
-        let remote = Remote { backend: "cold".parse().unwrap(), nonce: 300, stored: 7, size: 5 };
+        let remote = Remote { backend: "cold".parse().unwrap(), nonce: 300, stored: 7, size: 5, head: vec![9] };
         let row = BlobRow { bucket: Id128::from_bytes([2; 16]), placed: Placed::There(remote.clone()) };
-        let stored = [&[2][..], &[2; 16], &[1, 4], b"cold", &[0xac, 2, 7, 5]].concat();
+        let stored = [&[2][..], &[2; 16], &[1, 4], b"cold", &[0xac, 2, 7, 5, 1, 9]].concat();
         assert_eq!(record::encode(&row), stored);
         assert_eq!(record::decode(&stored), Ok(row));
         let sending = SendingRow { remote, upload: Some("u".to_owned()), left: None };
-        let stored = [&[1, 4][..], b"cold", &[0xac, 2, 7, 5, 1, 1], b"u", &[0]].concat();
+        let stored = [&[1, 4][..], b"cold", &[0xac, 2, 7, 5, 1, 9, 1, 1], b"u", &[0]].concat();
         assert_eq!(record::encode(&sending), stored);
         assert_eq!(record::decode(&stored), Ok(sending));
     }

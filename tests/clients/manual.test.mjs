@@ -27,6 +27,7 @@ const ELSEWHERE = [
   [/^mainstay upgrade/m, 'upgrade.test.mjs'],
   [/^mainstay analytics \S/m, 'analytics.test.mjs'],
   [/^mainstay objects rebuild-index/m, 'rebuild.test.mjs'],
+  [/^mainstay key rotate|^mainstay buckets rotate-key|MASTER_KEY_PREVIOUS/m, 'rotation.test.mjs'],
   [/^mainstay objects move/m, 'remote.test.mjs'],
 ];
 
@@ -136,11 +137,16 @@ test('every piece of settings is taken as it stands', async (t) => {
   let pieces = 0;
   const own = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=people -days 2';
   await output('openssl', ['req', '-x509', ...own.split(' ')], { cwd: here });
+  const ca = '[ca]\ndefault_ca=d\n[d]\ndatabase=index\ncrlnumber=crlnumber\ndefault_md=sha256\n';
+  for (const [name, text] of [['ca.cnf', ca], ['index', ''], ['crlnumber', '01\n']]) writeFileSync(join(here, name), text);
+  const list = 'ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -gencrl -crldays 2 -out people.crl';
+  await output('openssl', list.split(' '), { cwd: here });
   for (const chapter of readdirSync(chapters).map((name) => name.replace('.md', ''))) {
     for (const { block } of blocks(chapter, 'toml')) {
       writeFileSync(join(here, 'secret'), 'secret\n');
       const authorities = block.replace(/"\/etc\/mainstay\/[\w-]+\.pem"/g, `"${join(here, 'ca.pem')}"`);
-      const settled = authorities.replace(/"\/etc\/mainstay\/\w+\.\w+"/g, `"${join(here, 'secret')}"`);
+      const lists = authorities.replace(/"\/etc\/mainstay\/[\w-]+\.crl"/g, `"${join(here, 'people.crl')}"`);
+      const settled = lists.replace(/"\/etc\/mainstay\/\w+\.\w+"/g, `"${join(here, 'secret')}"`);
       writeFileSync(join(here, 'mainstay.toml'), settled);
       const checked = await output(mainstay, ['--config', join(here, 'mainstay.toml'), 'config', 'check'], {
         env: { PATH: process.env.PATH, MAINSTAY_DATA: join(here, 'data') },

@@ -144,7 +144,7 @@ impl From<ObjectError> for Problem {
         use ObjectError as E;
         let status = match &error {
             E::NoSuchBucket | E::NoSuchKey | E::NoSuchVersion | E::DeleteMarker { .. } => StatusCode::NOT_FOUND,
-            E::BucketNotEmpty | E::TooManyBuckets { .. } => StatusCode::CONFLICT,
+            E::BucketNotEmpty | E::TooManyBuckets { .. } | E::KeptElsewhere => StatusCode::CONFLICT,
             E::TooManyRules { .. } | E::BackendName(_) | E::Backends(_) => StatusCode::UNPROCESSABLE_ENTITY,
             error if error.is_full() => StatusCode::INSUFFICIENT_STORAGE,
             error if error.is_passing() => return not_now(error.to_string()),

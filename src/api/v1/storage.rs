@@ -100,6 +100,8 @@ fn bucket_json(detail: &BucketDetail) -> Value {
         "serve_as_download": detail.settings.files.download,
         "versioning": versioning,
         "public": detail.is_public(),
+        "backend": BackendName::home(detail.home.as_ref()),
+        "move": detail.moving.as_ref().map(move_json),
         "key_change": detail.key_change.as_ref().map(|change| json!({
             "began_at": change.began.to_string(),
             "rewrapped": change.rewrapped,
@@ -107,8 +109,6 @@ fn bucket_json(detail: &BucketDetail) -> Value {
             "percent": change.percent,
             "waits_for": change.waits_for,
         })),
-        "backend": BackendName::home(detail.home.as_ref()),
-        "move": detail.moving.as_ref().map(move_json),
     })
 }
 

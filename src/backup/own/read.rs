@@ -138,14 +138,14 @@ fn add_keyspace(cut: &Cut, at: Timestamp, writer: &mut SnapshotWriter) -> Result
     Ok(contents)
 }
 
-/// A blob that is in the last snapshot already is not read again: under its id it never changes. What a backend
-/// does not give is a fault like any other: all else is kept safe meanwhile.
+/// A blob that is in the last snapshot already is not read again: under its id it never changes, but for the key it hangs on,
+/// which is part of its identity. What a backend does not give is a fault like any other: all else is kept safe meanwhile.
 fn add_blob(own: &OwnData, blob: &StoredBlob, writer: &mut SnapshotWriter) -> Result<(), BackupError> {
     let path = EntryPath::new(format!("{BLOBS}/{}", blob.id))?;
-    let added = match own.objects.blob_stream_len(blob) {
-        Ok(Some(size)) => {
+    let added = match (own.objects.blob_stream_len(blob), own.objects.blob_identity(blob)) {
+        (Ok(Some(size)), Ok(identity)) => {
             let mut meta = Meta::plain_file(size, Timestamp::default());
-            meta.identity = blob.id.as_bytes().to_vec();
+            meta.identity = identity;
             if writer.reuse(&path, &meta)? {
                 return Ok(());
             }
@@ -154,8 +154,8 @@ fn add_blob(own: &OwnData, blob: &StoredBlob, writer: &mut SnapshotWriter) -> Re
                 Err(error) => Err(source(BLOBS)(error)),
             }
         }
-        Ok(None) => Err(source(BLOBS)(io::Error::from(io::ErrorKind::NotFound))),
-        Err(error) => Err(source(BLOBS)(error)),
+        (Ok(None), _) => Err(source(BLOBS)(io::Error::from(io::ErrorKind::NotFound))),
+        (Err(error), _) | (_, Err(error)) => Err(source(BLOBS)(error)),
     };
     match added {
         Err(BackupError::Source { source, .. }) => {

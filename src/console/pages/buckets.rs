@@ -85,6 +85,7 @@ pub(super) fn fault(error: ObjectError) -> Fault {
         | ObjectError::TooLarge { .. }
         | ObjectError::NotTaken(_)
         | ObjectError::TooManyRules { .. }
+        | ObjectError::KeptElsewhere
         | ObjectError::BackendName(_)
         | ObjectError::Backends(_)
         | ObjectError::Body(_) => Fault::bad_request(sentence(&error)),

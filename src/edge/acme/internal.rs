@@ -326,6 +326,11 @@ impl Internal {
         made.insert(name.to_owned(), Leaf { key, renew_at_ms: now.after(RENEWED_AFTER.duration()).millis() });
     }
 
+    /// Whether it gives certificates for `name`, in lower case.
+    pub fn is_for(&self, name: &str) -> bool {
+        has(&self.names, name)
+    }
+
     /// The names it is for, as the settings have them, and the last moment its root is good for.
     pub fn names(&self) -> (&[String], u64) {
         (&self.names, self.row.not_after_ms)

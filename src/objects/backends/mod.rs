@@ -95,7 +95,7 @@ impl Listed {
     /// As an index names it, with `size` plaintext bytes.
     pub fn named(self, size: u64) -> Remote {
         let Self { backend, nonce, stored } = self;
-        Remote { backend, nonce, stored, size }
+        Remote { backend, nonce, stored, size, head: nonce.to_be_bytes().to_vec() }
     }
 }
 

@@ -79,7 +79,7 @@ const SEGMENT_LOG2: u8 = 16;
 /// Bytes of the header that everything else is bound to.
 const BOUND: usize = 120;
 /// Bytes of the header with the wrapped key.
-const HEADER: usize = BOUND + keyring::WRAPPED;
+pub(super) const HEADER: usize = BOUND + keyring::WRAPPED;
 /// Most bytes of a sealed record or footer; names and metadata are capped far below.
 const RECORD_MAX: usize = 64 << 10;
 const RECORD_NONCE: [u8; NONCE] = [0; NONCE];

@@ -12,12 +12,15 @@ mod multipart;
 mod objects;
 mod quota;
 mod rebuilding;
+mod rekeying;
 mod remote;
 mod remote_crash;
 mod remote_moving;
 mod remote_rebuilding;
+mod rewrapping;
 mod scrubbing;
 mod sweeping;
+mod usage_days;
 mod versions;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +31,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::*;
-use crate::base::{Disk, Shutdown, Supervisor};
+use crate::base::{Disk, Shutdown, Supervisor, SystemRandom};
 use crate::crypto::keyring::MasterSource;
 use crate::crypto::{Keyring, MasterKey};
 use crate::jobs::Jobs;
@@ -122,9 +125,36 @@ pub(super) fn open_over(
     config: ObjectsConfig,
     backends: backends::Backends,
 ) -> Objects {
-    let random = Arc::new(crate::base::SystemRandom);
     let master = MasterSource::Given { key: MasterKey::random(&TestRandom::new(1)), from: "test" };
-    let keyring = Arc::new(Keyring::open(disk.clone(), random.clone(), data, master, false).unwrap());
+    let keyring = Arc::new(Keyring::open(disk.clone(), Arc::new(SystemRandom), data, master, false).unwrap());
+    open_with_keys(disk, data, store, keyring, clock, metrics, config, backends)
+}
+
+/// As [`open`], with the keys of `keyring`.
+pub(super) fn open_with(
+    disk: Arc<dyn Disk>,
+    data: &Path,
+    store: Store,
+    keyring: Arc<Keyring>,
+    clock: Arc<TestClock>,
+    metrics: &Metrics,
+    config: ObjectsConfig,
+) -> Objects {
+    open_with_keys(disk, data, store, keyring, clock, metrics, config, backends::Backends::default())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the outside world is an argument")]
+fn open_with_keys(
+    disk: Arc<dyn Disk>,
+    data: &Path,
+    store: Store,
+    keyring: Arc<Keyring>,
+    clock: Arc<TestClock>,
+    metrics: &Metrics,
+    config: ObjectsConfig,
+    backends: backends::Backends,
+) -> Objects {
+    let random = Arc::new(SystemRandom);
     let supervisor = Supervisor::new(Shutdown::new());
     let jobs = Jobs::new(store.clone(), clock.clone(), random.clone(), supervisor, metrics);
     let root = data.join("objects");

@@ -48,7 +48,8 @@ pub(super) fn world_over(
     let metrics = Metrics::new();
     let config =
         ObjectsConfig { backends: vec![backend.clone()], move_rate: ByteSize::kib(0), ..ObjectsConfig::default() };
-    let backends = Backends::over(vec![(backend, far.clone())], &metrics).unwrap();
+    let at: Arc<dyn crate::base::Clock> = clock.clone();
+    let backends = Backends::over(vec![(backend, far.clone())], &at, &metrics).unwrap();
     let (shared, data): (Arc<dyn Disk>, _) = (Arc::new(disk.clone()), Path::new("/data"));
     let objects = open_over(shared, data, store.clone(), clock.clone(), &metrics, config, backends);
     // The data folder itself is not this room's to make durable.
@@ -347,7 +348,8 @@ async fn a_start_without_a_backend_that_is_needed_or_with_another_place_for_it_i
     let remote = Remote::new().await;
     let refusal = |backends: Vec<BackendConfig>| {
         let stores = backends.into_iter().map(|one| (one, remote.far.clone() as Arc<dyn backends::BodyStore>));
-        let backends = Backends::over(stores.collect(), &Metrics::new()).unwrap();
+        let clock: Arc<dyn crate::base::Clock> = remote.world.clock.clone();
+        let backends = Backends::over(stores.collect(), &clock, &Metrics::new()).unwrap();
         match remote.world.store.read_blocking(|tx| place::check(tx, &backends)) {
             Err(ObjectError::Backends(error)) => Some(error),
             other => {
